@@ -1,0 +1,259 @@
+"""The command line. Only this module reads the environment, and it imports nothing heavy before a command needs it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+_ENGINES: Final = ("auto", "whisper", "canary-qwen")
+_DEVICES: Final = ("auto", "cuda", "cpu")
+_FORMATS: Final = ("txt", "srt", "vtt", "json")
+
+_DESCRIPTION: Final = """\
+Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
+"""
+
+_FILE_DESCRIPTION: Final = """\
+Transcribe audio files. The text goes to standard output, turn by turn, as soon as each turn is recognized;
+everything else (progress, the engine, errors) goes to standard error.
+"""
+
+_FILE_EPILOG: Final = """\
+examples:
+  stt file talk.flac                          print what is said
+  stt file *.mp3 --output texts/              one text file per recording
+  stt file talk.m4a --format srt --output -   subtitles to standard output
+  stt file '**/*.wav' --format json | jq .    a JSON document (one line) per file
+  ffmpeg -i film.mkv -f wav - | stt file -    from another program
+  arecord -f S16_LE -r 16000 -t raw | stt file - --raw 16000
+
+exit status: 0 if every file was transcribed whole, 1 if any was not, 2 for a wrong option, 130 after Ctrl-C.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes defaults from `STT_*` variables, checked like the options they stand for."""
+
+    def option(
+        self,
+        group: Any,
+        name: str,
+        *,
+        default: Any,
+        help: str,  # noqa: A002 - argparse's word
+        convert: Callable[[str], Any] = str,
+        **more: Any,
+    ) -> None:
+        variable = "STT_" + name.removeprefix("--").replace("-", "_").upper()
+        if (value := os.environ.get(variable)) is not None:
+            try:
+                default = convert(value)
+            except (argparse.ArgumentTypeError, ValueError) as error:
+                self.error(f"environment variable {variable}: {error}")
+            choices = more.get("choices")
+            if choices and default not in choices:
+                self.error(f"environment variable {variable}: expected one of {', '.join(choices)}, got {value!r}")
+        group.add_argument(name, type=convert, default=default, help=f"{help} [{variable}]", **more)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what was wrong, and where to read more."""
+        self.exit(2, f"{self.prog}: {message}\n{self.prog} --help tells more\n")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"expected seconds like 1.5, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        msg = f"expected a whole number, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _raw(text: str) -> tuple[int, int]:
+    rate, _, channels = text.partition("x")
+    return _count(rate), _count(channels or "1")
+
+
+def _add_engine_options(parser: _Parser) -> None:
+    group = parser.add_argument_group("engine")
+    parser.option(
+        group,
+        "--engine",
+        default="auto",
+        choices=_ENGINES,
+        help="auto: canary-qwen where a GPU and its weights are there, else whisper (default: auto)",
+    )
+    parser.option(
+        group,
+        "--model",
+        default=None,
+        metavar="DIR|ID",
+        help="weights: a directory, a size (small) or a hub id (Systran/faster-whisper-small), which is downloaded "
+        "once (default: those that installed with stt: Whisper tiny, English)",
+    )
+    parser.option(
+        group,
+        "--device",
+        default="auto",
+        choices=_DEVICES,
+        help="where the engine runs; auto: cuda where it can be used (default: auto)",
+    )
+    parser.option(
+        group,
+        "--threads",
+        default=0,
+        convert=_count,
+        metavar="N",
+        help="CPU threads of the engine (default: one per core)",
+    )
+    parser.option(
+        group,
+        "--language",
+        default="en",
+        metavar="CODE",
+        help="language spoken: en, de, fr ..., or auto; languages other than English need other weights than the "
+        "default ones (default: en)",
+    )
+
+
+def _add_turn_options(parser: _Parser) -> None:
+    group = parser.add_argument_group("turns")
+    parser.option(
+        group,
+        "--end-of-turn",
+        default=1.5,
+        convert=_seconds,
+        metavar="SECONDS",
+        help="silence that ends a turn (default: 1.5)",
+    )
+    parser.option(
+        group,
+        "--speech-threshold",
+        default=0.5,
+        convert=_seconds,
+        metavar="P",
+        help="speech probability at which speech begins, 0 to 1; higher hears less (default: 0.5)",
+    )
+
+
+def _build() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="stt",
+        description=_DESCRIPTION,
+        epilog="`stt COMMAND --help` tells more about a command. Options can also be set as STT_* variables.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    file: Any = commands.add_parser(
+        "file",
+        help="transcribe audio files",
+        description=_FILE_DESCRIPTION,
+        epilog=_FILE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    file.add_argument("paths", nargs="+", metavar="PATH", help="audio file, glob pattern, or - for standard input")
+    file.option(
+        file,
+        "--format",
+        default="txt",
+        choices=_FORMATS,
+        help="txt: a line per turn; srt, vtt: subtitles; json: one document per file (default: txt)",
+    )
+    file.add_argument(
+        "--output",
+        "-o",
+        default="-",
+        metavar="DIR|FILE|-",
+        help="write to a file, or into a directory one file per input (made if the name ends in /); -: standard output",
+    )
+    file.add_argument(
+        "--raw",
+        type=_raw,
+        metavar="RATE[xCHANNELS]",
+        help="the input is headerless 16-bit little-endian PCM: 16000, 44100x2",
+    )
+    file.add_argument("--quiet", "-q", action="store_true", help="no progress and no engine line; errors still show")
+    _add_engine_options(file)
+    _add_turn_options(file)
+    file.set_defaults(run=_file)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"stt {version('stt')}")
+        parser.exit()
+
+
+def _file(args: argparse.Namespace) -> int:
+    from stt.commands.file import run
+
+    return run(
+        args.paths,
+        engine=_engine_settings(args),
+        turns=_turn_settings(args, interim_s=None, speculative=False),
+        language=_language(args),
+        kind=args.format,
+        output=args.output,
+        raw=args.raw,
+        quiet=args.quiet,
+    )
+
+
+def _engine_settings(args: argparse.Namespace) -> Any:
+    from stt.settings import EngineSettings
+
+    return EngineSettings(args.engine, args.model, args.device, args.threads)
+
+
+def _turn_settings(args: argparse.Namespace, **more: Any) -> Any:
+    from stt.settings import TurnSettings
+
+    return TurnSettings(
+        speech_threshold=args.speech_threshold,
+        silence_threshold=max(0.01, args.speech_threshold - 0.15),
+        end_of_turn_s=args.end_of_turn,
+        pause_s=min(0.3, args.end_of_turn),
+        **more,
+    )
+
+
+def _language(args: argparse.Namespace) -> str | None:
+    return None if args.language == "auto" else args.language
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `stt`; returns its exit status."""
+    args = _build().parse_args(argv)
+    from stt.errors import SettingsError, SttError
+
+    try:
+        return args.run(args)
+    except SettingsError as error:
+        print(f"stt {args.command}: {error}", file=sys.stderr)
+        return 2
+    except SttError as error:
+        print(f"stt {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stt {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`stt file x | head`); nothing more can be written, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

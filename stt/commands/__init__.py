@@ -1,0 +1,1 @@
+"""The commands of `stt`, one module each."""

@@ -1,0 +1,150 @@
+"""What a sink receives: the union `Event`.
+
+Times are sample indices at 16 kHz since the stream began (audio is the clock); `*_s` properties give seconds.
+Within a session events arrive in order: everything of turn n before anything of turn n + 1.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stt.audio import seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time of one recognition went, seconds of wall clock."""
+
+    waited_s: float
+    """In the queue, behind other work."""
+    decoded_s: float
+    """In the model, shared with the rest of its batch."""
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stretch of a turn whose words were recognized together (one window), for timestamps inside long turns."""
+
+    start: int
+    end: int
+    text: str
+
+    @property
+    def start_s(self) -> float:
+        return seconds(self.start)
+
+    @property
+    def end_s(self) -> float:
+        return seconds(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """Someone began to speak; sent before any recognition, so that an agent can stop talking."""
+
+    turn: int
+    start: int
+
+    @property
+    def start_s(self) -> float:
+        return seconds(self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptChanged:
+    """The text of the running turn as known now; replaces the one before."""
+
+    turn: int
+    start: int
+    end: int
+    """The text covers the audio up to here."""
+    text: str
+    """All words of the turn so far: `committed`, then `stable`, then `tentative`."""
+    committed_chars: int
+    """`text[:committed_chars]` will never change."""
+    stable_chars: int
+    """`text[:stable_chars]` is agreed on by the last two hypotheses, or committed."""
+    cause: Literal["interim", "pause", "cut", "end"]
+    """`pause`: the speaker stopped, and this is the turn's final text if nothing more is said."""
+    latency: Latency
+
+    @property
+    def committed(self) -> str:
+        """What will never change."""
+        return self.text[: self.committed_chars].strip()
+
+    @property
+    def stable(self) -> str:
+        """What the last two hypotheses agree on, after what is committed."""
+        return self.text[self.committed_chars : self.stable_chars].strip()
+
+    @property
+    def tentative(self) -> str:
+        """What may still change."""
+        return self.text[self.stable_chars :].strip()
+
+    @property
+    def start_s(self) -> float:
+        return seconds(self.start)
+
+    @property
+    def end_s(self) -> float:
+        return seconds(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPaused:
+    """The speaker fell silent; the turn ends if the silence lasts."""
+
+    turn: int
+    end: int
+    """Where speech stopped."""
+
+    @property
+    def end_s(self) -> float:
+        return seconds(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    """The speaker went on after a pause."""
+
+    turn: int
+    at: int
+
+    @property
+    def at_s(self) -> float:
+        return seconds(self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCompleted:
+    """The turn is over and this is its final text; empty where the sound held no words."""
+
+    turn: int
+    start: int
+    end: int
+    """Where speech stopped, not where the silence after it was found long enough."""
+    text: str
+    passages: tuple[Passage, ...]
+    latency: Latency | None
+    """Of the recognition that gave the last words; `None` where nothing was recognized."""
+
+    @property
+    def start_s(self) -> float:
+        return seconds(self.start)
+
+    @property
+    def end_s(self) -> float:
+        return seconds(self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class RecognitionFailed:
+    """The engine failed on a piece of this turn; the session goes on and keeps the text it had."""
+
+    turn: int
+    message: str
+
+
+Event = TurnStarted | TranscriptChanged | TurnPaused | TurnResumed | TurnCompleted | RecognitionFailed

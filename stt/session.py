@@ -1,0 +1,167 @@
+"""The one pipeline: `Session.run(source, sink)`. All asynchronous wiring of listening and recognizing is here.
+
+    source -> listen: resampled audio -> SpeechDetector -> TurnSegmenter -> [bounded queue]
+                                                                                 |
+    sink <- recognize: Event <- Transcript <- Recognizer's ticket <--------------+
+
+The terminal program, the server and the file command are this call with another source and sink.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Final
+
+from stt.audio import Samples, samples, seconds
+from stt.errors import EngineError
+from stt.events import (
+    Event,
+    Latency,
+    RecognitionFailed,
+    TranscriptChanged,
+    TurnCompleted,
+    TurnPaused,
+    TurnResumed,
+    TurnStarted,
+)
+from stt.recognizer import Hypothesis, Recognizer, Ticket, Utterance
+from stt.settings import TurnSettings
+from stt.transcript import Transcript
+from stt.turns import TurnEnded, TurnEvent, TurnSegmenter, Window
+from stt.vad import BLOCK, SileroVad, SpeechDetector
+
+Source = AsyncIterable[Samples]
+"""Pieces of 16 kHz mono audio of any length, in order; it ends when the stream does."""
+
+Sink = Callable[[Event], Awaitable[None]]
+"""Called with one event at a time, in order; a slow sink slows the session, not other sessions."""
+
+# Pieces longer than this are scored off the event loop: a frame takes about 0.1 ms, and nothing may block it for long.
+_INLINE: Final = samples(0.5)
+# Turn events ahead of the recognizer. For a file this is what lets windows share batches; for a live stream it is
+# filled only if the engine cannot keep up with finals, and then the source waits.
+_QUEUE: Final = 24
+
+
+class Session:
+    """One stream of audio, from its first sample to its last turn."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        vad: SileroVad,
+        *,
+        settings: TurnSettings | None = None,
+        language: str | None = "en",
+    ) -> None:
+        self._recognizer = recognizer
+        self._language = language
+        self._detector = SpeechDetector(vad)
+        self._segmenter = TurnSegmenter(settings)
+        self._queue: asyncio.Queue[tuple[TurnEvent, Ticket | None] | None] = asyncio.Queue(_QUEUE)
+        self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
+        self._tickets: set[Ticket] = set()
+        self._open = False  # a turn has begun and its end is not yet sent
+        self._done = 0  # samples up to the last event sent
+
+    async def run(self, source: Source, sink: Sink) -> None:
+        """Send the events of `source` to `sink` until the source ends and the last turn has its final.
+
+        Where the source fails (an `AudioError`, say), the turn that runs is completed with what was heard before the
+        error is raised. What the sink raises ends the session at once. A session runs once.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(self._listen(source))
+                tasks.create_task(self._recognize(sink))
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None  # one failure needs no group around it
+            raise
+        finally:
+            self._recognizer.forget(self)
+            for ticket in self._tickets:
+                ticket.cancel()
+        if error := listening.result():
+            raise error
+
+    @property
+    def done_s(self) -> float:
+        """Seconds of the stream that are dealt with: recognized, or found silent."""
+        return seconds(self._segmenter.now if not self._open and self._queue.empty() else self._done)
+
+    async def _listen(self, source: Source) -> Exception | None:
+        """Feed the queue; returns the error that ended the source early, once everything before it is in the queue."""
+        failure: Exception | None = None
+        try:
+            async for piece in source:
+                for at in range(0, len(piece), BLOCK):
+                    block = piece[at : at + BLOCK]
+                    if len(block) <= _INLINE:
+                        frames, probabilities = self._detector.feed(block)
+                    else:
+                        frames, probabilities = await asyncio.to_thread(self._detector.feed, block)
+                    await self._push(self._segmenter.feed(frames, probabilities))
+        except Exception as error:  # noqa: BLE001 - kept and raised after the last final
+            failure = error
+        frames, probabilities = self._detector.finish()
+        await self._push(self._segmenter.feed(frames, probabilities))
+        await self._push(self._segmenter.finish())
+        await self._queue.put(None)
+        return failure
+
+    async def _push(self, events: list[TurnEvent]) -> None:
+        for event in events:
+            await self._queue.put((event, self._submit(event) if isinstance(event, Window) else None))
+
+    def _submit(self, window: Window) -> Ticket:
+        utterance = Utterance(window.audio, self._language, self._drafts.get((window.turn, window.index)))
+        ticket = self._recognizer.submit(self, utterance, final=window.cause != "interim")
+        self._tickets.add(ticket)
+        ticket.add_done_callback(self._tickets.discard)
+        return ticket
+
+    async def _recognize(self, sink: Sink) -> None:
+        start, transcript, latency = 0, Transcript(), None
+        while (item := await self._queue.get()) is not None:
+            match item:
+                case TurnStarted() as event, _:
+                    start, transcript, latency = event.start, Transcript(), None
+                    self._open, self._done = True, event.start
+                    await sink(event)
+                case Window() as window, ticket if ticket is not None:
+                    latency = await self._hear(window, ticket, transcript, start, sink) or latency
+                case TurnEnded(turn, began, end), _:
+                    self._open, self._done = False, end
+                    await sink(TurnCompleted(turn, began, end, transcript.text, transcript.passages, latency))
+                    self._drafts.clear()
+                case (TurnPaused() | TurnResumed()) as event, _:
+                    await sink(event)
+                case _:
+                    raise AssertionError(item)
+
+    async def _hear(
+        self, window: Window, ticket: Ticket, transcript: Transcript, start: int, sink: Sink
+    ) -> Latency | None:
+        try:
+            recognition = await ticket
+        except EngineError as error:
+            await sink(RecognitionFailed(window.turn, str(error)))
+            return None
+        if recognition is None:
+            return None  # a newer request has taken its place
+        self._drafts = {(window.turn, window.index): recognition.hypothesis}
+        transcript.update(window, recognition.hypothesis.text)
+        self._done = window.end
+        await sink(
+            TranscriptChanged(
+                window.turn,
+                start,
+                window.end,
+                transcript.text,
+                transcript.committed_chars,
+                transcript.stable_chars,
+                window.cause,
+                recognition.latency,
+            )
+        )
+        return recognition.latency

@@ -1,0 +1,65 @@
+"""Settings, one frozen dataclass per concern. Only the command line reads the environment."""
+
+from dataclasses import dataclass
+
+from stt.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """How sound becomes turns. Times in seconds."""
+
+    speech_threshold: float = 0.5
+    """Silence becomes speech at this probability or more."""
+    silence_threshold: float = 0.35
+    """Speech becomes silence below this probability."""
+    pre_roll_s: float = 0.3
+    """Sound kept from before the first speech frame, so that the first word is whole."""
+    min_speech_s: float = 0.1
+    """A turn with less speech than this (a click, a knock) is not worth a recognition: it ends empty."""
+    interim_s: float | None = 0.5
+    """New speech between two interim recognitions; `None`: finals only."""
+    pause_s: float = 0.3
+    """Silence after which the turn counts as paused."""
+    speculative: bool = True
+    """Recognize at the pause already, so that the final is there when the turn ends."""
+    end_of_turn_s: float = 1.5
+    """Silence that ends the turn."""
+    window_s: float = 24.0
+    """Longest audio given to the engine at once (Canary-Qwen was trained on at most 40 s, Whisper sees 30 s)."""
+    overlap_s: float = 5.0
+    """Audio that two windows share where a long turn had to be cut without a pause."""
+
+    def __post_init__(self) -> None:
+        def check(holds: bool, expected: str, got: object) -> None:
+            if not holds:
+                msg = f"expected {expected}, got {got}"
+                raise SettingsError(msg)
+
+        low, high = self.silence_threshold, self.speech_threshold
+        check(0 < low <= high < 1, "0 < silence_threshold <= speech_threshold < 1", f"{low} and {high}")
+        check(0 <= self.pre_roll_s <= 5, "pre_roll_s of 0 to 5 seconds", self.pre_roll_s)
+        check(0 <= self.min_speech_s <= 5, "min_speech_s of 0 to 5 seconds", self.min_speech_s)
+        check(self.interim_s is None or 0.05 <= self.interim_s <= 60, "interim_s of 0.05 to 60 s", self.interim_s)
+        check(0.05 <= self.pause_s <= 10, "pause_s of 0.05 to 10 seconds", self.pause_s)
+        check(
+            self.pause_s <= self.end_of_turn_s <= 60,
+            f"end_of_turn_s from pause_s ({self.pause_s}) to 60 seconds",
+            self.end_of_turn_s,
+        )
+        check(5 <= self.window_s <= 28, "window_s of 5 to 28 seconds", self.window_s)
+        check(0 <= self.overlap_s <= self.window_s / 3, "overlap_s of 0 to a third of window_s", self.overlap_s)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Which speech model, where it runs."""
+
+    engine: str = "auto"
+    """`whisper`, `canary-qwen`, or `auto`: canary-qwen where a GPU and its weights are there, else whisper."""
+    model: str | None = None
+    """A directory with weights or a hub id; `None`: the engine's default."""
+    device: str = "auto"
+    """`cuda`, `cpu`, or `auto`: cuda where the engine can use it."""
+    threads: int = 0
+    """CPU threads of the engine; 0: as many as this process may use cores."""

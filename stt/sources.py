@@ -1,0 +1,361 @@
+"""Where audio comes from: files, standard input, a microphone. Each is an async iterator of 16 kHz mono pieces."""
+
+import asyncio
+import errno
+import os
+import queue
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import numpy as np
+
+from stt.audio import SAMPLE_RATE, Resampler, Samples, seconds
+from stt.errors import AudioError, DeviceError
+
+STDIN: Final = "-"
+
+_BLOCK_S: Final = 2.0  # of a file at a time: memory stays flat whatever its length, and little is lost at a broken spot
+_SNIFF: Final = 12
+_UNKNOWN_SIZE: Final = 0x7FFF_0000  # writers that cannot seek back leave 0xFFFFFFFF, 0x7FFFFFFF or close to it
+
+
+@dataclass(frozen=True, slots=True)
+class RawPcm:
+    """Headerless little-endian 16-bit PCM, interleaved."""
+
+    rate: int
+    channels: int = 1
+
+
+class FileSource:
+    """An audio file, or standard input (`-`), read as a stream: memory does not grow with its length.
+
+    What libsndfile reads (WAV, FLAC, OGG, MP3, AIFF, ...) goes through soundfile, the rest (M4A, MP4, WebM, ...)
+    through PyAV. From a pipe, WAV, OGG and raw PCM are heard as they arrive; other formats, which need to be searched
+    back and forth, are first copied to a temporary file. Use as a context manager, iterate once.
+
+    Raises:
+        AudioError: on opening, the file is missing, empty, not audio ...; while iterating, after the last good piece,
+            the file is truncated or damaged.
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str], raw: RawPcm | None = None) -> None:
+        self.name = "standard input" if path == STDIN else str(path)
+        self.position_s = 0.0
+        """Audio handed out so far."""
+        self.duration_s: float | None = None
+        """`None` where the header does not say."""
+        self._close: list[Any] = []
+        try:
+            file = self._stdin(raw) if path == STDIN else _regular_file(Path(path))
+            self._pieces = self._open(file, raw)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        while self._close:
+            self._close.pop().close()
+
+    async def __aiter__(self) -> AsyncIterator[Samples]:
+        while (piece := await asyncio.to_thread(next, self._pieces, None)) is not None:
+            self.position_s += seconds(len(piece))
+            yield piece
+
+    def _open(self, file: Path | int, raw: RawPcm | None) -> Iterator[Samples]:
+        import soundfile
+
+        try:
+            if raw is None:
+                sound = soundfile.SoundFile(file)
+            else:
+                sound = soundfile.SoundFile(
+                    file, samplerate=raw.rate, channels=raw.channels, format="RAW", subtype="PCM_16", endian="LITTLE"
+                )
+        except soundfile.LibsndfileError as error:
+            if isinstance(file, Path):
+                return self._open_av(file)
+            msg = f"{self.name}: not audio in a format known here ({_reason(error)})"
+            raise AudioError(msg) from error
+        self._close.append(sound)
+        if sound.seekable():
+            self.duration_s = sound.frames / sound.samplerate
+        return self._sndfile_pieces(sound, Resampler(sound.samplerate, sound.channels))
+
+    def _sndfile_pieces(self, sound: Any, resampler: Resampler) -> Iterator[Samples]:
+        import soundfile
+
+        frames, failure = 0, None
+        while True:
+            try:
+                block = sound.read(round(_BLOCK_S * sound.samplerate), dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                failure = error
+                break
+            if not len(block):
+                break
+            frames += len(block)
+            yield resampler.feed(block)
+        yield resampler.finish()
+        got_s = frames / sound.samplerate
+        if failure is not None:
+            msg = f"{self.name}: damaged or truncated after {got_s:.1f} s ({_reason(failure)}); the text ends there"
+            raise AudioError(msg) from failure
+        promised_s = _promised_frames(sound, frames) / sound.samplerate
+        if promised_s > got_s:
+            msg = f"{self.name}: truncated: {promised_s:.1f} s expected, {got_s:.1f} s found; the text covers those"
+            raise AudioError(msg)
+
+    def _open_av(self, path: Path) -> Iterator[Samples]:
+        import av
+
+        try:
+            container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            msg = f"{path}: not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
+            raise AudioError(msg) from error
+        self._close.append(container)
+        if not container.streams.audio:
+            msg = f"{path}: has no audio track, only {', '.join(s.type for s in container.streams) or 'nothing'}"
+            raise AudioError(msg)
+        if container.duration:
+            self.duration_s = container.duration / av.time_base
+        return self._av_pieces(container)
+
+    def _av_pieces(self, container: Any) -> Iterator[Samples]:
+        import av
+
+        stream = container.streams.audio[0]
+        # FFmpeg brings any sample format to planar float; rate and channels go through our resampler, as everywhere.
+        planar = av.AudioResampler(format="fltp")
+        resampler: Resampler | None = None
+        failure = None
+        try:
+            for frame in container.decode(stream):
+                resampler = resampler or Resampler(frame.sample_rate, frame.layout.nb_channels)
+                for converted in planar.resample(frame):
+                    yield resampler.feed(converted.to_ndarray().T)
+        except av.FFmpegError as error:
+            failure = error
+        if resampler is not None:
+            yield resampler.finish()
+        if failure is not None:
+            msg = f"{self.name}: damaged or truncated after {self.position_s:.1f} s ({failure}); the text ends there"
+            raise AudioError(msg) from failure
+
+    def _stdin(self, raw: RawPcm | None) -> Path | int:
+        if sys.stdin is None or sys.stdin.isatty():
+            msg = "standard input is a terminal, expected audio: `stt file - < recording.wav`"
+            raise AudioError(msg)
+        fd = sys.stdin.fileno()
+        if raw is not None or stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        head = b""
+        while len(head) < _SNIFF and (more := os.read(fd, _SNIFF - len(head))):
+            head += more
+        if not head:
+            msg = "standard input: empty, expected audio"
+            raise AudioError(msg)
+        if head.startswith((b"RIFF", b"OggS")):
+            return _rejoin(head, fd)
+        copy: IO[bytes] = tempfile.NamedTemporaryFile(prefix="stt-stdin-")  # noqa: SIM115 - closed with the source
+        self._close.append(copy)
+        copy.write(head)
+        with os.fdopen(os.dup(fd), "rb") as rest:
+            shutil.copyfileobj(rest, copy)
+        copy.flush()
+        return Path(copy.name)
+
+
+def _regular_file(path: Path) -> Path:
+    """Check what libsndfile would call `System error` or `Format not recognised`, and say what it is."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            msg = f"{path}: is a directory, expected an audio file (`{path}/*` takes the files in it)"
+            raise AudioError(msg)
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
+            msg = f"{path}: empty (0 bytes), expected audio"
+            raise AudioError(msg)
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        what = {errno.ENOENT: "no such file", errno.EACCES: "no permission to read it"}
+        msg = f"{path}: {what.get(error.errno or 0, error.strerror)}"
+        raise AudioError(msg) from error
+
+
+def _rejoin(head: bytes, fd: int) -> int:
+    """Return a pipe that carries `head` and then all of `fd`: looking at the first bytes has taken them out."""
+    reader, writer = os.pipe()
+
+    def copy() -> None:
+        with os.fdopen(os.dup(fd), "rb", buffering=0) as rest, os.fdopen(writer, "wb", buffering=0) as joined:
+            try:
+                joined.write(head)
+                while data := rest.read(65536):
+                    joined.write(data)
+            except BrokenPipeError:  # the source was closed before its end
+                pass
+
+    threading.Thread(target=copy, name="stdin", daemon=True).start()
+    return reader
+
+
+def _promised_frames(sound: Any, got: int) -> int:
+    """How many frames the header promises. libsndfile corrects a WAV's header in silence, but tells in its log."""
+    if sound.seekable() and sound.frames > got:
+        return sound.frames
+    for claimed, actual in re.findall(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", sound.extra_info):
+        # A writer that pads or could not seek back is off by a few bytes, or by all of 32 bits.
+        if int(actual) + 1024 < int(claimed) < _UNKNOWN_SIZE:
+            return got * int(claimed) // max(1, int(actual))
+    return got
+
+
+def _reason(error: Any) -> str:
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+
+
+class Microphone:
+    """A live input device. Use as a context manager, iterate once; it goes on until it is closed or fails.
+
+    `overruns` counts the blocks that were lost because nobody took them in time: with the bounded queue between the
+    audio thread and the session, a slow engine costs a bounded delay and then counted gaps, never memory.
+
+    Raises:
+        DeviceError: PortAudio is missing, there is no such device, it is busy, or (while iterating) it is gone.
+
+    """
+
+    _QUEUE_S: Final = 30.0
+    _BLOCK_S: Final = 0.02
+
+    def __init__(self, device: int | str | None = None) -> None:
+        sounddevice = import_sounddevice()
+        try:
+            info: Any = sounddevice.query_devices(device, "input")
+        except (ValueError, sounddevice.PortAudioError) as error:
+            msg = f"no input device {device!r}: {error}" if device is not None else f"no microphone found: {error}"
+            raise DeviceError(msg) from error
+        self.name: str = info["name"]
+        self.rate = round(info["default_samplerate"])
+        self.channels = min(2, info["max_input_channels"])
+        self.overruns = 0
+        self._blocks: queue.Queue[np.ndarray | None] = queue.Queue(round(self._QUEUE_S / self._BLOCK_S))
+        self._resampler = Resampler(self.rate, self.channels)
+        self._ready: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            self._stream = sounddevice.InputStream(
+                samplerate=self.rate,
+                device=device,
+                channels=self.channels,
+                dtype="float32",
+                blocksize=round(self._BLOCK_S * self.rate),
+                callback=self._heard,
+                finished_callback=self._ended,
+            )
+        except sounddevice.PortAudioError as error:
+            msg = f"cannot open {self.name!r}: {error} (is another program using it?)"
+            raise DeviceError(msg) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop recording; the iteration ends with what was heard until now."""
+        self._stream.close()
+
+    async def __aiter__(self) -> AsyncIterator[Samples]:
+        self._loop, self._ready = asyncio.get_running_loop(), asyncio.Event()
+        self._stream.start()
+        while True:
+            try:
+                block = self._blocks.get_nowait()
+            except queue.Empty:
+                self._ready.clear()
+                if self._blocks.empty():
+                    await self._ready.wait()
+                continue
+            if block is None:
+                break
+            yield self._resampler.feed(block)
+        yield self._resampler.finish()
+
+    def _heard(self, data: np.ndarray, frames: int, when: Any, status: Any) -> None:  # noqa: ARG002 - PortAudio's
+        """Runs on the audio thread: hand over and return."""
+        if status:
+            self.overruns += 1
+        try:
+            self._blocks.put_nowait(data.copy())
+        except queue.Full:
+            self.overruns += 1
+        self._wake()
+
+    def _ended(self) -> None:
+        while True:
+            try:
+                self._blocks.put_nowait(None)
+                break
+            except queue.Full:
+                self._blocks.get_nowait()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None and self._ready is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ready.set)
+
+
+def import_sounddevice() -> Any:
+    """Import sounddevice, or say how to install the PortAudio library that it needs.
+
+    Raises:
+        DeviceError: PortAudio is not installed.
+
+    """
+    try:
+        import sounddevice
+    except OSError as error:
+        msg = f"microphones need the PortAudio library ({error}); on Debian: apt-get install libportaudio2"
+        raise DeviceError(msg) from error
+    return sounddevice
+
+
+async def paced(pieces: AsyncIterator[Samples], piece_s: float = 0.02) -> AsyncIterator[Samples]:
+    """Hand audio out in pieces of `piece_s`, at the pace at which it would be spoken."""
+    loop = asyncio.get_running_loop()
+    size, began, sent, rest = round(piece_s * SAMPLE_RATE), loop.time(), 0, np.zeros(0, np.float32)
+    async for piece in pieces:
+        rest = np.concatenate((rest, piece))
+        while len(rest) >= size:
+            sent += size
+            await asyncio.sleep(began + seconds(sent) - loop.time())
+            yield rest[:size]
+            rest = rest[size:]
+    if len(rest):
+        yield rest
