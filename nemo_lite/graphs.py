@@ -1,0 +1,84 @@
+"""CUDA graphs by key: the only part that knows CUDA's rules. On a CPU every call is simply the function.
+
+A graph replays kernels on fixed addresses. So each key owns *static* copies of its inputs; a call copies its arguments
+there (unless they are those very tensors, as when a decoding step is fed its own results), replays, and returns the
+same output tensors every time: they are valid until the next call of the same key. A function may change its inputs in
+place and return them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., tuple[Tensor, ...]]
+Replay = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    replay: Replay
+
+
+class CudaCapture:
+    """Captures a function into a CUDA graph; all graphs share one memory pool, because they never run at once."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Replay]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            outputs = run()
+        return outputs, graph.replay
+
+
+Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[tuple[Tensor, ...], Replay]]
+
+
+class Graphs:
+    """`graphs(key, function, *inputs)` is `function(*inputs)`, replayed from the second call of a key on.
+
+    The caller promises that a key names one function, one set of shapes, and one set of the other tensors the function
+    touches; `clear()` when any of those has moved.
+    """
+
+    def __init__(self, capture: Capture | None) -> None:
+        self.capture = capture
+        self.captured: dict[Hashable, Captured] = {}
+
+    @classmethod
+    def on(cls, device: torch.device) -> Graphs:
+        return cls(CudaCapture() if device.type == "cuda" else None)
+
+    def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if self.capture is None:
+            return function(*inputs)
+        graph = self.captured.get(key) or self._capture(key, function, inputs)
+        for static, given in zip(graph.inputs, inputs, strict=True):
+            if static is not given:
+                static.copy_(given, non_blocking=True)
+        graph.replay()
+        return graph.outputs
+
+    def clear(self) -> None:
+        self.captured.clear()
+
+    def _capture(self, key: Hashable, function: Function, inputs: tuple[Tensor, ...]) -> Captured:
+        assert self.capture is not None  # noqa: S101
+        static = tuple(x.clone() for x in inputs)
+        # One ordinary run first: libraries allocate their workspaces and plans, which capture forbids. It may change
+        # `static`, which the next replay overwrites, and the cache, where it writes what the replay will write.
+        function(*static)
+        for kept, given in zip(static, inputs, strict=True):
+            kept.copy_(given)
+        if static and static[0].is_cuda:
+            torch.cuda.synchronize()
+        outputs, replay = self.capture(lambda: function(*static))
+        self.captured[key] = Captured(static, outputs, replay)
+        return self.captured[key]

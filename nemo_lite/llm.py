@@ -1,0 +1,154 @@
+"""Qwen3 (dense) over a static KV cache, with LoRA merged in.
+
+The computation of transformers' `Qwen3Model`, which the tests compare it with; written out here because a fixed
+cache, CUDA graphs and scoring a draft in one pass all want to own the loop over the layers. Names follow the
+checkpoint.
+
+One rule makes everything else simple: **a token's slot in the cache is its position.** Rows of different length start
+together at slot 0 and end where they end; what lies behind a row's end is stale, is never attended to (a query sees the
+slots up to its own position), and is overwritten by the tokens that come. No padding on the left, no mask per row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nemo_lite.config import LLMConfig
+from nemo_lite.linear import FusedLinear
+
+
+class KVCache:
+    """Keys and values of all layers for up to `capacity` slots in total, rows times length.
+
+    Memory is slot-major: [slots, rows, kv_heads, head_dim], so for a given number of rows a longer span is the same
+    memory continued. A CUDA graph that reads 256 slots and one that reads 512 share it, and growing copies nothing.
+    """
+
+    def __init__(self, config: LLMConfig, capacity: int, like: Tensor) -> None:
+        self.capacity = capacity
+        self.shape = (config.kv_heads, config.head_dim)
+        # zeros, not empty: a masked slot has weight 0, but 0 * NaN would not be 0
+        width = capacity * config.kv_heads * config.head_dim
+        self.memory = torch.zeros(config.layers, 2, width, dtype=like.dtype, device=like.device)
+
+    def view(self, rows: int, span: int) -> Tensor:
+        """The first `span` slots of `rows` rows: [layers, 2, span, rows, kv_heads, head_dim]."""
+        if rows * span > self.capacity:
+            raise ValueError(f"expected at most {self.capacity} slots in all, got {rows} rows of {span}")
+        used = rows * span * self.shape[0] * self.shape[1]
+        return self.memory[:, :, :used].view(*self.memory.shape[:2], span, rows, *self.shape)
+
+    def keep(self, rows: int, kept: Tensor, span: int) -> None:
+        """Go from `rows` rows to those whose indices are in `kept`, in that order, with their first `span` slots."""
+        for old, new in zip(self.view(rows, span), self.view(kept.shape[0], span), strict=True):
+            new.copy_(old.index_select(2, kept))  # the selection is a copy, so overlapping memory does no harm
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with normalised queries and keys and rotary positions."""
+
+    def __init__(self, config: LLMConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.d = config.heads, config.kv_heads, config.head_dim
+        q, kv = self.heads * self.d, self.kv_heads * self.d
+        self.qkv = FusedLinear(config.hidden, {"q_proj": q, "k_proj": kv, "v_proj": kv}, lora=config.lora)
+        self.out = FusedLinear(q, {"o_proj": config.hidden}, lora=config.lora)
+        self.q_norm = RMSNorm(self.d, config.norm_eps)
+        self.k_norm = RMSNorm(self.d, config.norm_eps)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool) -> Tensor:
+        """x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
+        kv [2, span, B, kv_heads, d], written at `slots` and read as a whole."""
+        b, n, _ = x.shape
+        qkv = self.qkv(x, adapter=adapter).view(b, n, -1, self.d)
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
+        q, k = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope)
+
+        rows = torch.arange(b, device=x.device)[:, None]
+        kv[0].index_put_((slots, rows), k)
+        kv[1].index_put_((slots, rows), v)
+
+        # the G query heads that share a key head become G * n queries of one head: nothing is repeated in memory
+        group = self.heads // self.kv_heads
+        q = q.view(b, n, self.kv_heads, group, self.d).permute(0, 2, 3, 1, 4).reshape(b, self.kv_heads, group * n, self.d)
+        keys, values = kv.permute(0, 2, 3, 1, 4)  # each [B, kv_heads, span, d]
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
+        out = out.view(b, self.kv_heads, group, n, self.d).permute(0, 3, 1, 2, 4).reshape(b, n, -1)
+        return self.out(out, adapter=adapter)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: LLMConfig) -> None:
+        super().__init__()
+        wide = config.intermediate
+        self.gate_up = FusedLinear(config.hidden, {"gate_proj": wide, "up_proj": wide}, lora=config.lora)
+        self.down = FusedLinear(wide, {"down_proj": config.hidden}, lora=config.lora)
+
+    def forward(self, x: Tensor, *, adapter: bool) -> Tensor:
+        gate, up = self.gate_up(x, adapter=adapter).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up, adapter=adapter)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: LLMConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden, config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, adapter=adapter)
+        return x + self.mlp(self.post_attention_layernorm(x), adapter=adapter)
+
+
+class Qwen3(nn.Module):
+    """The decoder without its embedding table, which the model owns and shares with the output layer."""
+
+    def __init__(self, config: LLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.hidden, config.norm_eps)
+
+    def prepare(self) -> None:
+        """To be called once the weights are in place: merge LoRA."""
+        for module in self.modules():
+            if isinstance(module, FusedLinear):
+                module.merge()
+
+    def forward(self, x: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool = True) -> Tensor:
+        """Run n tokens of each row and store their keys and values.
+
+        x [B, n, hidden] embeddings; slots [B, n], or [1, n] if the rows agree, int64 positions; kv a `KVCache.view`
+        whose span reaches beyond the largest slot -> [B, n, hidden], after the last norm.
+        """
+        d, group = self.config.head_dim, self.config.heads // self.config.kv_heads
+        half = torch.arange(0, d, 2, device=x.device, dtype=torch.float32)
+        angle = slots[:, :, None, None].float() * (1.0 / self.config.rope_theta ** (half / d))  # [B or 1, n, 1, d / 2]
+        cos, sin = angle.cos(), angle.sin()
+        rope = torch.cat([cos, cos], dim=-1).to(x.dtype), torch.cat([-sin, sin], dim=-1).to(x.dtype)
+        span = kv.shape[2]
+        visible = torch.arange(span, device=x.device) <= slots[:, :, None]  # [B or 1, n, span]
+        bias = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, float("-inf"))
+        bias = bias[:, None, None].expand(-1, 1, group, -1, -1).reshape(slots.shape[0], 1, -1, span)
+        for layer, layer_kv in zip(self.layers, kv, strict=True):
+            x = layer(x, rope, bias, slots, layer_kv, adapter=adapter)
+        return self.norm(x)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [B, n, heads, d]; `sin` has its first half negated."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)

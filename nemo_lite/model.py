@@ -1,0 +1,295 @@
+"""Canary-Qwen: speech in, text out.
+
+    waveforms -> log-mel -> FastConformer -> linear projection --+
+    prompt -> token embeddings, with the audio frames in place --+--> Qwen3 + LoRA -> greedy tokens -> text
+
+What NVIDIA NeMo's `SALM` (2.5 and later) computes for `nvidia/canary-qwen-2.5b`, without NeMo; see docs/nemo-lite.md
+for how that is shown and where it differs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nemo_lite import hub
+from nemo_lite.config import CanaryQwenConfig, read_config
+from nemo_lite.decode import TEXT, Decoded, GreedyDecoder, Row, to_device, up
+from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
+from nemo_lite.features import AudioPreprocessor
+from nemo_lite.graphs import Graphs
+from nemo_lite.llm import Qwen3
+from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
+from nemo_lite.weights import load_weights
+
+Waveform = np.ndarray | Tensor
+"""[samples] floating point in [-1, 1], 16 kHz, mono."""
+
+FRAME_STEP = 16
+"""Under static shapes, clips are padded to multiples of this many encoder frames (1.28 s)."""
+GRAPH_FRAMES = 2048
+"""An encoder pass over more frames than this keeps the device busy without a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    text: str
+    """Without special tokens, otherwise as decoded."""
+    token_ids: tuple[int, ...]
+    """What was generated, the end token included if `stop` is "eos". Serves as the next draft as it is."""
+    logprobs: tuple[float, ...]
+    """Natural logarithm of the probability of each of `token_ids`."""
+    stop: Literal["eos", "length"]
+    """Ended by the model, or cut off at `max_new_tokens`."""
+    draft_kept: int
+    """Tokens of the draft that were kept."""
+    forwards: int
+    """Passes through the language model."""
+
+
+class CanaryQwen(nn.Module):
+    """One loaded model. Calls are serialised by a lock; the weights are never written after loading."""
+
+    def __init__(self, config: CanaryQwenConfig, tokenizer: ChatTokenizer) -> None:
+        """The modules alone, without weights; use `from_pretrained`."""
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.preprocessor = AudioPreprocessor(config.preprocessor)
+        self.encoder = FastConformer(config.encoder)
+        self.proj = nn.Linear(config.encoder.d_model, config.llm.hidden)
+        self.llm = Qwen3(config.llm)
+        self.embed_tokens = nn.Embedding(config.llm.vocab, config.llm.hidden)
+        self.requires_grad_(requires_grad=False).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | PathLike[str] = "nvidia/canary-qwen-2.5b",
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> CanaryQwen:
+        """Load from a local directory, or from the hub's cache, downloading what is not there.
+
+        A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
+        the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
+        `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
+        float32 on a CPU. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        """
+        files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        config = read_config(files.checkpoint, files.llm)
+        model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
+        load_weights(model, files.checkpoint / "model.safetensors")
+        return model.prepare()
+
+    @classmethod
+    def empty(
+        cls, config: CanaryQwenConfig, tokenizer: ChatTokenizer, device: torch.device, dtype: torch.dtype
+    ) -> CanaryQwen:
+        """The model with its memory allocated on `device` but not filled; `prepare()` is due once it is."""
+        with torch.device("meta"):
+            model = cls(config, tokenizer)
+        for part in (model.encoder, model.proj, model.llm, model.embed_tokens):
+            part.to(dtype)
+        return model.to_empty(device=device)  # the preprocessor stays float32
+
+    @torch.no_grad()
+    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None) -> CanaryQwen:
+        """To be called once, when the weights are in place: merge, fold, set up decoding.
+
+        `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
+        """
+        self.encoder.prepare()
+        self.llm.prepare()
+        self.static = self.device.type == "cuda" if static is None else static
+        self.encoder_graphs = graphs or Graphs.on(self.device)
+        self.decoder = GreedyDecoder(
+            self.llm,
+            self.embed_tokens.weight,
+            self.tokenizer.eos_id,
+            Graphs(self.encoder_graphs.capture),
+            static=self.static,
+        )
+        self.lock = threading.Lock()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed_tokens.weight.dtype
+
+    @torch.inference_mode()
+    def transcribe(
+        self,
+        waveforms: Sequence[Waveform | Sequence[Waveform]],
+        *,
+        prompt: str | Sequence[str] = DEFAULT_PROMPT,
+        max_new_tokens: int = 256,
+        drafts: Sequence[Sequence[int] | None] | None = None,
+    ) -> list[Transcription]:
+        """Transcribe a batch of clips of any lengths, greedily.
+
+        waveforms: one clip per row, or, for a prompt with N audio placeholders, a sequence of N clips per row.
+        prompt: the user's turn, for all rows or one per row; every placeholder takes a clip, in order.
+        drafts: token ids expected per row, e.g. those of the previous hypothesis. They are scored in one pass and the
+            longest prefix that greedy decoding gives is kept, so a draft changes the time taken and never the result
+            (in float32; in bfloat16 as far as a pass of many tokens rounds like a pass of one).
+        Raises ValueError for audio that is not one-dimensional, floating point and finite, for a number of clips,
+        prompts or drafts that does not fit, and for token ids outside the vocabulary.
+        """
+        rows = [[row] if isinstance(row, (np.ndarray, Tensor)) else list(row) for row in waveforms]
+        if not rows:
+            return []
+        clips = [[_checked(clip, f"row {i}") for clip in row] for i, row in enumerate(rows)]
+        prompts = [prompt] * len(rows) if isinstance(prompt, str) else list(prompt)
+        drafts = [None] * len(rows) if drafts is None else drafts
+        if not len(rows) == len(prompts) == len(drafts):
+            raise ValueError(f"expected as many prompts and drafts as rows, got {len(rows)}, {len(prompts)}, {len(drafts)}")
+        _at_least_one(max_new_tokens)
+        token_rows = [self.tokenizer.prompt(content) for content in prompts]
+        for i, (tokens, row) in enumerate(zip(token_rows, clips, strict=True)):
+            if (places := tokens.count(self.tokenizer.audio_id)) != len(row):
+                raise ValueError(f"row {i}: expected {places} clips, one per placeholder in its prompt, got {len(row)}")
+        checked = [self._draft(draft, i) for i, draft in enumerate(drafts)]
+        with self.lock:
+            audio, lengths = self._embed([clip for row in clips for clip in row])
+            places = iter(zip(range(0, len(lengths) * audio.shape[1], audio.shape[1]), lengths, strict=True))
+            filled = [self._row(tokens, places, draft) for tokens, draft in zip(token_rows, checked, strict=True)]
+            decoded = self.decoder.decode(filled, audio.flatten(0, 1), max_new_tokens)
+        return [self._transcription(row) for row in decoded]
+
+    @torch.inference_mode()
+    def generate_text(self, prompt: str, *, max_new_tokens: int = 512, adapter: bool = False) -> Transcription:
+        """Answer a prompt without audio, with the adapter off: the language model as it was ("LLM mode").
+
+        The answer alone, without the prompt. Raises ValueError if the prompt has an audio placeholder.
+        """
+        tokens = self.tokenizer.prompt(prompt)
+        if self.tokenizer.audio_id in tokens:
+            raise ValueError(f"expected a prompt without {self.tokenizer.audio_tag}: this mode takes no audio")
+        _at_least_one(max_new_tokens)
+        with self.lock:
+            silent = torch.zeros(1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
+            row = self._row(tokens, iter(()), ())
+            [decoded] = self.decoder.decode([row], silent, max_new_tokens, adapter=adapter)
+        return self._transcription(decoded)
+
+    @torch.inference_mode()
+    def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:
+        """What the language model hears: [B, T, hidden], of which row b's first lengths[b] frames mean something."""
+        with self.lock:
+            return self._embed([_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)])
+
+    def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-mel of float32 clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.
+
+        T is the longest clip's length, rounded up where shapes are static.
+        """
+        frames = max(1, *(self.preprocessor.frames(len(clip)) for clip in clips))
+        batch = len(clips)
+        if self.static:
+            frames = up(frames, 8 * FRAME_STEP)
+            batch = 1 << (batch - 1).bit_length()
+        hop = self.config.preprocessor.hop_samples
+        padded = torch.zeros(batch, frames * hop + hop - 1)  # the longest that has so many frames
+        samples = torch.zeros(batch, dtype=torch.int64)
+        for i, clip in enumerate(clips):
+            padded[i, : len(clip)] = clip
+            samples[i] = len(clip)
+        on_device = to_device(samples, self.device)
+        mel = self.preprocessor(to_device(padded, self.device), on_device)
+        return mel[:, :, :frames], torch.div(on_device, hop, rounding_mode="floor")
+
+    def _embed(self, clips: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        mel, mel_lengths = self.mel(clips)
+        lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in clips]
+
+        def encode(mel: Tensor, mel_lengths: Tensor) -> tuple[Tensor, ...]:
+            return (self.proj(self.encoder(mel.to(self.dtype), mel_lengths)),)
+
+        frames = mel.shape[0] * encoder_frames(mel.shape[2])
+        if frames <= GRAPH_FRAMES and encoder_frames(mel.shape[2]) <= TABLE_FRAMES:
+            [audio] = self.encoder_graphs(("encode", *mel.shape), encode, mel, mel_lengths)
+        else:
+            [audio] = encode(mel, mel_lengths)
+        return audio, lengths
+
+    def _row(self, tokens: list[int], places: Iterable[tuple[int, int]], draft: tuple[int, ...]) -> Row:
+        """Put the frames of one clip after the other (where they start, how many) in the place of the placeholders."""
+        ids: list[int] = []
+        frames: list[int] = []
+        for token in tokens:
+            if token == self.tokenizer.audio_id:
+                start, length = next(iter(places))
+                ids += [0] * length
+                frames += range(start, start + length)
+            else:
+                ids.append(token)
+                frames.append(TEXT)
+        return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft)
+
+    def _draft(self, draft: Sequence[int] | None, row: int) -> tuple[int, ...]:
+        tokens = tuple(int(token) for token in draft or ())
+        if wrong := [token for token in tokens if not 0 <= token < self.config.llm.vocab]:
+            raise ValueError(f"row {row}: expected draft ids in 0 ... {self.config.llm.vocab - 1}, got {wrong[:5]}")
+        end = tokens.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in tokens else len(tokens)
+        return tokens[:end]  # nothing comes after the end, and the end itself is scored without being asked
+
+    def _transcription(self, decoded: Decoded) -> Transcription:
+        stop = "eos" if decoded.ids[-1] == self.tokenizer.eos_id else "length"
+        text = self.tokenizer.decode(decoded.ids)
+        return Transcription(
+            text, tuple(decoded.ids), tuple(decoded.logprobs), stop, decoded.draft_kept, decoded.forwards
+        )
+
+    def words(self, transcription: Transcription) -> list[tuple[str, float]]:
+        """The words of a transcription, each with its probability: the product of its tokens'."""
+        words: list[tuple[str, float]] = []
+        text = ""
+        for i, logprob in enumerate(transcription.logprobs):
+            longer = self.tokenizer.decode(list(transcription.token_ids[: i + 1]))
+            new, text = longer[len(text) :], longer
+            if not new:  # the end token, or half of a character
+                continue
+            if new[0].isspace() or not words:
+                words.append((new.strip(), math.exp(logprob)))
+            else:
+                words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(logprob))
+        return words
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on CUDA, float16 on GPUs that would only emulate it, float32 on a CPU."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _checked(clip: Waveform, where: str) -> Tensor:
+    clip = torch.as_tensor(clip)
+    if clip.ndim != 1 or not clip.is_floating_point():
+        raise ValueError(
+            f"{where}: expected mono audio [samples] of floating point in [-1, 1],"
+            f" got {clip.dtype} {tuple(clip.shape)}; mix channels down and divide 16-bit samples by 32768 first"
+        )
+    clip = clip.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(clip).all()):
+        raise ValueError(f"{where}: expected finite samples, got NaN or infinity")
+    return clip
+
+
+def _at_least_one(max_new_tokens: int) -> None:
+    if max_new_tokens < 1:
+        raise ValueError(f"expected max_new_tokens of at least 1, got {max_new_tokens}")
