@@ -52,6 +52,11 @@ class SpeechModel(Protocol):
         ...
 
     @property
+    def languages(self) -> frozenset[str]:
+        """ISO 639-1 codes of the languages it knows."""
+        ...
+
+    @property
     def max_batch(self) -> int:
         """Utterances that are worth one call."""
         ...

@@ -127,10 +127,11 @@ class FileSource:
 
     def _open_av(self, path: Path) -> Iterator[Samples]:
         import av
+        from av.error import FFmpegError
 
         try:
             container = av.open(str(path))
-        except (av.FFmpegError, OSError) as error:
+        except FFmpegError as error:
             msg = f"{path}: not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
             raise AudioError(msg) from error
         self._close.append(container)
@@ -143,6 +144,7 @@ class FileSource:
 
     def _av_pieces(self, container: Any) -> Iterator[Samples]:
         import av
+        from av.error import FFmpegError
 
         stream = container.streams.audio[0]
         # FFmpeg brings any sample format to planar float; rate and channels go through our resampler, as everywhere.
@@ -153,8 +155,8 @@ class FileSource:
             for frame in container.decode(stream):
                 resampler = resampler or Resampler(frame.sample_rate, frame.layout.nb_channels)
                 for converted in planar.resample(frame):
-                    yield resampler.feed(converted.to_ndarray().T)
-        except av.FFmpegError as error:
+                    yield resampler.feed(np.asarray(converted.to_ndarray().T, np.float32))
+        except FFmpegError as error:
             failure = error
         if resampler is not None:
             yield resampler.finish()

@@ -41,12 +41,11 @@ def run(
     """
     paths = [path for pattern in patterns for path in _expand(pattern)]
     targets = _targets(paths, output, kind)
-    from stt.engines import open_engine
+    from stt.engines import check_language, open_engine
     from stt.vad import SileroVad
 
     opened = open_engine(engine)
-    if hasattr(opened.model, "check_language"):
-        opened.model.check_language(language)
+    check_language(opened.model, language)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
     vad = SileroVad()

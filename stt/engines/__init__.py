@@ -40,3 +40,16 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
     model = Whisper(settings.model, device=settings.device, threads=settings.threads)
     asked = "asked for" if settings.engine == "whisper" else "auto: canary-qwen is not installed in this version"
     return OpenedEngine(model, asked)
+
+
+def check_language(model: SpeechModel, language: str | None) -> None:
+    """Tell before the first word whether an engine knows a language; `None` (let it find out) is always fine.
+
+    Raises:
+        SettingsError: it does not.
+
+    """
+    if language is not None and language not in model.languages:
+        known = ", ".join(sorted(model.languages))
+        msg = f"language: {model.name} knows {known}, got {language!r}; for others try --model small"
+        raise SettingsError(msg)

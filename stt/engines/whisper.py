@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import SAMPLE_RATE, seconds
-from stt.errors import EngineError, SettingsError
+from stt.errors import EngineError
 from stt.hub import fetch
 from stt.recognizer import Hypothesis, Utterance
 from stt.transcript import cut_loop, split_words
@@ -61,7 +61,6 @@ class Whisper:
                     device=place,
                     compute_type="int8" if place == "cpu" else "float16",
                     cpu_threads=threads or len(os.sched_getaffinity(0)),
-                    files=None,
                 )
                 self._use(place, model or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
@@ -89,20 +88,12 @@ class Whisper:
         return f"whisper {self._name} ({'int8' if self._device == 'cpu' else 'float16'}, {self._device})"
 
     @property
+    def languages(self) -> frozenset[str]:
+        return frozenset(self._model.supported_languages)
+
+    @property
     def max_batch(self) -> int:
         return 4 if self._device == "cpu" else 16
-
-    def check_language(self, language: str | None) -> None:
-        """Tell at once whether these weights know a language.
-
-        Raises:
-            SettingsError: they do not.
-
-        """
-        if language is not None and language not in self._model.supported_languages:
-            known = "English only" if not self._multilingual else ", ".join(sorted(self._model.supported_languages))
-            msg = f"language {language!r}: {self.name} knows {known}; for others: --model Systran/faster-whisper-small"
-            raise SettingsError(msg)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
@@ -144,7 +135,6 @@ class Whisper:
         return Hypothesis(text, tokens, math.exp(logprob))
 
     def _prompt(self, language: str | None, encoded: Any, row: int) -> list[int]:
-        self.check_language(language)
         if language is None:
             language = self._detect(encoded, row) if self._multilingual else "en"
         if language not in self._tokenizers:
