@@ -18,7 +18,9 @@ _UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _UNSPACED_CHAR: Final = re.compile(rf"[{_UNSPACED}]")
 
-# Nobody speaks faster for long; auctioneers reach about 5 words a second (250 to 400 words a minute).
+# People speak 2 to 4 words a second; more than this, and the same phrase twice, is a recognizer's stutter.
+_RUSHED_WORDS_PER_S: Final = 4.5
+# Auctioneers and rappers reach 6: no more words than this can lie in the audio that two windows share.
 _FASTEST_WORDS_PER_S: Final = 6.0
 
 
@@ -45,7 +47,7 @@ def cut_loop(words: list[str], duration_s: float) -> list[str]:
     loop were never spoken: they give no words at all.
     """
     keys = [normalize(word) for word in words]
-    rushed = len(words) > 8 + _FASTEST_WORDS_PER_S * duration_s
+    rushed = len(words) > 2 + _RUSHED_WORDS_PER_S * duration_s
     for length in range(1, len(words) // 2 + 1):
         # How far back from the end does the text repeat itself with this period?
         at = len(words) - 1
@@ -75,6 +77,8 @@ class Transcript:
     def update(self, window: Window, text: str) -> None:
         """Take a hypothesis of a window; those of a window before the current one come too late and are an error."""
         words = cut_loop(split_words(text), seconds(len(window.audio)))
+        if not any(map(normalize, words)):  # punctuation alone is no speech
+            words = []
         if self._window is None or window.index != self._window.index:
             self._close()
             self._agreed = 0
@@ -105,10 +109,10 @@ class Transcript:
     @property
     def passages(self) -> tuple[Passage, ...]:
         """The text by windows, with the sample indices where each begins and ends."""
+        if self._window is None:
+            return ()
         merged, kept, _ = self._merged()
-        firsts = [*self._passages]
-        if self._window is not None:
-            firsts.append((kept, self._window.start + self._window.overlap, self._window.end))
+        firsts = [*self._passages, (kept, self._window.start + self._window.overlap, self._window.end)]
         ends = [first for first, _, _ in firsts[1:]] + [len(merged)]
         return tuple(
             Passage(start, end, join_words(merged[first:until]))

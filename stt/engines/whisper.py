@@ -36,6 +36,8 @@ _HOP: Final = 160
 # As in openai-whisper's `transcribe`: taken for no speech where the model says so and is unsure of what it wrote.
 _NO_SPEECH: Final = 0.6
 _UNSURE_LOGPROB: Final = -1.0
+# Below this, it made words of a noise: real speech was never seen under -0.7, noise gave -1.8 and less.
+_GUESS_LOGPROB: Final = -1.6
 
 
 class Whisper:
@@ -129,7 +131,7 @@ class Whisper:
     def _hypothesis(self, result: Any, utterance: Utterance) -> Hypothesis:
         tokens = tuple(result.sequences_ids[0][: _most_tokens(utterance)])
         logprob = result.scores[0]  # CTranslate2 gives the mean over the tokens
-        if result.no_speech_prob > _NO_SPEECH and logprob < _UNSURE_LOGPROB:
+        if logprob < (_UNSURE_LOGPROB if result.no_speech_prob > _NO_SPEECH else _GUESS_LOGPROB):
             return Hypothesis("", (), math.exp(logprob))
         text = self._model.hf_tokenizer.decode(tokens).strip()
         return Hypothesis(text, tokens, math.exp(logprob))

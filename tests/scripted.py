@@ -1,0 +1,40 @@
+"""Stand-ins that do as they are told, for tests of what stands around the models."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stt.recognizer import Hypothesis, Utterance
+
+
+class LoudnessVad:
+    """For `SileroVad`: a frame is speech if it is loud."""
+
+    def run(self, frames: np.ndarray, h: Any, c: Any) -> tuple[np.ndarray, Any, Any]:
+        return (np.abs(frames[:, 64:]).max(axis=1) > 0.1).astype(np.float32), h, c
+
+
+class ScriptedModel:
+    """For an engine: hears what `hear` makes of an utterance; can be held, and keeps what it was asked."""
+
+    name = "scripted"
+    languages = frozenset({"en"})
+
+    def __init__(self, hear: Callable[[Utterance], str] | None = None, max_batch: int = 4) -> None:
+        self.max_batch = max_batch
+        self.batches: list[list[Utterance]] = []
+        self.free = threading.Event()
+        self.free.set()
+        self._hear = hear or (lambda utterance: f"w{len(utterance.audio)}")
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        self.batches.append(list(batch))
+        assert self.free.wait(20), "held for too long"
+        return [Hypothesis(self._hear(utterance)) for utterance in batch]
+
+
+def tone(duration_s: float) -> np.ndarray:
+    """What `LoudnessVad` takes for speech."""
+    return np.full(round(duration_s * 16_000), 0.5, np.float32)
