@@ -9,27 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from stt.clock import SAMPLE_RATE, samples, seconds
 from stt.errors import AudioError
+
+__all__ = ["SAMPLE_RATE", "Resampler", "Samples", "from_pcm16", "samples", "seconds", "to_pcm16"]
 
 Samples = npt.NDArray[np.float32]
 """Mono float32 samples in [-1, 1], shape [n]."""
 
-SAMPLE_RATE: Final = 16_000
-"""Samples per second of every array that has left this module."""
-
 MIN_RATE: Final = 1_000
 MAX_RATE: Final = 768_000
 MAX_CHANNELS: Final = 1_024  # libsndfile's own limit
-
-
-def seconds(samples: int) -> float:
-    """Convert a count of samples at 16 kHz into seconds."""
-    return samples / SAMPLE_RATE
-
-
-def samples(duration_s: float) -> int:
-    """Convert seconds into the nearest count of samples at 16 kHz."""
-    return round(duration_s * SAMPLE_RATE)
 
 
 def from_pcm16(data: bytes | bytearray | memoryview, channels: int = 1) -> npt.NDArray[np.float32]:

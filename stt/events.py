@@ -7,7 +7,7 @@ Within a session events arrive in order: everything of turn n before anything of
 from dataclasses import dataclass
 from typing import Literal
 
-from stt.audio import seconds
+from stt.clock import seconds
 
 
 @dataclass(frozen=True, slots=True)
