@@ -1,0 +1,225 @@
+"""The embedded engine on real speech: words where there are some, none where there are none."""
+
+import asyncio
+import hashlib
+import json
+import math
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spoken import sentences, silence, talk, word_errors
+from stt.audio import SAMPLE_RATE, Samples
+from stt.engines import check_language, open_engine
+from stt.engines.whisper import EMBEDDED_SHA256, Whisper
+from stt.errors import EngineError, SettingsError
+from stt.events import Event, TurnCompleted
+from stt.recognizer import Recognizer, Utterance
+from stt.session import Session
+from stt.settings import EngineSettings, TurnSettings
+from stt.vad import SileroVad
+
+FINALS_ONLY = TurnSettings(interim_s=None, speculative=False)
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Whisper:
+    return Whisper(device="cpu")
+
+
+def turns(whisper: Whisper, audio: Samples, settings: TurnSettings = FINALS_ONLY, size: int = 0) -> list[TurnCompleted]:
+    found: list[TurnCompleted] = []
+
+    async def sink(event: Event) -> None:
+        if isinstance(event, TurnCompleted):
+            found.append(event)
+
+    async def source() -> AsyncIterator[Samples]:
+        for at in range(0, len(audio), size or len(audio)):
+            yield audio[at : at + (size or len(audio))]
+
+    async def run() -> None:
+        with Recognizer(whisper) as recognizer:
+            await Session(recognizer, SileroVad(), settings=settings).run(source(), sink)
+
+    asyncio.run(run())
+    return found
+
+
+def alone(whisper: Whisper, texts: list[str], seed: int = 0) -> tuple[int, int]:
+    """Word errors and words of each sentence given to the engine by itself."""
+    errors = words = 0
+    for i, text in enumerate(texts):
+        audio = talk([text], [0.3], lead_s=0.3, seed=seed + i)
+        wrong, of = word_errors(text, whisper.transcribe([Utterance(audio)])[0].text)
+        errors, words = errors + wrong, words + of
+    return errors, words
+
+
+def test_turns_are_what_was_said(whisper: Whisper) -> None:
+    texts = sentences(6, seed=4)
+    found = turns(whisper, talk(texts, [2.0] * 6))
+    assert len(found) == 6
+    for turn, text in zip(found, texts, strict=True):
+        wrong, of = word_errors(text, turn.text)
+        assert wrong / of <= 0.25, (text, turn.text)
+    at = 0.5
+    for turn, text, i in zip(found, texts, range(6), strict=True):
+        assert turn.start_s == pytest.approx(at, abs=0.25)
+        at += len(talk([text], [0], lead_s=0, seed=i)) / SAMPLE_RATE
+        assert turn.end_s == pytest.approx(at, abs=0.4)
+        at += 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "low_s", "high_s"),
+    [("a monologue of two minutes with pauses", 28, 0.3, 1.2), ("over a minute without a pause", 22, 0.0, 0.0)],
+)
+def test_no_sentence_is_lost_or_doubled_at_a_window_cut(
+    whisper: Whisper, name: str, count: int, low_s: float, high_s: float
+) -> None:
+    texts, rng = sentences(count, seed=count), random.Random(2)
+    audio = talk(texts, [rng.uniform(low_s, high_s) for _ in texts])
+    assert len(audio) > 60 * SAMPLE_RATE
+    found = turns(whisper, audio)
+    assert len(found) == 1, name
+    assert len(found[0].passages) >= 3
+    wrong, of = word_errors(" ".join(texts), found[0].text)
+    wrong_alone, of_alone = alone(whisper, texts)
+    assert of == of_alone
+    assert wrong / of <= wrong_alone / of + 0.01
+
+
+def test_pieces_of_any_size_and_interims_give_the_same_finals(whisper: Whisper) -> None:
+    texts = sentences(5, seed=8)
+    audio = talk(texts, [0.5, 2.0, 0.8, 0.1, 1.0])
+    offline = [(t.start, t.end, t.text) for t in turns(whisper, audio)]
+    assert len(offline) == 2
+    live = TurnSettings()
+    for size, settings in ((320, live), (16_000, live), (16_000, FINALS_ONLY), (0, live)):
+        assert [(t.start, t.end, t.text) for t in turns(whisper, audio, settings, size)] == offline
+
+
+def test_what_shares_a_batch_does_not_change_a_text(whisper: Whisper) -> None:
+    batch = [Utterance(talk([text], [0.3], seed=i)) for i, text in enumerate(sentences(4, seed=5))]
+    batch.append(Utterance(talk(sentences(3, seed=6), [0.3] * 3)))
+    together = whisper.transcribe(batch)
+    for utterance, hypothesis in zip(batch, together, strict=True):
+        single = whisper.transcribe([utterance])[0]
+        assert (single.text, single.tokens) == (hypothesis.text, hypothesis.tokens)
+        assert single.confidence == pytest.approx(hypothesis.confidence, abs=1e-3)
+
+
+def unspoken() -> dict[str, Samples]:
+    rng, t = np.random.default_rng(0), np.arange(30 * SAMPLE_RATE) / SAMPLE_RATE
+    note = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
+    chords = []
+    for _ in range(60):
+        root = 220 * 2 ** (rng.integers(0, 24) / 12)
+        chord = sum(np.sin(2 * np.pi * root * k * x * note) / k for k in (1, 2, 3, 4) for x in (1, 1.25, 1.5))
+        chords.append(0.1 * chord * np.exp(-3 * note))
+    clicks = np.zeros(len(t))
+    clicks[::8_000] = 0.9
+    return {
+        name: np.asarray(audio, np.float32)
+        for name, audio in {
+            "silence": np.zeros(len(t)),
+            "white noise": 0.1 * rng.standard_normal(len(t)),
+            "loud noise": np.clip(0.4 * rng.standard_normal(len(t)), -1, 1),
+            "noise that comes and goes": 0.3 * rng.standard_normal(len(t)) * (np.sin(2 * np.pi * 0.8 * t) > 0.6),
+            "mains hum": sum(0.2 * np.sin(2 * np.pi * 50 * k * t) / k for k in (1, 2, 3, 5)),
+            "chords": np.concatenate(chords),
+            "vibrato": 0.3 * np.sin(2 * np.pi * 300 * t + 8 * np.sin(2 * np.pi * 5 * t)),
+            "sweep": 0.3 * np.sin(2 * np.pi * (100 * t + 60 * t * t)),
+            "clicks": clicks,
+        }.items()
+    }
+
+
+@pytest.mark.parametrize("name", unspoken())
+def test_what_is_no_speech_gives_no_words(whisper: Whisper, name: str) -> None:
+    assert "".join(turn.text for turn in turns(whisper, unspoken()[name], TurnSettings())) == ""
+
+
+def test_nothing_is_invented_around_speech(whisper: Whisper) -> None:
+    text, noise = sentences(1, seed=7)[0], unspoken()["white noise"][: 10 * SAMPLE_RATE] * 0.05
+    spoken = talk([text], [0])
+    audio = np.concatenate([noise, spoken + noise[: len(spoken)], noise])
+    said = " ".join(turn.text for turn in turns(whisper, audio, TurnSettings()) if turn.text)
+    wrong, of = word_errors(text, said)
+    assert wrong / of <= 0.25, said
+
+
+def test_a_guess_of_the_engine_is_no_text(whisper: Whisper) -> None:
+    for name in ("white noise", "noise that comes and goes", "sweep"):
+        hypothesis = whisper.transcribe([Utterance(unspoken()[name][: 20 * SAMPLE_RATE])])[0]
+        assert hypothesis.text == "", name
+        assert 0 <= (hypothesis.confidence or 0) < 0.4
+
+
+def test_confidence_is_a_mean_probability(whisper: Whisper) -> None:
+    confidence = whisper.transcribe([Utterance(talk(sentences(1), [0.3]))])[0].confidence
+    assert confidence is not None
+    assert 0.7 < confidence < 1
+    assert math.isfinite(confidence)
+
+
+def test_languages_these_weights_do_not_know_are_refused(whisper: Whisper) -> None:
+    check_language(whisper, "en")
+    check_language(whisper, None)
+    with pytest.raises(SettingsError, match="knows en, got 'de'"):
+        check_language(whisper, "de")
+
+
+def test_weights_that_are_not_those_we_know_are_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.bin").write_bytes(b"something else")
+
+    class Spec:
+        submodule_search_locations = (str(tmp_path),)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: Spec)
+    with pytest.raises(EngineError) as error:
+        Whisper(device="cpu")
+    assert f"expected SHA-256 {EMBEDDED_SHA256}" in str(error.value)
+    assert hashlib.sha256(b"something else").hexdigest() in str(error.value)
+    (tmp_path / "model" / "model.bin").unlink()
+    with pytest.raises(EngineError, match="cannot be read.*pip install"):
+        Whisper(device="cpu")
+
+
+def test_a_model_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no config.json and no model.bin"):
+        Whisper(str(tmp_path))
+    with pytest.raises(EngineError, match=r"'huge': no such directory.*one of tiny.en, tiny"):
+        Whisper("huge")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.bin").write_bytes(b"not weights")
+    with pytest.raises(EngineError, match="cannot load .* on cpu"):
+        Whisper(str(tmp_path), device="cpu")
+
+
+def test_what_cannot_be_opened_is_said() -> None:
+    with pytest.raises(SettingsError, match="expected one of auto, whisper, canary-qwen, got 'vosk'"):
+        open_engine(EngineSettings("vosk"))
+    with pytest.raises(SettingsError, match="expected one of auto, cuda, cpu, got 'tpu'"):
+        open_engine(EngineSettings(device="tpu"))
+
+
+def test_neither_torch_nor_transformers_is_imported() -> None:
+    code = """
+import json, sys
+import numpy as np
+from stt import EngineSettings, Session, SileroVad, open_engine
+engine = open_engine(EngineSettings("whisper", device="cpu"))
+vad = SileroVad()
+import stt.commands.file, stt.api
+print(json.dumps(sorted({"torch", "torchaudio", "transformers", "peft", "librosa"} & set(sys.modules))))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(run.stdout) == []
