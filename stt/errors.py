@@ -23,3 +23,7 @@ class DownloadError(EngineError, OSError):
 
 class DeviceError(SttError, OSError):
     """A microphone is missing, busy or gone."""
+
+
+class RemoteError(SttError, ConnectionError):
+    """A server cannot be reached, refuses the session, or speaks another language than expected."""

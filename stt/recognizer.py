@@ -94,20 +94,35 @@ class _Waiting:
     interim: _Request | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One thread and the model it owns."""
+
+    model: SpeechModel
+    thread: threading.Thread | None = None
+    batch: list[_Request] = field(default_factory=list)  # running now
+    began: float = 0.0
+
+
 class Recognizer:
-    """The batching scheduler. Use as a context manager; it ends its thread on the way out."""
+    """The batching scheduler. Use as a context manager; it ends its thread on the way out.
+
+    A thread that hangs in its model cannot be ended from outside, and one that died serves nobody: whoever watches
+    over a recognizer looks at `running_s` and `alive`, and gives up on the worker with `abandon`. What waits goes on
+    waiting, for the worker that `restart` begins with another model.
+    """
 
     def __init__(self, model: SpeechModel) -> None:
         self.model = model
         self._sessions: dict[Hashable, _Waiting] = {}
         self._count = itertools.count()
         self._changed = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._closed = True
+        self._worker: _Worker | None = None
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._work, name="recognizer", daemon=True)
-        self._thread.start()
+        self._closed = False
+        self.restart(self.model)
         return self
 
     def __exit__(
@@ -119,13 +134,55 @@ class Recognizer:
         """Let the running batch end, fail what waits, end the thread."""
         with self._changed:
             self._closed = True
+            worker = self._worker
+            self._changed.notify_all()
+        self.fail_waiting(EngineError("the engine was closed"))
+        if worker is not None and worker.thread is not None:
+            worker.thread.join()
+
+    @property
+    def running_s(self) -> float:
+        """For how long the running batch has been running; 0 where none is."""
+        with self._changed:
+            worker = self._worker
+            return time.monotonic() - worker.began if worker is not None and worker.batch else 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a worker thread."""
+        worker = self._worker
+        return worker is not None and worker.thread is not None and worker.thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a batch."""
+        with self._changed:
+            return sum(len(_all(session)) for session in self._sessions.values())
+
+    def abandon(self, error: EngineError) -> None:
+        """Give up on the worker: what it is working on fails with `error`, and whatever it still does is ignored."""
+        with self._changed:
+            worker, self._worker = self._worker, None
+            batch = worker.batch if worker is not None else []
+            self._changed.notify_all()
+        for request in batch:
+            _settle(request, error)
+
+    def fail_waiting(self, error: EngineError) -> None:
+        """Fail all that waits, where no worker will come for it soon."""
+        with self._changed:
             waiting = [request for session in self._sessions.values() for request in _all(session)]
             self._sessions.clear()
-            self._changed.notify()
         for request in waiting:
-            _settle(request, EngineError("the engine was closed"))
-        if self._thread is not None:
-            self._thread.join()
+            _settle(request, error)
+
+    def restart(self, model: SpeechModel) -> None:
+        """Begin a new worker with a model of its own, after `abandon`."""
+        worker = _Worker(model)
+        worker.thread = threading.Thread(target=self._work, args=[worker], name="recognizer", daemon=True)
+        with self._changed:
+            self.model, self._worker = model, worker
+        worker.thread.start()
 
     def submit(self, session: Hashable, utterance: Utterance, *, final: bool) -> Ticket:
         """Queue a request; call from the event loop that is to await the ticket.
@@ -139,14 +196,14 @@ class Recognizer:
         """
         request = _Request(utterance, asyncio.get_running_loop().create_future())
         with self._changed:
-            if self._closed or self._thread is None:
+            if self._closed:
                 msg = "the engine is closed"
                 raise EngineError(msg)
             waiting = self._sessions.setdefault(session, _Waiting(next(self._count)))
             stale, waiting.interim = waiting.interim, None if final else request
             if final:
                 waiting.finals.append(request)
-            self._changed.notify()
+            self._changed.notify_all()  # an abandoned worker may be listening too
         if stale is not None:
             _settle(stale, None)
         return request.ticket
@@ -177,26 +234,31 @@ class Recognizer:
             del self._sessions[idle]
         return batch
 
-    def _work(self) -> None:
+    def _work(self, worker: _Worker) -> None:
         while True:
             with self._changed:
-                while not (batch := self._take()):
+                worker.batch = []
+                while worker is self._worker and not (batch := self._take()):
                     if self._closed:
                         return
                     self._changed.wait()
-            began = time.monotonic()
+                if worker is not self._worker:
+                    return
+                worker.batch, worker.began = batch, time.monotonic()
             try:
-                hypotheses = self.model.transcribe([request.utterance for request in batch])
+                hypotheses = worker.model.transcribe([request.utterance for request in batch])
                 if len(hypotheses) != len(batch):
-                    msg = f"{self.model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
+                    msg = f"{worker.model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
                     raise EngineError(msg)  # noqa: TRY301 - handled like any other failure of this batch
-            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
                 for request in batch:
                     _settle(request, _as_engine_error(error))
+                if not isinstance(error, Exception):
+                    return  # SystemExit and the like end the thread: `alive` tells
                 continue
-            took = time.monotonic() - began
+            took = time.monotonic() - worker.began
             for request, hypothesis in zip(batch, hypotheses, strict=True):
-                latency = Latency(began - request.asked, took, len(batch))
+                latency = Latency(worker.began - request.asked, took, len(batch))
                 _settle(request, Recognition(hypothesis, latency))
 
 
@@ -204,7 +266,7 @@ def _all(waiting: _Waiting) -> list[_Request]:
     return [*waiting.finals, *([waiting.interim] if waiting.interim else [])]
 
 
-def _as_engine_error(error: Exception) -> EngineError:
+def _as_engine_error(error: BaseException) -> EngineError:
     if isinstance(error, EngineError):
         return error
     wrapped = EngineError(f"the engine failed: {type(error).__name__}: {error}")

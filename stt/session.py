@@ -27,7 +27,8 @@ from stt.recognizer import Hypothesis, Recognizer, Ticket, Utterance
 from stt.settings import TurnSettings
 from stt.transcript import Transcript
 from stt.turns import TurnEnded, TurnEvent, TurnSegmenter, Window
-from stt.vad import BLOCK, SileroVad, SpeechDetector
+from stt.vad import BLOCK, Probabilities, SileroVad, SpeechDetector
+from stt.vad_pool import VadPool
 
 Source = AsyncIterable[Samples]
 """Pieces of 16 kHz mono audio of any length, in order; it ends when the stream does."""
@@ -48,14 +49,14 @@ class Session:
     def __init__(
         self,
         recognizer: Recognizer,
-        vad: SileroVad,
+        vad: SileroVad | VadPool,
         *,
         settings: TurnSettings | None = None,
         language: str | None = "en",
     ) -> None:
         self._recognizer = recognizer
         self._language = language
-        self._detector = SpeechDetector(vad)
+        self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._segmenter = TurnSegmenter(settings)
         self._queue: asyncio.Queue[tuple[TurnEvent, Ticket | None] | None] = asyncio.Queue(_QUEUE)
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
@@ -96,18 +97,21 @@ class Session:
             async for piece in source:
                 for at in range(0, len(piece), BLOCK):
                     block = piece[at : at + BLOCK]
-                    if len(block) <= _INLINE:
-                        frames, probabilities = self._detector.feed(block)
-                    else:
-                        frames, probabilities = await asyncio.to_thread(self._detector.feed, block)
-                    await self._push(self._segmenter.feed(frames, probabilities))
+                    await self._push(self._segmenter.feed(*await self._score(block)))
         except Exception as error:  # noqa: BLE001 - kept and raised after the last final
             failure = error
-        frames, probabilities = self._detector.finish()
-        await self._push(self._segmenter.feed(frames, probabilities))
+        scored = self._detector.finish()
+        await self._push(self._segmenter.feed(*(scored if isinstance(scored, tuple) else await scored)))
         await self._push(self._segmenter.finish())
         await self._queue.put(None)
         return failure
+
+    async def _score(self, block: Samples) -> tuple[list[Samples], Probabilities]:
+        if not isinstance(self._detector, SpeechDetector):
+            return await self._detector.feed(block)
+        if len(block) <= _INLINE:
+            return self._detector.feed(block)
+        return await asyncio.to_thread(self._detector.feed, block)
 
     async def _push(self, events: list[TurnEvent]) -> None:
         for event in events:

@@ -19,7 +19,8 @@ FRAME: Final = 512
 """Samples per frame, 32 ms: the only size the 16 kHz model takes."""
 
 _CONTEXT: Final = 64  # samples of the previous frame that the model sees again (silero_vad/sequence_vad.py)
-BLOCK: Final = 512 * FRAME
+_MOST_FRAMES: Final = 512
+BLOCK: Final = _MOST_FRAMES * FRAME
 """Samples per model call at most, 16.4 s: bounds the memory of a call and how long it lasts (about 40 ms)."""
 
 Probabilities = npt.NDArray[np.float32]
@@ -34,7 +35,7 @@ class SileroVad:
         options = onnxruntime.SessionOptions()
         # One frame is too little work to share between threads, and streams are what runs side by side.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = _weights()
+        path = weights("silero_vad_16k_sequence.onnx")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, frames: npt.NDArray[np.float32], h: Any, c: Any) -> tuple[Probabilities, Any, Any]:
@@ -43,47 +44,73 @@ class SileroVad:
         return np.asarray(probabilities).reshape(-1), h, c
 
 
-def _weights() -> Path:
+def weights(name: str) -> Path:
+    """Find one of the models that install with the package silero-vad.
+
+    Raises:
+        EngineError: it is not there.
+
+    """
     # find_spec does not execute the package, whose __init__ imports torch.
     spec = importlib.util.find_spec("silero_vad")
     if spec is None or not spec.submodule_search_locations:
         msg = "the package silero-vad is not installed; `pip install 'silero-vad>=6.2.2'`"
         raise EngineError(msg)
-    path = Path(spec.submodule_search_locations[0], "data", "silero_vad_16k_sequence.onnx")
+    path = Path(spec.submodule_search_locations[0], "data", name)
     if not path.is_file():
         msg = f"silero-vad is installed without {path.name}; `pip install --upgrade 'silero-vad>=6.2.2'`"
         raise EngineError(msg)
     return path
 
 
-class SpeechDetector:
-    """Speech probabilities of one stream."""
+class Framer:
+    """Cuts one stream into frames, and puts before each the end of the frame before it, as the model takes them."""
 
-    def __init__(self, model: SileroVad) -> None:
-        self._model = model
-        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+    def __init__(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)
         self._rest = np.zeros(0, np.float32)
 
-    def feed(self, audio: Samples) -> tuple[list[Samples], Probabilities]:
-        """Take 16 kHz samples of any length; return the frames they complete and the probability of each."""
+    def feed(self, audio: Samples) -> tuple[list[Samples], npt.NDArray[np.float32]]:
+        """Take samples of any length; return the n frames they complete, and the model's input of shape [n, 576]."""
         audio = np.concatenate((self._rest, audio)) if len(self._rest) else audio
         whole = len(audio) // FRAME * FRAME
         self._rest = audio[whole:].copy()
-        scores = [self._score(audio[at : min(at + BLOCK, whole)]) for at in range(0, whole, BLOCK)]
-        frames = list(audio[:whole].reshape(-1, FRAME))
-        return frames, np.concatenate(scores) if scores else np.zeros(0, np.float32)
+        frames = audio[:whole].reshape(-1, FRAME)
+        return list(frames), self._inputs(frames)
+
+    def finish(self) -> tuple[list[Samples], npt.NDArray[np.float32]]:
+        """Return the last, shorter frame at its own length; the model's input goes on with silence."""
+        rest, self._rest = self._rest, self._rest[:0]
+        frames = np.pad(rest, (0, -len(rest) % FRAME)).reshape(-1, FRAME)
+        return [rest] if len(rest) else [], self._inputs(frames)
+
+    def _inputs(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        contexts = np.concatenate((self._context[None], frames[:, -_CONTEXT:]))
+        self._context = contexts[-1]
+        return np.concatenate((contexts[:-1], frames), axis=1)
+
+
+class SpeechDetector:
+    """Speech probabilities of one stream, computed in the calling thread."""
+
+    def __init__(self, model: SileroVad) -> None:
+        self._model = model
+        self._framer = Framer()
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+
+    def feed(self, audio: Samples) -> tuple[list[Samples], Probabilities]:
+        """Take 16 kHz samples of any length; return the frames they complete and the probability of each."""
+        frames, inputs = self._framer.feed(audio)
+        return frames, self._score(inputs)
 
     def finish(self) -> tuple[list[Samples], Probabilities]:
         """Score the last, shorter frame as if silence followed; it is returned at its own length."""
-        rest, self._rest = self._rest, self._rest[:0]
-        if not len(rest):
-            return [], np.zeros(0, np.float32)
-        return [rest], self._score(np.pad(rest, (0, FRAME - len(rest))))
+        frames, inputs = self._framer.finish()
+        return frames, self._score(inputs)
 
-    def _score(self, audio: Samples) -> Probabilities:
-        frames = audio.reshape(-1, FRAME)
-        contexts = np.concatenate((self._context[None], frames[:-1, -_CONTEXT:]))
-        self._context = frames[-1, -_CONTEXT:].copy()
-        scores, self._h, self._c = self._model.run(np.concatenate((contexts, frames), axis=1), self._h, self._c)
-        return scores
+    def _score(self, inputs: npt.NDArray[np.float32]) -> Probabilities:
+        scores = [np.zeros(0, np.float32)]
+        for at in range(0, len(inputs), _MOST_FRAMES):
+            found, self._h, self._c = self._model.run(inputs[at : at + _MOST_FRAMES], self._h, self._c)
+            scores.append(found)
+        return np.concatenate(scores)
