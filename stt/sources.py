@@ -84,11 +84,21 @@ class FileSource:
     def _open(self, file: Path | int, raw: RawPcm | None) -> Iterator[Samples]:
         import soundfile
 
+        class Sequential(soundfile.SoundFile):
+            """Reads without looking back.
+
+            soundfile seeks to where it already is after every read of a seekable file. For MP3 that throws the
+            decoder out of step: clicks at every block, and complaints of libmpg123 on standard error.
+            """
+
+            def seekable(self) -> bool:
+                return False
+
         try:
             if raw is None:
-                sound = soundfile.SoundFile(file)
+                sound = Sequential(file)
             else:
-                sound = soundfile.SoundFile(
+                sound = Sequential(
                     file, samplerate=raw.rate, channels=raw.channels, format="RAW", subtype="PCM_16", endian="LITTLE"
                 )
         except soundfile.LibsndfileError as error:
@@ -97,7 +107,7 @@ class FileSource:
             msg = f"{self.name}: not audio in a format known here ({_reason(error)})"
             raise AudioError(msg) from error
         self._close.append(sound)
-        if sound.seekable():
+        if isinstance(file, Path):  # a pipe's header may promise anything
             self.duration_s = sound.frames / sound.samplerate
         return self._sndfile_pieces(sound, Resampler(sound.samplerate, sound.channels))
 
@@ -225,7 +235,7 @@ def _rejoin(head: bytes, fd: int) -> int:
 
 def _promised_frames(sound: Any, got: int) -> int:
     """How many frames the header promises. libsndfile corrects a WAV's header in silence, but tells in its log."""
-    if sound.seekable() and sound.frames > got:
+    if got < sound.frames < _UNKNOWN_SIZE:
         return sound.frames
     for claimed, actual in re.findall(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", sound.extra_info):
         # A writer that pads or could not seek back is off by a few bytes, or by all of 32 bits.

@@ -86,6 +86,15 @@ def test_any_rate_and_channel_count(tmp_path: Path, rate: int, channels: int) ->
     assert np.abs(np.fft.rfft(audio[:16_000])).argmax() == 440
 
 
+def test_an_mp3_is_decoded_without_seams(tmp_path: Path, speech: Samples, capfd: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.mp3", np.tile(speech, 3), 16_000)
+    whole = soundfile.read(tmp_path / "a.mp3", dtype="float32")[0]
+    capfd.readouterr()
+    audio, _ = read(tmp_path / "a.mp3")
+    assert np.abs(audio - np.clip(whole, -1, 1)).max() < 1e-6
+    assert capfd.readouterr().err == ""
+
+
 def spoil(tmp_path: Path, speech: Samples, name: str) -> Path:
     soundfile.write(tmp_path / name, np.tile(speech, 4), 16_000)
     data = (tmp_path / name).read_bytes()

@@ -168,16 +168,21 @@ class _Progress:
     def __init__(self, source: FileSource) -> None:
         from tqdm import tqdm
 
-        left = "{percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s, {rate_noinv_fmt} real time, {remaining} left"
-        unknown = "{n:.0f} s, {rate_noinv_fmt} real time"
-        self.tqdm: Any = tqdm(
+        class Bar(tqdm):
+            @property
+            def format_dict(self) -> dict[str, Any]:
+                values = super().format_dict
+                return {**values, "speed": f"{values['n'] / max(values['elapsed'], 0.001):.1f}"}
+
+        known = "{percentage:3.0f}% |{bar}| {n:.0f}/{total:.0f} s, {speed} times real time, {remaining} left"
+        unknown = "{n:.0f} s, {speed} times real time"
+        self.tqdm: Any = Bar(
             total=source.duration_s,
             desc=Path(source.name).name,
-            unit="x",
             file=sys.stderr,
             leave=False,
             dynamic_ncols=True,
-            bar_format="{desc}: " + (left if source.duration_s else unknown),
+            bar_format="{desc}: " + (known if source.duration_s else unknown),
         )
 
     def to(self, position_s: float) -> None:

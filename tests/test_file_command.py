@@ -1,0 +1,246 @@
+"""`stt file` as a user runs it."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from spoken import normalized, sentences, silence, talk
+from stt.cli import main
+
+TEXTS = sentences(4, seed=21)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    soundfile.write(folder / "one.wav", talk(TEXTS[:2], [2.0, 1.0]), 16_000)
+    stereo = np.repeat(talk(TEXTS[2:3], [0.5])[:, None], 2, axis=1)
+    soundfile.write(folder / "two.flac", np.repeat(stereo, 3, axis=0), 48_000)
+    soundfile.write(folder / "quiet.ogg", silence(2), 16_000)
+    soundfile.write(folder / "blink.wav", silence(0.01), 16_000)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("STT_")]:
+        monkeypatch.delenv(name)
+
+
+def run(capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    status = main(["file", *map(str, args)])
+    out, err = capfd.readouterr()
+    return status, out, err
+
+
+def stt(*args: object, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stt.cli", "file", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_text_goes_to_standard_output_and_the_rest_to_standard_error(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capfd, folder / "one.wav")
+    assert status == 0
+    assert [normalized(line) for line in out.splitlines()] == [normalized(text) for text in TEXTS[:2]]
+    assert err.startswith("engine: whisper tiny.en (int8, ")
+    assert "auto: " in err
+
+
+def test_several_files_globs_and_short_silent_ones(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capfd, folder / "t*.flac", folder / "quiet.ogg", folder / "blink.wav", "--quiet")
+    assert (status, err) == (0, "")
+    assert normalized(out) == normalized(TEXTS[2])
+
+
+def test_json_has_times_and_one_document_per_file(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capfd, folder / "one.wav", folder / "quiet.ogg", "--format", "json")
+    assert status == 0
+    one, quiet = map(json.loads, out.splitlines())
+    assert one["file"] == str(folder / "one.wav")
+    assert one["engine"].startswith("whisper")
+    assert one["duration"] == pytest.approx(soundfile.info(folder / "one.wav").duration, abs=0.01)
+    assert [turn["turn"] for turn in one["turns"]] == [0, 1]
+    assert one["turns"][0]["start"] == pytest.approx(0.5, abs=0.2)
+    assert one["turns"][1]["start"] - one["turns"][0]["end"] == pytest.approx(2.0, abs=0.4)
+    assert (quiet["duration"], quiet["turns"]) == (2.0, [])
+    assert "error" not in one
+
+
+@pytest.mark.parametrize("kind", ["txt", "srt", "vtt", "json"])
+def test_output_into_a_directory(folder: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(
+        capfd, folder / "one.wav", folder / "two.flac", "--format", kind, "--output", f"{tmp_path}/new/"
+    )
+    assert (status, out) == (0, "")
+    assert f"-> {tmp_path}/new/one.{kind}" in err
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"one.{kind}", f"two.{kind}"]
+    assert "Nobody at the station" in (tmp_path / "new" / f"two.{kind}").read_text()
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "one.flac", silence(0.1), 16_000)
+    status, _, _ = run(capfd, folder / "one.wav", tmp_path / "one.flac", "--output", f"{tmp_path}/out/")
+    assert status == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.flac.txt", "one.wav.txt"]
+    assert run(capfd, folder / "one.wav", folder / "one.wav", "--output", tmp_path)[0] == 2
+
+
+def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "words.wav").write_text("no audio in here " * 100)
+    whole = (folder / "one.wav").read_bytes()
+    (tmp_path / "half.wav").write_bytes(whole[: len(whole) // 2 + 20_000])
+    bad = [tmp_path / "missing.wav", tmp_path / "empty.wav", tmp_path / "words.wav", tmp_path, tmp_path / "half.wav"]
+    status, out, err = run(capfd, *bad, folder / "two.flac", tmp_path / "*.nothing")
+    assert status == 1
+    lines = err.splitlines()
+    for path, expected in zip(bad, ["no such file", "empty", "not audio", "is a directory", "truncated"], strict=True):
+        assert any(str(path) in line and expected in line for line in lines), (path, err)
+    assert "6 of 7 files failed" in lines[-1]
+    # what the truncated one holds is there, and the good one as well
+    first, *_, last = map(normalized, out.splitlines())
+    assert (first, last) == (normalized(TEXTS[0]), normalized(TEXTS[2]))
+
+
+def test_a_truncated_file_says_so_in_its_json_as_well(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = (folder / "one.wav").read_bytes()
+    (tmp_path / "half.wav").write_bytes(whole[: len(whole) // 2 + 20_000])
+    status, out, _ = run(capfd, tmp_path / "half.wav", "--format", "json")
+    assert status == 1
+    assert "truncated" in json.loads(out)["error"]
+    assert json.loads(out)["turns"]
+
+
+def test_standard_input(folder: Path) -> None:
+    with (folder / "two.flac").open("rb") as audio, stt("-", "-q", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.buffer.write(audio.read())
+        process.stdin.close()
+        assert process.stdout is not None
+        assert normalized(process.stdout.read()) == normalized(TEXTS[2])
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--format", "doc"], "invalid choice: 'doc'"),
+        (["--engine", "vosk"], "invalid choice: 'vosk'"),
+        (["--language", "de"], "knows en, got 'de'"),
+        (["--end-of-turn", "soon"], "expected seconds like 1.5, got 'soon'"),
+        (["--end-of-turn", "-1"], "got -1.0"),
+        (["--speech-threshold", "2"], "expected 0 < silence_threshold <= speech_threshold < 1"),
+        (["--raw", "fast"], "expected a whole number, got 'fast'"),
+        (["--threads", "-2"], "expected a whole number"),
+        (["--model", "enormous"], "no such directory"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_wrong_options_are_said(
+    folder: Path, capfd: pytest.CaptureFixture[str], args: list[str], expected: str
+) -> None:
+    try:
+        status = main(["file", str(folder / "one.wav"), *args])
+    except SystemExit as exit_:
+        status = exit_.code
+    out, err = capfd.readouterr()
+    assert status in (1, 2)
+    assert out == ""
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_options_come_from_the_environment_and_are_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STT_FORMAT", "vtt")
+    monkeypatch.setenv("STT_DEVICE", "cpu")
+    assert run(capfd, folder / "quiet.ogg")[1] == "WEBVTT\n\n"
+    assert run(capfd, folder / "quiet.ogg", "--format", "txt")[1] == ""
+    monkeypatch.setenv("STT_DEVICE", "tpu")
+    with pytest.raises(SystemExit):
+        main(["file", str(folder / "quiet.ogg")])
+    assert "STT_DEVICE: expected one of auto, cuda, cpu, got 'tpu'" in capfd.readouterr().err
+
+
+def test_device_cuda_without_one_is_said(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import ctranslate2
+
+    if ctranslate2.get_cuda_device_count():
+        pytest.skip("there is a CUDA device")
+    status, _, err = run(capfd, folder / "one.wav", "--device", "cuda")
+    assert status == 1
+    assert "no CUDA device" in err
+
+
+def test_turns_are_printed_as_they_complete_and_ctrl_c_keeps_them(tmp_path: Path) -> None:
+    texts = sentences(2, seed=5)
+    audio = np.concatenate([talk(texts, [2.0, 2.0]), *[talk(texts, [2.0, 2.0])] * 60])
+    soundfile.write(tmp_path / "long.wav", audio, 16_000)
+    with stt(tmp_path / "long.wav", "--output", tmp_path / "long.txt") as process:
+        part = tmp_path / "long.txt.part"
+        deadline = time.monotonic() + 60
+        while not (part.is_file() and part.read_text().count("\n") >= 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    kept = (tmp_path / "long.txt").read_text().splitlines()
+    assert 2 <= len(kept) < 122
+    assert normalized(kept[0]) == normalized(texts[0])
+    assert not part.exists()
+
+
+def test_a_reader_that_has_enough_is_no_error(folder: Path) -> None:
+    with stt(folder / "one.wav", folder / "one.wav", folder / "two.flac") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait() == 141
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_on_a_terminal_a_progress_bar_shows_speed_and_time_left(folder: Path) -> None:
+    terminal, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 100))
+    command = [sys.executable, "-m", "stt.cli", "file", str(folder / "one.wav")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=inside) as process:
+        os.close(inside)
+        shown = b""
+        while True:
+            try:
+                data = os.read(terminal, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            shown += data
+        assert process.stdout is not None
+        out = process.stdout.read().decode()
+    os.close(terminal)
+    assert "times real time" in shown.decode()
+    assert "left" in shown.decode()
+    assert "one.wav:" in shown.decode()
+    assert len(out.splitlines()) == 2
