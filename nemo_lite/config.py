@@ -5,8 +5,6 @@ Sizes are free; anything that would change the computation (another normalisatio
 is compared with what this package computes and refused by name, never ignored.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +170,7 @@ class _Section:
     values: dict[str, Any]
     name: str
 
-    def section(self, key: str) -> _Section:
+    def section(self, key: str) -> "_Section":
         return _Section(self.get(key, dict), f"{self.name}: {key}")
 
     def get(self, key: str, kind: type) -> Any:

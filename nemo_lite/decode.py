@@ -11,8 +11,6 @@ Shapes are static under CUDA graphs: rows come in powers of two, tokens and cach
 what they are, and the same code runs without graphs.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.graphs import Graphs
 from nemo_lite.llm import KVCache, Qwen3
@@ -66,10 +64,10 @@ class State(NamedTuple):
 
     token: Tensor  # [B] the last token chosen; not yet in the cache
     position: Tensor  # [B] the slot it will have there
-    count: Tensor  # [B] tokens chosen so far
+    made: Tensor  # [B] tokens chosen so far
     limit: Tensor  # [B] tokens at most
     ended: Tensor  # [B] bool
-    ids: Tensor  # [B, M] the tokens chosen; columns from `count` on mean nothing
+    ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
     logprobs: Tensor  # [B, M] float32
 
 
@@ -140,7 +138,7 @@ class GreedyDecoder:
             state = State(*self.graphs(key, prefill, *inputs))
         else:
             state = State(*prefill(*inputs))
-        kept = state.count - 1  # of the drafts
+        kept = state.made - 1  # of the drafts
 
         origin = [*range(len(rows)), *[FILLER] * (batch - len(rows))]  # which row of the call a row is
         results: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
@@ -153,7 +151,7 @@ class GreedyDecoder:
                     break
                 batch = self._rows(len(alive))
                 if batch <= len(origin) // 2:
-                    results.append((origin, state.ids.clone(), state.logprobs.clone(), state.count.clone()))
+                    results.append((origin, state.ids.clone(), state.logprobs.clone(), state.made.clone()))
                     chosen = alive + [i for i in range(len(origin)) if i not in alive][: batch - len(alive)]
                     index = to_device(torch.tensor(chosen), self.embedding.device)
                     self.cache.keep(len(origin), index, up(reach, SPAN_STEP))
@@ -165,7 +163,7 @@ class GreedyDecoder:
             state = State(*self.graphs(key, self._step(span, adapter=adapter), *state))
             looks.append(Look(state.ended))
             reach += 1
-        results.append((origin, state.ids, state.logprobs, state.count))
+        results.append((origin, state.ids, state.logprobs, state.made))
         return _read(results, kept)
 
     @property
@@ -180,7 +178,7 @@ class GreedyDecoder:
         heads = [row.ids[: row.head] for row in rows]
         shared = heads[0][: min(map(len, heads))]
         same = np.all([head[: len(shared)] == shared for head in heads], axis=0)
-        shared = shared[: int(np.argmin(np.append(same, False)))]  # noqa: FBT003
+        shared = shared[: int(np.argmin(np.append(same, False)))]
         key = (int(adapter), *shared.tolist())
         if key not in self.prefixes:
             self.reserve(1, len(shared))
@@ -225,13 +223,13 @@ class GreedyDecoder:
             x = F.embedding(state.token[:, None], self.embedding)
             chosen, logprob = self._choose(self.llm(x, state.position[:, None], kv, adapter=adapter))
             # a row that has ended goes on computing, and writes where nobody reads
-            column = state.count[:, None]
+            column = state.made[:, None]
             state.ids.scatter_(1, column, chosen)
             state.logprobs.scatter_(1, column, logprob)
             state.token.copy_(chosen[:, 0])
             state.position.add_(~state.ended)
-            state.count.add_(~state.ended)
-            state.ended.logical_or_((state.token == self.eos_id) | (state.count >= state.limit))
+            state.made.add_(~state.ended)
+            state.ended.logical_or_((state.token == self.eos_id) | (state.made >= state.limit))
             return state
 
         return step
@@ -263,7 +261,7 @@ class Look:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting: the pinned source is reused only after the copy has run (torch's host allocator sees to it)."""
+    """Copy without waiting. torch's host allocator reuses the pinned source only after the copy has run."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -282,7 +280,9 @@ def _read(results: list[tuple[list[int], Tensor, Tensor, Tensor]], kept: Tensor)
     kept_of = kept.tolist()
     decoded: dict[int, Decoded] = {}
     for origin, ids, logprobs, counts in results:  # a row that moved on is overwritten by its later state
-        for row, row_ids, row_logprobs, count in zip(origin, ids.tolist(), logprobs.tolist(), counts.tolist(), strict=True):
+        for row, row_ids, row_logprobs, count in zip(
+            origin, ids.tolist(), logprobs.tolist(), counts.tolist(), strict=True
+        ):
             if row != FILLER:
                 decoded[row] = Decoded(row_ids[:count], row_logprobs[:count], kept_of[row])
     return [decoded[row] for row in range(len(decoded))]

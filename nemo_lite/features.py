@@ -4,13 +4,11 @@ Always float32, whatever the model runs in. The mel filters and the window come 
 rounded to bfloat16, and NeMo computes with the rounded values. Fresh ones would move the mel by up to 0.25 RMS.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.config import PreprocessorConfig
 

@@ -6,8 +6,6 @@ same output tensors every time: they are valid until the next call of the same k
 place and return them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -53,7 +51,7 @@ class Graphs:
         self.captured: dict[Hashable, Captured] = {}
 
     @classmethod
-    def on(cls, device: torch.device) -> Graphs:
+    def on(cls, device: torch.device) -> "Graphs":
         return cls(CudaCapture() if device.type == "cuda" else None)
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:

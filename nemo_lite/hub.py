@@ -2,12 +2,10 @@
 
 Nothing here imports torch, so that listing and downloading start at once. The cache is huggingface_hub's own
 (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` mean what they always mean), and what is in it is used without
-any network. The transfer differs from `hf_hub_download` in two ways, because the file has 5 GB: what has arrived is kept
-when a download breaks off, also when the process dies, and the next one goes on from there (huggingface_hub 2 starts
-again); and the content is checked against the hash the hub announced before it is put in its place.
+any network. The transfer differs from `hf_hub_download` in two ways, because the file has 5 GB: what has arrived is
+kept when a download breaks off, also when the process dies, and the next one goes on from there (huggingface_hub 2
+starts again); and the content is checked against the hash the hub announced before it is put in its place.
 """
-
-from __future__ import annotations
 
 import errno
 import hashlib
@@ -99,7 +97,8 @@ def download(
     """Download what is missing of a hub id or known name (of a local checkpoint: its tokenizer) and check all of it.
 
     Into the Hugging Face cache, or, with `folder`, into `folder/checkpoint` and `folder/llm`, which `locate(folder)`
-    finds. Without `progress` a bar is shown for each file. Raises DownloadError or ModelNotFoundError, saying what to do.
+    finds. Without `progress` a bar is shown for each file. Raises DownloadError or ModelNotFoundError, which say what
+    to do.
     """
     repo = _repo(where)
     into = _Transfer(cache_dir, endpoint, progress)
@@ -190,14 +189,16 @@ class _Transfer:
                 )
         return paths[0].parent
 
-    def _resume(self, repo: str, name: str, offer: HfFileMetadata, target: Path) -> None:
+    def _resume(self, repo: str, name: str, offer: "HfFileMetadata", target: Path) -> None:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
         headers = build_hf_headers()
         if urlparse(offer.location).netloc != urlparse(hf_hub_url(repo, name, endpoint=self.endpoint)).netloc:
-            headers.pop("authorization", None)  # a content server has its own signed address; the token is not its business
+            headers.pop(
+                "authorization", None
+            )  # a content server has its own signed address; the token is not its business
         partial = target.with_name(f"{target.name}.incomplete")
         with partial.open("ab") as file:
             have = file.tell()
@@ -240,13 +241,15 @@ def _reporter(progress: Progress, name: str) -> type:
     return Report
 
 
-def _etag(offer: HfFileMetadata, repo: str, name: str) -> str:
+def _etag(offer: "HfFileMetadata", repo: str, name: str) -> str:
     if not offer.etag or not offer.commit_hash:
-        raise DownloadError(f"the server's answer for {repo}/{name} is not a hub's (no ETag or commit): check HF_ENDPOINT")
+        raise DownloadError(
+            f"the server's answer for {repo}/{name} is not a hub's (no ETag or commit): check HF_ENDPOINT"
+        )
     return offer.etag
 
 
-def _is_what_was_offered(path: Path, offer: HfFileMetadata) -> bool:
+def _is_what_was_offered(path: Path, offer: "HfFileMetadata") -> bool:
     """Large files are known by their SHA-256, small ones by their git blob hash; else only the size is known."""
     size, etag = path.stat().st_size, offer.etag or ""
     if offer.size is not None and size != offer.size:
@@ -263,7 +266,7 @@ def _is_what_was_offered(path: Path, offer: HfFileMetadata) -> bool:
     return digest.hexdigest() == etag
 
 
-def _need_space(targets: dict[str, Path], offers: dict[str, HfFileMetadata]) -> None:
+def _need_space(targets: dict[str, Path], offers: dict[str, "HfFileMetadata"]) -> None:
     needed = 0
     for name, target in targets.items():
         partial = target.with_name(f"{target.name}.incomplete")
@@ -292,7 +295,8 @@ def _explained(repo: str) -> Iterator[None]:
         raise
     except errors.GatedRepoError as error:
         raise DownloadError(
-            f"{repo} is gated: accept its terms at https://huggingface.co/{repo} and log in (`hf auth login`, or HF_TOKEN)."
+            f"{repo} is gated: accept its terms at https://huggingface.co/{repo} and log in (`hf auth login`, or"
+            " HF_TOKEN)."
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise ModelNotFoundError(
@@ -311,7 +315,7 @@ def _explained(repo: str) -> Iterator[None]:
                 f"the hub refuses {repo}: log in with a valid token (`hf auth login`, or HF_TOKEN). {error}"
             ) from error
         raise DownloadError(f"the hub failed while {repo} was downloaded: {error}. {again}") from error
-    except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:
+    except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:  # pyright: ignore[reportPrivateImportUsage]
         raise DownloadError(
             f"cannot reach the hub for {repo} ({error}). Check the network and any proxy; or copy the model here from a"
             f" machine that has it and give its directory. {again}"
@@ -320,5 +324,7 @@ def _explained(repo: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(f"the disk is full ({error}). Make room, or choose another place. {again}") from error
         if error.errno in (errno.EACCES, errno.EROFS):
-            raise DownloadError(f"cannot write there ({error}): choose another place (HF_HOME, --model-dir).") from error
+            raise DownloadError(
+                f"cannot write there ({error}): choose another place (HF_HOME, --model-dir)."
+            ) from error
         raise DownloadError(f"downloading {repo} failed: {error}. {again}") from error

@@ -1,12 +1,10 @@
 """Linear layers that read the same input, run as one matrix product, with LoRA merged in."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.config import LoraConfig
 
@@ -35,7 +33,7 @@ class FusedLinear(nn.Module):
         self.base = nn.ParameterDict()  # the rows before merging, by part
 
     def forward(self, x: Tensor, *, adapter: bool = True) -> Tensor:
-        """x [..., in_features] -> [..., sum of outputs]; without `adapter`, as if LoRA had never been there."""
+        """Map x [..., in_features] -> [..., sum of outputs]; without `adapter`, as if LoRA had never been there."""
         if adapter or not self.base:
             return F.linear(x, self.weight, self.bias)
         rows = self.rows(self.weight)

@@ -9,11 +9,9 @@ together at slot 0 and end where they end; what lies behind a row's end is stale
 slots up to its own position), and is overwritten by the tokens that come. No padding on the left, no mask per row.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.config import LLMConfig
 from nemo_lite.linear import FusedLinear
@@ -68,9 +66,12 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.d, config.norm_eps)
         self.k_norm = RMSNorm(self.d, config.norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool) -> Tensor:
-        """x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
-        kv [2, span, B, kv_heads, d], written at `slots` and read as a whole."""
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool
+    ) -> Tensor:
+        """Inputs x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
+        kv [2, span, B, kv_heads, d], written at `slots` and read as a whole.
+        """
         b, n, _ = x.shape
         qkv = self.qkv(x, adapter=adapter).view(b, n, -1, self.d)
         q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
@@ -82,7 +83,11 @@ class Attention(nn.Module):
 
         # the G query heads that share a key head become G * n queries of one head: nothing is repeated in memory
         group = self.heads // self.kv_heads
-        q = q.view(b, n, self.kv_heads, group, self.d).permute(0, 2, 3, 1, 4).reshape(b, self.kv_heads, group * n, self.d)
+        q = (
+            q.view(b, n, self.kv_heads, group, self.d)
+            .permute(0, 2, 3, 1, 4)
+            .reshape(b, self.kv_heads, group * n, self.d)
+        )
         keys, values = kv.permute(0, 2, 3, 1, 4)  # each [B, kv_heads, span, d]
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
         out = out.view(b, self.kv_heads, group, n, self.d).permute(0, 3, 1, 2, 4).reshape(b, n, -1)
@@ -109,7 +114,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden, config.norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, adapter=adapter)
         return x + self.mlp(self.post_attention_layernorm(x), adapter=adapter)
 

@@ -7,14 +7,12 @@ What NVIDIA NeMo's `SALM` (2.5 and later) computes for `nvidia/canary-qwen-2.5b`
 for how that is shown and where it differs.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -76,7 +74,7 @@ class CanaryQwen(nn.Module):
         path_or_hub_id: str | PathLike[str] = "nvidia/canary-qwen-2.5b",
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-    ) -> CanaryQwen:
+    ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
 
         A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
@@ -94,7 +92,7 @@ class CanaryQwen(nn.Module):
     @classmethod
     def empty(
         cls, config: CanaryQwenConfig, tokenizer: ChatTokenizer, device: torch.device, dtype: torch.dtype
-    ) -> CanaryQwen:
+    ) -> Self:
         """The model with its memory allocated on `device` but not filled; `prepare()` is due once it is."""
         with torch.device("meta"):
             model = cls(config, tokenizer)
@@ -103,7 +101,7 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None) -> CanaryQwen:
+    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None) -> Self:
         """To be called once, when the weights are in place: merge, fold, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
@@ -156,7 +154,9 @@ class CanaryQwen(nn.Module):
         prompts = [prompt] * len(rows) if isinstance(prompt, str) else list(prompt)
         drafts = [None] * len(rows) if drafts is None else drafts
         if not len(rows) == len(prompts) == len(drafts):
-            raise ValueError(f"expected as many prompts and drafts as rows, got {len(rows)}, {len(prompts)}, {len(drafts)}")
+            raise ValueError(
+                f"expected as many prompts and drafts as rows, got {len(rows)}, {len(prompts)}, {len(drafts)}"
+            )
         _at_least_one(max_new_tokens)
         token_rows = [self.tokenizer.prompt(content) for content in prompts]
         for i, (tokens, row) in enumerate(zip(token_rows, clips, strict=True)):

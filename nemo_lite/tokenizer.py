@@ -4,8 +4,6 @@ The `tokenizers` library reads `tokenizer.json` itself; the tests hold it agains
 generation_config.json (sampling, two end tokens) is never read: NeMo does not read it either.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -33,7 +31,7 @@ class ChatTokenizer:
         self.pad_id = self._id(PAD)
 
     def prompt(self, content: str) -> list[int]:
-        """Ids of one user turn and the head of the answer, tokenised as two pieces; no system turn, no thinking block."""
+        """Ids of one user turn and the head of the answer, as two pieces; no system turn, no thinking block."""
         pieces = (f"<|im_start|>user\n{content}<|im_end|>\n", "<|im_start|>assistant\n")
         return [token for piece in pieces for token in self.tokenizer.encode(piece, add_special_tokens=False).ids]
 

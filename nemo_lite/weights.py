@@ -3,8 +3,6 @@
 The checkpoint and the model must agree on every key and every shape; whatever differs is an error that names it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """The two small models in the true layout, and what NeMo computed for them."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -113,3 +114,13 @@ def static() -> Callable[[str], tuple[CanaryQwen, ReplayedOnCpu]]:
         return model.prepare(static=True, graphs=Graphs(capture)), capture
 
     return load
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """benchmarks/canary_plain.py: the model put together from transformers and peft."""
+    path = Path(__file__).parents[2] / "benchmarks" / "canary_plain.py"
+    spec = importlib.util.spec_from_file_location("canary_plain", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

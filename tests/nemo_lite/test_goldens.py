@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite import CanaryQwen
 
@@ -40,7 +40,7 @@ class Heard:
         self.model, self.inputs, self.outputs = model, [], []
 
     def __enter__(self):
-        def hook(module, arguments, output):
+        def hook(_, arguments, output):
             self.inputs.append(arguments[0].clone())
             self.outputs.append(output.clone())
 
@@ -92,7 +92,7 @@ def test_every_stage_from_nemos_mel(models, golden, monkeypatch, size, name):
     mel = reference["mel"][:, :, : max(1, int(mel_lengths))] if "mel" in reference else model.mel([audio])[0]
 
     stages = []
-    handles = [layer.register_forward_hook(lambda m, a, out: stages.append(out)) for layer in model.encoder.layers]
+    handles = [layer.register_forward_hook(lambda _m, _a, out: stages.append(out)) for layer in model.encoder.layers]
     pre_encode = model.encoder.pre_encode(mel, mel_lengths)
     model.encoder(mel, mel_lengths)
     for handle in handles:
@@ -104,7 +104,7 @@ def test_every_stage_from_nemos_mel(models, golden, monkeypatch, size, name):
             assert deviation(stage[:, :frames], reference[f"layer_{i:02}"][:, :frames]) <= ENCODER
     assert f"layer_{len(stages) - 1:02}" in reference
 
-    monkeypatch.setattr(model, "mel", lambda clips: (mel, mel_lengths))
+    monkeypatch.setattr(model, "mel", lambda _clips: (mel, mel_lengths))
     embedded, lengths = model.embed_audio([audio])
     assert lengths == [frames]
     assert deviation(embedded[:, :frames], reference["audio_embs"][:, :frames]) <= EMBEDDINGS
@@ -160,7 +160,7 @@ def test_batch_from_nemos_mel(models, golden, monkeypatch, clip, size):
     model, reference, expected = models[size], golden(size, "batch4"), MANIFEST[size]["batch"]
     lengths = reference["mel_len"]
     mel = reference["mel"][:, :, : int(lengths.max())]
-    monkeypatch.setattr(model, "mel", lambda clips: (mel, lengths))
+    monkeypatch.setattr(model, "mel", lambda _clips: (mel, lengths))
     clips = [clip(size, name) for name in expected["members"]]
     embedded, frames = model.embed_audio(clips)
     for row, length in enumerate(frames):
@@ -187,7 +187,7 @@ def test_text_only(models, size, adapter):
 @torch.inference_mode()
 @pytest.mark.parametrize("size", MANIFEST)
 def test_bfloat16(golden, clip, size):
-    """The whole model in bfloat16, as NeMo's salm_eval casts it, against NeMo in float32 (bounds: NeMo's own, doubled)."""
+    """The whole model in bfloat16, as NeMo's salm_eval casts it, against NeMo in float32; bounds: NeMo's, doubled."""
     model = CanaryQwen.from_pretrained(DATA / f"canary-{size}", "cpu", torch.bfloat16)
     for name in MANIFEST[size]["cases"]:
         if name.startswith(("speech_", "silence")):
