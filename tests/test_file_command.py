@@ -45,7 +45,7 @@ def run(capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str
 
 
 def stt(*args: object, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stt.cli", "file", *map(str, args)]
+    command = [sys.executable, "-Pm", "stt.cli", "file", *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -227,7 +227,7 @@ def test_a_reader_that_has_enough_is_no_error(folder: Path) -> None:
 def test_on_a_terminal_a_progress_bar_shows_speed_and_time_left(folder: Path) -> None:
     terminal, inside = pty.openpty()
     termios.tcsetwinsize(inside, (24, 100))
-    command = [sys.executable, "-m", "stt.cli", "file", str(folder / "one.wav")]
+    command = [sys.executable, "-Pm", "stt.cli", "file", str(folder / "one.wav")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=inside) as process:
         os.close(inside)
         shown = b""

@@ -176,7 +176,7 @@ except Exception as error:
 
 
 def piped(data: bytes, *args: str) -> str:
-    run = subprocess.run([sys.executable, "-c", _READ_STDIN, *args], input=data, capture_output=True, check=True)
+    run = subprocess.run([sys.executable, "-Pc", _READ_STDIN, *args], input=data, capture_output=True, check=True)
     return run.stdout.decode().strip()
 
 
@@ -190,7 +190,7 @@ def test_standard_input_takes_pipes(speech: Samples, kind: str) -> None:
 def test_standard_input_takes_a_file_raw_audio_and_says_what_is_wrong(tmp_path: Path, speech: Samples) -> None:
     soundfile.write(tmp_path / "a.flac", speech, 16_000)
     with (tmp_path / "a.flac").open("rb") as file:
-        run = subprocess.run([sys.executable, "-c", _READ_STDIN], stdin=file, capture_output=True, check=True)
+        run = subprocess.run([sys.executable, "-Pc", _READ_STDIN], stdin=file, capture_output=True, check=True)
     assert int(run.stdout) == len(speech)
     assert piped(b"\0" * 64_000, "16000", "1") == "32000"
     assert piped(b"\0" * 64_000, "8000", "2") == "32000"
@@ -206,7 +206,7 @@ def test_a_pipe_is_heard_while_it_is_written(speech: Samples) -> None:
     )
     data = io.BytesIO()
     soundfile.write(data, np.tile(speech, 4), 16_000, format="WAV")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+    with subprocess.Popen([sys.executable, "-Pc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdin is not None
         assert run.stdout is not None
         run.stdin.write(data.getvalue()[:200_000])

@@ -221,5 +221,5 @@ vad = SileroVad()
 import stt.commands.file, stt.api
 print(json.dumps(sorted({"torch", "torchaudio", "transformers", "peft", "librosa"} & set(sys.modules))))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, check=True)
     assert json.loads(run.stdout) == []
