@@ -26,12 +26,12 @@ from nemo_lite.llm import KVCache, Qwen3
 
 SPAN_STEP = 64
 """Cache spans are multiples of this many slots."""
-TOKEN_STEP = 32
-"""Under static shapes, prompt lengths are multiples of this ..."""
-DRAFT_STEP = 16
-"""... and draft lengths of this."""
+TOKEN_STEP = 64
+"""Under static shapes, prompts are padded to multiples of this ..."""
+DRAFT_STEP = 32
+"""... and drafts to multiples of this."""
 GRAPH_TOKENS = 4096
-"""A prefill of more tokens than this keeps the device busy without a graph."""
+"""A prefill of more tokens than this keeps the device busy without a graph, and is padded as little as possible."""
 LOGIT_ROWS = 512
 """Logits are computed for this many positions at a time: 152k floats each."""
 PREFIXES_KEPT = 4
@@ -105,8 +105,19 @@ class GreedyDecoder:
             self.cache = KVCache(self.llm.config, 0, self.embedding)  # let the old memory go first
             self.cache = KVCache(self.llm.config, capacity, self.embedding)
 
-    def decode(self, rows: Sequence[Row], audio: Tensor, max_new_tokens: int, *, adapter: bool = True) -> list[Decoded]:
-        """Continue each row greedily until the end token, or for `max_new_tokens`. audio [frames, hidden]."""
+    def decode(
+        self,
+        rows: Sequence[Row],
+        audio: Tensor,
+        max_new_tokens: int,
+        *,
+        adapter: bool = True,
+        rehearse: int | None = None,
+    ) -> list[Decoded]:
+        """Continue each row greedily until the end token, or for `max_new_tokens`. audio [frames, hidden].
+
+        `rehearse` runs so many steps whatever the rows say, so that their graphs are there when they are wanted.
+        """
         prefix = self._prefix(rows, adapter=adapter)  # [layers, 2, P, 1, kv_heads, d]
         first = prefix.shape[2]
         batch = self._rows(len(rows))
@@ -114,8 +125,12 @@ class GreedyDecoder:
         width = max(map(len, drafts))
         reach = max(len(row.ids) + len(draft) for row, draft in zip(rows, drafts, strict=True))
         n = reach - first
-        if self.static:
-            n, width = up(n, TOKEN_STEP), up(width, DRAFT_STEP)
+        if self.static:  # the two apart, so that every prompt length meets every draft length in one shape
+            longest = max(len(row.ids) for row in rows) - first
+            width = up(width, DRAFT_STEP)
+            n = up(longest, TOKEN_STEP) + width
+            if batch * n > GRAPH_TOKENS:
+                n = up(reach - first, 8)
         self.reserve(batch, max(first + n, reach + max_new_tokens))
 
         # everything the device needs to know, in one copy: ids | frames | draft | length, draft length, limit
@@ -143,8 +158,8 @@ class GreedyDecoder:
         origin = [*range(len(rows)), *[FILLER] * (batch - len(rows))]  # which row of the call a row is
         results: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
         looks = [Look(state.ended)]
-        for _ in range(max_new_tokens - 1):
-            if len(looks) > self.lag:
+        for _ in range(max_new_tokens - 1 if rehearse is None else rehearse):
+            if len(looks) > self.lag and rehearse is None:
                 ended = looks.pop(0).result()
                 alive = [i for i in range(len(origin)) if origin[i] != FILLER and not ended[i]]
                 if not alive:

@@ -6,11 +6,15 @@ same output tensors every time: they are valid until the next call of the same k
 place and return them.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+GRAPHS_KEPT = 256
+"""Each keeps its inputs and outputs in memory; the one unused for longest goes first."""
 
 Function = Callable[..., tuple[Tensor, ...]]
 Replay = Callable[[], None]
@@ -48,7 +52,7 @@ class Graphs:
 
     def __init__(self, capture: Capture | None) -> None:
         self.capture = capture
-        self.captured: dict[Hashable, Captured] = {}
+        self.captured: OrderedDict[Hashable, Captured] = OrderedDict()
 
     @classmethod
     def on(cls, device: torch.device) -> "Graphs":
@@ -57,7 +61,10 @@ class Graphs:
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self.capture is None:
             return function(*inputs)
-        graph = self.captured.get(key) or self._capture(key, function, inputs)
+        if key not in self.captured:
+            self.captured[key] = self._capture(function, inputs)
+        self.captured.move_to_end(key)
+        graph = self.captured[key]
         for static, given in zip(graph.inputs, inputs, strict=True):
             if static is not given:
                 static.copy_(given, non_blocking=True)
@@ -67,7 +74,7 @@ class Graphs:
     def clear(self) -> None:
         self.captured.clear()
 
-    def _capture(self, key: Hashable, function: Function, inputs: tuple[Tensor, ...]) -> Captured:
+    def _capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Captured:
         assert self.capture is not None  # noqa: S101
         static = tuple(x.clone() for x in inputs)
         # One ordinary run first: libraries allocate their workspaces and plans, which capture forbids. It may change
@@ -76,7 +83,8 @@ class Graphs:
         for kept, given in zip(static, inputs, strict=True):
             kept.copy_(given)
         if static and static[0].is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # the run is over, and so is that of a graph about to be dropped
+        if len(self.captured) == GRAPHS_KEPT:
+            self.captured.popitem(last=False)
         outputs, replay = self.capture(lambda: function(*static))
-        self.captured[key] = Captured(static, outputs, replay)
-        return self.captured[key]
+        return Captured(static, outputs, replay)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nemo_lite import hub
 from nemo_lite.config import CanaryQwenConfig, read_config
-from nemo_lite.decode import TEXT, Decoded, GreedyDecoder, Row, to_device, up
+from nemo_lite.decode import DRAFT_STEP, TEXT, Decoded, GreedyDecoder, Row, to_device, up
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
@@ -33,7 +33,7 @@ Waveform = np.ndarray | Tensor
 
 FRAME_STEP = 16
 """Under static shapes, clips are padded to multiples of this many encoder frames (1.28 s)."""
-GRAPH_FRAMES = 2048
+GRAPH_FRAMES = 8192
 """An encoder pass over more frames than this keeps the device busy without a graph."""
 
 
@@ -185,6 +185,34 @@ class CanaryQwen(nn.Module):
             row = self._row(tokens, iter(()), ())
             [decoded] = self.decoder.decode([row], silent, max_new_tokens, adapter=adapter)
         return self._transcription(decoded)
+
+    @torch.inference_mode()
+    def warm_up(
+        self, batches: Sequence[int] = (1,), *, longest_s: float = 30.0, max_new_tokens: int = 256, draft: int = 0
+    ) -> None:
+        """Meet every shape up to `longest_s` for these batch sizes, so that no caller waits for its graph or memory.
+
+        `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens. Without static shapes (on a
+        CPU) one short run suffices.
+        """
+        rate = self.config.preprocessor.sample_rate
+        longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
+        steps = range(FRAME_STEP, longest + FRAME_STEP, FRAME_STEP) if self.static else range(1, 2)
+        tokens = self.tokenizer.prompt(DEFAULT_PROMPT)
+        with self.lock:
+            for batch in sorted(batches, reverse=True):  # the largest first: it sizes the cache
+                for frames in reversed(steps):
+                    clips = [torch.zeros(frames * 8 * self.config.preprocessor.hop_samples)] * batch
+                    for drafted in range(0, up(draft, DRAFT_STEP) + 1, DRAFT_STEP):
+                        audio, lengths = self._embed(clips)
+                        places = iter(zip(range(0, batch * audio.shape[1], audio.shape[1]), lengths, strict=True))
+                        rows = [self._row(tokens, places, (0,) * drafted) for _ in clips]
+                        self.decoder.decode(
+                            rows,
+                            audio.flatten(0, 1),
+                            max_new_tokens,
+                            rehearse=max_new_tokens - 1 if frames == steps[-1] else min(FRAME_STEP, max_new_tokens - 1),
+                        )
 
     @torch.inference_mode()
     def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:

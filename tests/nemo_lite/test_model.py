@@ -191,3 +191,21 @@ def test_half_precision_runs(data, clip):
     """float16, for GPUs without bfloat16: exercised here on the CPU, where the words survive it."""
     model = CanaryQwen.from_pretrained(data / "canary-toy", "cpu", torch.float16)
     assert model.transcribe([clip("toy", "timer")])[0].text == "Set a timer for thirty nine minutes."
+
+
+def test_after_warming_up_no_graph_is_captured(static, heldout):
+    model, capture = static("toy")
+    model.warm_up([1, 2], longest_s=4.0, max_new_tokens=80, draft=20)
+    warm = capture.captures
+    assert warm > 0
+    clips = [audio[:64000] for audio, _ in heldout[:6]]
+    for i in range(5):
+        [answer] = model.transcribe(clips[i : i + 1], max_new_tokens=80)
+        model.transcribe(clips[i : i + 2], max_new_tokens=80, drafts=[answer.token_ids, None])
+    assert capture.captures == warm
+
+
+def test_warming_up_on_a_cpu_is_short(toy, clip):
+    before = toy.transcribe([clip("toy", "timer")])
+    toy.warm_up([1, 4])
+    assert toy.transcribe([clip("toy", "timer")]) == before
