@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 _ENGINES: Final = ("auto", "whisper", "canary-qwen")
@@ -29,6 +30,21 @@ examples:
   arecord -f S16_LE -r 16000 -t raw | stt file - --raw 16000
 
 exit status: 0 if every file was transcribed whole, 1 if any was not, 2 for a wrong option, 130 after Ctrl-C.
+"""
+
+_SERVE_DESCRIPTION: Final = """\
+Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
+GET /health says that the process lives, /ready that the engine is loaded, /metrics gives figures for Prometheus.
+SIGTERM and SIGINT let running turns get their finals, then the server exits.
+"""
+
+_SERVE_EPILOG: Final = """\
+examples:
+  stt serve                                       for programs on this machine
+  STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
+  stt serve --tls-cert chain.pem --tls-key key.pem --host 0.0.0.0 --api-key-file /etc/stt/keys
+
+exit status: 0 after SIGTERM or SIGINT, 1 if the engine cannot be opened, 2 for a wrong option.
 """
 
 
@@ -74,6 +90,10 @@ def _count(text: str) -> int:
         msg = f"expected a whole number, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _raw(text: str) -> tuple[int, int]:
@@ -185,6 +205,7 @@ def _build() -> argparse.ArgumentParser:
     _add_engine_options(file)
     _add_turn_options(file)
     file.set_defaults(run=_file)
+    _add_serve(commands)
     return parser
 
 
@@ -208,6 +229,95 @@ def _file(args: argparse.Namespace) -> int:
         output=args.output,
         raw=args.raw,
         quiet=args.quiet,
+    )
+
+
+def _add_serve(commands: Any) -> None:
+    serve: Any = commands.add_parser(
+        "serve",
+        help="serve live sessions over WebSockets",
+        description=_SERVE_DESCRIPTION,
+        epilog=_SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.option(
+        serve,
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0: all (default: 127.0.0.1, this machine only)",
+    )
+    serve.option(serve, "--port", default=15751, convert=_count, help="default: 15751; 0: any that is free")
+    access = serve.add_argument_group("access")
+    serve.option(
+        access,
+        "--api-key",
+        default=[],
+        convert=_list,
+        action="extend",
+        metavar="KEY[,KEY]",
+        help="clients must send one of these as `Authorization: Bearer KEY`; other users of this machine can see "
+        "options, but neither the variable nor the file",
+    )
+    serve.option(
+        access, "--api-key-file", default=None, convert=Path, metavar="FILE", help="a file with a key on each line"
+    )
+    serve.option(
+        access,
+        "--allowed-origin",
+        default=[],
+        convert=_list,
+        action="extend",
+        metavar="ORIGIN[,ORIGIN]",
+        help="web pages of other hosts that may connect: https://example.com, or *",
+    )
+    serve.option(
+        access, "--tls-cert", default=None, convert=Path, metavar="FILE", help="certificate chain (PEM): serve wss://"
+    )
+    serve.option(access, "--tls-key", default=None, convert=Path, metavar="FILE", help="its private key (PEM)")
+    limits = serve.add_argument_group("limits")
+    for name, default, convert, text in (
+        ("--max-sessions", 100, _count, "sessions at once; more are refused with 503"),
+        ("--max-buffer", 10.0, _seconds, "seconds of audio of one session that may wait; then its client has to"),
+        ("--idle-timeout", 60.0, _seconds, "seconds without a message after which a session is ended"),
+        ("--drain-timeout", 20.0, _seconds, "seconds that running turns have to get their finals when the server ends"),
+        ("--engine-timeout", 60.0, _seconds, "seconds after which an engine at work is taken for hung and replaced"),
+    ):
+        metavar = "N" if convert is _count else "SECONDS"
+        serve.option(
+            limits, name, default=default, convert=convert, metavar=metavar, help=f"{text} (default: {default:g})"
+        )
+    serve.option(
+        serve,
+        "--log-format",
+        default="text",
+        choices=("text", "json"),
+        help="log lines for people or for programs, on standard error (default: text)",
+    )
+    _add_engine_options(serve)
+    _add_turn_options(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from stt.commands.serve import run
+
+    return run(
+        engine=_engine_settings(args),
+        turns=_turn_settings(args),
+        language=_language(args),
+        api_keys=args.api_key,
+        api_key_file=args.api_key_file,
+        log_format=args.log_format,
+        host=args.host,
+        port=args.port,
+        allowed_origins=tuple(args.allowed_origin),
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        max_sessions=args.max_sessions,
+        max_buffer_s=args.max_buffer,
+        idle_timeout_s=args.idle_timeout,
+        drain_timeout_s=args.drain_timeout,
+        engine_timeout_s=args.engine_timeout,
     )
 
 

@@ -237,7 +237,7 @@ class Recognizer:
     def _work(self, worker: _Worker) -> None:
         while True:
             with self._changed:
-                worker.batch = []
+                worker.batch = batch = []
                 while worker is self._worker and not (batch := self._take()):
                     if self._closed:
                         return

@@ -1,0 +1,31 @@
+"""`stt serve`: many live sessions over one engine."""
+
+from pathlib import Path
+
+from stt.server import ServerSettings, create_app
+from stt.server.access import read_keys
+from stt.settings import EngineSettings, TurnSettings
+
+
+def run(
+    *,
+    engine: EngineSettings,
+    turns: TurnSettings,
+    language: str | None,
+    api_keys: list[str],
+    api_key_file: Path | None,
+    log_format: str,
+    **settings: object,
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        SettingsError: an option cannot work.
+        EngineError: the engine cannot be opened.
+
+    """
+    from stt.server.run import serve
+
+    keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
+    limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
+    return serve(create_app(limits, engine=engine, turns=turns, language=language), limits, log_format=log_format)

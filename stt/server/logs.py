@@ -1,0 +1,49 @@
+"""Log lines for people (`text`) and for machines (`json`): a message, and its figures as fields."""
+
+import json
+import logging
+import sys
+from typing import Any, Final
+
+LOGGER: Final = logging.getLogger("stt.server")
+
+
+def log(message: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Write one line; fields that are `None` are left out."""
+    LOGGER.log(level, message, extra={"fields": {k: v for k, v in fields.items() if v is not None}})
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        shown = "".join(f" {name}={_word(value)}" for name, value in fields.items())
+        return f"{self.formatTime(record)} {record.levelname.lower()} {super().format(record)}{shown}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03}",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text
+
+
+def configure(kind: str, level: str = "info") -> None:
+    """Send all log lines to standard error, in one format; what uvicorn says of every request is left out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if kind == "json" else _Text("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("stt").setLevel(level.upper())

@@ -1,0 +1,65 @@
+"""What `/metrics` tells, in a registry of its own: several apps in one process do not mix."""
+
+import time
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from stt.recognizer import Hypothesis, SpeechModel, Utterance
+
+_SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """One attribute per metric; the texts are the documentation."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        ProcessCollector(registry=r)  # memory, CPU seconds, open files
+        self.sessions = Gauge("stt_sessions", "Sessions open now", registry=r)
+        self.opened = Counter("stt_sessions_opened", "Sessions accepted", registry=r)
+        self.closed = Counter("stt_sessions_closed", "Sessions ended, by reason", ["reason"], registry=r)
+        self.refused = Counter("stt_sessions_refused", "Sessions not accepted, by code", ["code"], registry=r)
+        self.audio = Counter("stt_audio_seconds", "Audio received", registry=r)
+        self.turns = Counter("stt_turns", "Turns completed, with words or empty", ["text"], registry=r)
+        self.interims = Counter("stt_interims", "Transcripts of running turns", registry=r)
+        self.coalesced = Counter("stt_interims_coalesced", "Interims replaced by newer ones, unsent", registry=r)
+        self.errors = Counter("stt_errors", "Error messages to clients, by code", ["code"], registry=r)
+        self.queue = Gauge("stt_recognizer_queue", "Recognitions waiting for the engine", registry=r)
+        self.batch = Histogram(
+            "stt_batch_size", "Utterances per engine call", registry=r, buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
+        )
+        self.decode = Histogram("stt_decode_seconds", "Time of one engine call", registry=r, buckets=_SHORT)
+        self.wait = Histogram(
+            "stt_recognition_wait_seconds", "Time a recognition waited for its batch", registry=r, buckets=_SHORT
+        )
+        self.final = Histogram(
+            "stt_final_latency_seconds",
+            "From hearing the silence that ends a turn to its final",
+            registry=r,
+            buckets=_SHORT,
+        )
+        self.ready = Gauge("stt_ready", "1 while the engine is loaded and works", registry=r)
+        self.restarts = Counter("stt_engine_restarts", "Engines replaced because they hung or died", registry=r)
+        self.lag = Histogram(
+            "stt_event_loop_lag_seconds",
+            "How late the event loop wakes",
+            registry=r,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+        )
+
+
+class MeasuredModel:
+    """A `SpeechModel` whose calls are counted."""
+
+    def __init__(self, model: SpeechModel, metrics: Metrics) -> None:
+        self._model, self._metrics = model, metrics
+        self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        """Recognize each utterance by itself."""
+        began = time.monotonic()
+        result = self._model.transcribe(batch)
+        self._metrics.decode.observe(time.monotonic() - began)
+        self._metrics.batch.observe(len(batch))
+        return result

@@ -1,0 +1,178 @@
+"""Run the app under uvicorn, with what an app cannot do for itself: limits on sockets, signals, and the drain.
+
+Places for a service manager to be told: `Service.on_ready` (ready), `Server.on_tick` (alive), `Server.shutdown`
+(stopping).
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from starlette.applications import Starlette
+
+from stt.errors import SettingsError, SttError
+from stt.server.access import is_loopback
+from stt.server.logs import configure, log
+from stt.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from stt.server.service import Service
+
+# What the kernel holds for one connection: it bounds how much audio is under way when a session is full, and how much
+# work one read can hand us. 64 KiB are 2 s of 16 kHz audio, and enough for 48 kHz stereo over 200 ms of round trip.
+_SOCKET_BUFFER: Final = 64 << 10
+_HEADER_BYTES: Final = 16 << 10
+_CLOSING_S: Final = 12.0  # uvicorn waits 10 s for the close frame of the other side
+
+
+def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text") -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Raises:
+        SettingsError: the address cannot be listened on, or the certificate cannot be read.
+        SttError: the first engine cannot be opened.
+
+    """
+    configure(log_format)
+    service: Service = app.state.service
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    if not settings.api_keys and not is_loopback(host):
+        log("anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=host)
+    server = Server(app, settings)
+    try:
+        server.config.load()
+    except OSError as error:
+        listener.close()
+        msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {error}"
+        raise SettingsError(msg) from error
+    service.on_failure = server.stop
+    scheme = "ws" if settings.tls_cert is None else "wss"
+    log("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+    with listener:
+        server.run(sockets=[listener])
+    if service.failure is not None:
+        if isinstance(service.failure, SttError):
+            raise service.failure
+        return 1
+    log("stopped")
+    return 0
+
+
+def listen(settings: ServerSettings) -> socket.socket:
+    """Open the listening socket; accepted ones inherit its options (on Linux all of these, elsewhere most)."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        msg = f"cannot listen on {settings.host}: {error.strerror}"
+        raise SettingsError(msg) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        # A client whose machine is gone is noticed in about 10 s. Pings of the WebSocket would take longer, and would
+        # take a client for dead whose answer waits behind audio that nobody has room for yet.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.send_timeout_s * 1000))
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        msg = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        raise SettingsError(msg) from error
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which drains before it shuts down, and cuts off connections that do not get on."""
+
+    def __init__(self, app: Starlette, settings: ServerSettings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                http="h11",
+                ws="websockets-sansio",
+                ws_max_size=settings.max_message_bytes,
+                ws_ping_interval=None,  # see `listen`
+                ws_per_message_deflate=False,  # audio does not get smaller, and no small frame may become a large one
+                h11_max_incomplete_event_size=_HEADER_BYTES,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+                server_header=False,
+                proxy_headers=False,
+                lifespan="on",
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._service: Service = app.state.service
+        self._handshake_s = settings.handshake_timeout_s
+        self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._hurry = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to end."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals in the loop; unlike uvicorn, do not die of them in the end: a drained server exits with 0."""
+        loop = asyncio.get_running_loop()
+        taken = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread, Windows
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+                taken.append(number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, hurry at the second."""
+        if self.should_exit:
+            self._hurry.set()
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running turns end while `/health` and `/ready` still answer; then shut down."""
+        if self._service.failure is None:
+            await self._service.drain(self._hurry)
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 0.1 s."""
+        if counter % 10 == 0:
+            self._cut_off(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _cut_off(self, now: float) -> None:
+        """Abort connections that sent no whole request in time, or whose last bytes nobody takes."""
+        for connection in list(self.server_state.connections):
+            transport: Any = connection.transport
+            stage = "closing" if transport.is_closing() else "quiet" if getattr(connection, "scope", 1) is None else ""
+            since = self._since.get(connection)
+            if not stage:
+                self._since.pop(connection, None)
+            elif since is None:
+                self._since[connection] = now
+            elif now - since > (_CLOSING_S if stage == "closing" else self._handshake_s):
+                transport.abort()

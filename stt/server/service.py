@@ -1,0 +1,248 @@
+"""What all sessions share: one engine and its keeper, one detector, the figures, and the end of it all.
+
+    loading -> ready <-> restarting        any -> draining
+            -> failed (the first engine could not be opened)
+
+The keeper looks at the engine's worker once a second. A batch that runs for longer than `engine_timeout_s`, or a dead
+thread, fails the recognitions in that batch; what waits goes on waiting for the engine that is opened in its place.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+
+from stt.audio import SAMPLE_RATE
+from stt.errors import EngineError, SttError
+from stt.recognizer import Recognizer, SpeechModel, Utterance
+from stt.server.logs import LOGGER, log
+from stt.server.metrics import MeasuredModel, Metrics
+from stt.server.settings import ServerSettings
+from stt.vad_pool import VadPool
+
+OpenModel = Callable[[], SpeechModel]
+"""Opens an engine; called in a thread, again whenever the engine before had to be given up."""
+
+_LOOK_S: Final = 1.0
+_LAG_S: Final = 0.1
+_MOST_BACKOFF_S: Final = 30.0
+_OPEN_TIMEOUTS: Final = 10  # an engine may take longer to load than to decode
+
+
+class Drainable(Protocol):
+    """A session, as far as its service knows it."""
+
+    def drain(self, *, now: bool) -> None:
+        """End when the running turn does, or now; the turn that runs gets its final."""
+        ...
+
+
+class Service:
+    """Owner of engine, detector and sessions. Use as an async context manager, inside the loop that serves."""
+
+    def __init__(self, settings: ServerSettings, open_model: OpenModel, open_vad: Callable[[], VadPool]) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.state = "loading"
+        self.failure: Exception | None = None
+        """Why the first engine could not be opened."""
+        self.on_failure: Callable[[], None] | None = None
+        self.on_ready: Callable[[], None] | None = None
+        """Called when the first engine is warm; the place to tell a service manager."""
+        self.recognizer: Recognizer | None = None
+        self.vad: VadPool | None = None
+        self.sessions: set[Drainable] = set()
+        self._open_model = open_model
+        self._open_vad = open_vad
+        self._tasks: list[asyncio.Task[None]] = []
+        self._empty = asyncio.Event()
+        self._began = time.monotonic()
+        self.metrics.queue.set_function(lambda: self.recognizer.waiting if self.recognizer else 0)
+        self.metrics.ready.set_function(lambda: self.state == "ready")
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._keep(), name="keeper"), asyncio.create_task(self._watch(), name="lag")]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.recognizer is not None:
+            if self.recognizer.running_s > _LOOK_S:  # its thread may never come back: do not wait for it
+                self.recognizer.abandon(EngineError("the server is shutting down"))
+            await asyncio.to_thread(self.recognizer.close)
+        if self.vad is not None:
+            self.vad.__exit__(None, None, None)
+
+    def refusal(self) -> tuple[str, str] | None:
+        """Why no session can begin now (code and text), or `None`."""
+        match self.state:
+            case "ready":
+                if len(self.sessions) < self.settings.max_sessions:
+                    return None
+                return "too_many_sessions", f"all {self.settings.max_sessions} sessions are in use; try again later"
+            case "draining":
+                return "draining", "the server is shutting down; connect again in a moment"
+            case state:
+                return "not_ready", f"the engine is {state}; try again when /ready says so"
+
+    def enter(self, session: Drainable) -> None:
+        """Count a session in."""
+        self.sessions.add(session)
+        self.metrics.sessions.set(len(self.sessions))
+        self.metrics.opened.inc()
+        self._empty.clear()
+
+    def leave(self, session: Drainable) -> None:
+        """Count a session out."""
+        self.sessions.discard(session)
+        self.metrics.sessions.set(len(self.sessions))
+        if not self.sessions:
+            self._empty.set()
+
+    async def drain(self, cut_short: asyncio.Event | None = None) -> None:
+        """Take no more sessions, and let those there are end with the finals of their running turns.
+
+        For half of `drain_timeout_s` turns may end by themselves, then what was said until then is their final;
+        after all of it, or when `cut_short` is set, the wait is over.
+        """
+        self.state = "draining"
+        log("draining", sessions=len(self.sessions), timeout_s=self.settings.drain_timeout_s)
+        half = self.settings.drain_timeout_s / 2
+        for now in (False, True):
+            for session in list(self.sessions):
+                session.drain(now=now)
+            if not self.sessions:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(half):
+                    await self._first(self._empty, cut_short)
+            if cut_short is not None and cut_short.is_set():
+                break
+        log("drained", left=len(self.sessions))
+
+    @staticmethod
+    async def _first(*events: asyncio.Event | None) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in events if event is not None]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def describe(self) -> dict[str, Any]:
+        """What `/ready` says."""
+        model = self.recognizer.model if self.recognizer is not None else None
+        return {
+            "status": self.state,
+            "engine": model.name if model is not None else None,
+            "languages": len(model.languages) if model is not None else None,
+            "sessions": len(self.sessions),
+            "max_sessions": self.settings.max_sessions,
+            **({"error": str(self.failure)} if isinstance(self.failure, SttError) else {}),
+        }
+
+    async def _keep(self) -> None:
+        try:
+            self.vad = (await asyncio.to_thread(self._open_vad)).__enter__()
+            model = await self._open_warm()
+        except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
+            self.state, self.failure = "failed", error
+            if isinstance(error, SttError):
+                log(f"the engine cannot be opened: {error}", logging.ERROR)
+            else:
+                LOGGER.exception("the engine cannot be opened")
+            if self.on_failure is not None:
+                self.on_failure()
+            return
+        self.recognizer = Recognizer(model).__enter__()
+        self._ready("ready")
+        if self.on_ready is not None:
+            self.on_ready()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            hung_s = self.recognizer.running_s
+            if hung_s > self.settings.engine_timeout_s:
+                await self._replace(self.recognizer, f"the engine hung for {hung_s:.0f} s")
+            elif not self.recognizer.alive:
+                await self._replace(self.recognizer, "the engine's thread died")
+
+    async def _replace(self, recognizer: Recognizer, why: str) -> None:
+        self._not_ready("restarting")
+        log(f"{why}; opening it anew", logging.ERROR)
+        recognizer.abandon(EngineError(why))
+        self.metrics.restarts.inc()
+        backoff_s = 1.0
+        while True:
+            try:
+                async with asyncio.timeout(_OPEN_TIMEOUTS * self.settings.engine_timeout_s):
+                    model = await self._open_warm()
+                break
+            except Exception as error:  # noqa: BLE001 - tried again until it works
+                recognizer.fail_waiting(EngineError(why))
+                log(f"the engine cannot be opened: {error}", logging.ERROR, retry_s=backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
+        recognizer.restart(model)
+        self._ready("ready again")
+
+    async def _open_warm(self) -> SpeechModel:
+        """Open an engine and let it hear a second of silence: the first batch pays for what is loaded on first use."""
+
+        def load() -> SpeechModel:
+            model = MeasuredModel(self._open_model(), self.metrics)
+            model.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
+            return model
+
+        # A thread of its own, as a daemon: one that hangs must not keep the process from ending.
+        return await _in_daemon_thread(load)
+
+    def _ready(self, what: str) -> None:
+        if self.state != "draining":
+            self.state = "ready"
+        model = self.recognizer.model if self.recognizer is not None else None
+        log(what, engine=model.name if model else None, after_s=round(time.monotonic() - self._began, 1))
+
+    def _not_ready(self, state: str) -> None:
+        if self.state != "draining":
+            self.state = state
+
+    async def _watch(self) -> None:
+        """Measure how late the loop wakes: the first thing to go when there is too much to do."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + _LAG_S
+            await asyncio.sleep(_LAG_S)
+            self.metrics.lag.observe(max(0.0, clock() - due))
+
+
+async def _in_daemon_thread(call: Callable[[], SpeechModel]) -> SpeechModel:
+    import threading
+
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[SpeechModel] = loop.create_future()
+
+    def settle(value: SpeechModel | None, error: BaseException | None) -> None:
+        if result.cancelled():
+            return
+        if error is not None:
+            result.set_exception(error)
+        elif value is not None:
+            result.set_result(value)
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - handed over
+            failure = error if isinstance(error, Exception) else EngineError(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    return await result

@@ -1,0 +1,76 @@
+"""How a server behaves; one frozen dataclass, read from options by the command line only."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stt.errors import SettingsError
+
+DEFAULT_PORT = 15751
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Limits and rights. Times in seconds."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = DEFAULT_PORT
+    """0: any that is free; the log tells which."""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Clients must send one of these as `Authorization: Bearer KEY`; none: everyone is let in."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages beside those of this same host that may connect: `https://example.com`, or `*`."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM); with `tls_key`, the server speaks wss:// and https://."""
+    tls_key: Path | None = None
+
+    max_sessions: int = 100
+    """Sessions at once; one more is refused with 503."""
+    max_buffer_s: float = 10.0
+    """Audio of one session that waits to be listened to; beyond it the server stops reading from that client."""
+    max_message_bytes: int = 1 << 20
+    """A larger message closes the connection with 1009."""
+    max_messages_per_s: int = 2_000
+    """A client that sends more is read no faster than this."""
+    max_errors: int = 20
+    """Malformed messages that a session survives."""
+    max_unsent_bytes: int = 256 << 10
+    """Messages that wait for a client that reads slowly; beyond it the client is closed with 1008."""
+    send_timeout_s: float = 20.0
+    """A client that reads nothing for so long, with messages waiting, is closed."""
+    idle_timeout_s: float = 60.0
+    """A client that sends nothing for so long is closed, after the final of its running turn."""
+    handshake_timeout_s: float = 10.0
+    """A connection must have sent its request by then."""
+    drain_timeout_s: float = 20.0
+    """On SIGTERM, running turns have so long to get their finals."""
+    engine_timeout_s: float = 60.0
+    """An engine that works on one batch for longer is taken for hung and replaced."""
+
+    def __post_init__(self) -> None:
+        def check(holds: bool, expected: str, got: object) -> None:
+            if not holds:
+                msg = f"expected {expected}, got {got}"
+                raise SettingsError(msg)
+
+        check(0 <= self.port <= 65535, "a port of 0 to 65535", self.port)
+        check(self.max_sessions >= 1, "max_sessions of 1 or more", self.max_sessions)
+        check(1 <= self.max_buffer_s <= 600, "max_buffer_s of 1 to 600 seconds", self.max_buffer_s)
+        check(self.max_message_bytes >= 4096, "max_message_bytes of 4096 or more", self.max_message_bytes)
+        check(self.max_messages_per_s >= 100, "max_messages_per_s of 100 or more", self.max_messages_per_s)
+        check(self.max_errors >= 0, "max_errors of 0 or more", self.max_errors)
+        check(self.max_unsent_bytes >= 4096, "max_unsent_bytes of 4096 or more", self.max_unsent_bytes)
+        for name in ("send_timeout_s", "idle_timeout_s", "handshake_timeout_s", "engine_timeout_s"):
+            check(getattr(self, name) > 0, f"{name} above 0", getattr(self, name))
+        check(self.drain_timeout_s >= 0, "drain_timeout_s of 0 or more", self.drain_timeout_s)
+        check(
+            (self.tls_cert is None) == (self.tls_key is None),
+            "a certificate and its key together",
+            "the certificate alone" if self.tls_key is None else "the key alone",
+        )
+        check(all(self.api_keys), "API keys that are not empty", "an empty one")
+        check(
+            all(origin == "*" or "://" in origin for origin in self.allowed_origins),
+            "origins like https://example.com, or *",
+            ", ".join(self.allowed_origins),
+        )
