@@ -47,6 +47,28 @@ examples:
 exit status: 0 after SIGTERM or SIGINT, 1 if the engine cannot be opened, 2 for a wrong option.
 """
 
+_TUI_DESCRIPTION: Final = """\
+Talk and watch it being written: interim words as you speak, turns as you pause. Press ? in it for the keys.
+Everything is kept as it is said; --resume goes on with it.
+"""
+
+_TUI_EPILOG: Final = """\
+examples:
+  stt tui                                the default microphone, the engine in this process
+  stt tui --device usb                   the microphone whose name has "usb" in it (stt devices lists them)
+  stt tui --source talk.flac             a recording, played as if it were spoken now
+  stt tui --connect ws://box:15751       a server recognizes; its key: --api-key or STT_API_KEY
+  stt tui --resume                       go on with the last session
+  stt tui --replay session.jsonl         watch a session again, with its timing
+
+exit status: 0, 1 if a session cannot be read, 2 for a wrong option.
+"""
+
+_CLIENT_DESCRIPTION: Final = """\
+Stream a file or the microphone to a server (`stt serve`) and print what it hears, live. When the server restarts, the
+client connects again and goes on where it was. Ctrl-C ends the audio and waits for the last final; twice: at once.
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """Takes defaults from `STT_*` variables, checked like the options they stand for."""
@@ -59,9 +81,10 @@ class _Parser(argparse.ArgumentParser):
         default: Any,
         help: str,  # noqa: A002 - argparse's word
         convert: Callable[[str], Any] = str,
+        variable: str | None = None,
         **more: Any,
     ) -> None:
-        variable = "STT_" + name.removeprefix("--").replace("-", "_").upper()
+        variable = variable or "STT_" + name.removeprefix("--").replace("-", "_").upper()
         if (value := os.environ.get(variable)) is not None:
             try:
                 default = convert(value)
@@ -101,7 +124,7 @@ def _raw(text: str) -> tuple[int, int]:
     return _count(rate), _count(channels or "1")
 
 
-def _add_engine_options(parser: _Parser) -> None:
+def _add_engine_options(parser: _Parser, device: str = "--device") -> None:
     group = parser.add_argument_group("engine")
     parser.option(
         group,
@@ -120,7 +143,9 @@ def _add_engine_options(parser: _Parser) -> None:
     )
     parser.option(
         group,
-        "--device",
+        device,
+        variable="STT_DEVICE",
+        dest="engine_device",
         default="auto",
         choices=_DEVICES,
         help="where the engine runs; auto: cuda where it can be used (default: auto)",
@@ -206,6 +231,8 @@ def _build() -> argparse.ArgumentParser:
     _add_turn_options(file)
     file.set_defaults(run=_file)
     _add_serve(commands)
+    _add_client(commands)
+    _add_tui(commands)
     return parser
 
 
@@ -298,6 +325,70 @@ def _add_serve(commands: Any) -> None:
     serve.set_defaults(run=_serve)
 
 
+def _add_client(commands: Any) -> None:
+    client: Any = commands.add_parser(
+        "client",
+        help="stream a file or the microphone to a server",
+        description=_CLIENT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    client.add_argument("path", nargs="?", metavar="FILE", help="audio file, or - for standard input; none: microphone")
+    _add_remote_options(client)
+    client.option(
+        client,
+        "--mic",
+        default=None,
+        metavar="NAME|INDEX",
+        help="microphone (`stt devices`); asked for at a terminal if there are several",
+    )
+    # The predecessor's name for it; --device is where an engine runs in all other commands, and STT_DEVICE with it.
+    client.add_argument("--device", dest="mic", metavar="NAME|INDEX", default=argparse.SUPPRESS, help="same as --mic")
+    client.option(
+        client, "--language", default=None, metavar="CODE", help="language spoken (default: that of the server)"
+    )
+    client.option(
+        client,
+        "--end-of-turn",
+        default=None,
+        convert=_seconds,
+        metavar="SECONDS",
+        help="silence that ends a turn (default: that of the server)",
+    )
+    client.add_argument("--fast", action="store_true", help="send a file as fast as the server takes it")
+    client.add_argument("--json", action="store_true", help="print the messages as they come")
+    client.set_defaults(run=_client)
+
+
+def _add_remote_options(parser: Any) -> None:
+    parser.option(
+        parser,
+        "--url",
+        default="ws://127.0.0.1:15751",
+        help="of the server; options of a session may stand in its query (default: ws://127.0.0.1:15751)",
+    )
+    parser.option(parser, "--api-key", default=None, metavar="KEY", help="sent as `Authorization: Bearer KEY`")
+
+
+def _client(args: argparse.Namespace) -> int:
+    from stt.commands.client import run
+
+    turns = None
+    if args.end_of_turn is not None:
+        from stt.settings import TurnSettings
+
+        turns = TurnSettings(end_of_turn_s=args.end_of_turn, pause_s=min(0.3, args.end_of_turn))
+    return run(
+        args.path,
+        url=args.url,
+        api_key=args.api_key,
+        device=args.mic,
+        language=args.language,
+        turns=turns,
+        fast=args.fast,
+        raw=args.json,
+    )
+
+
 def _serve(args: argparse.Namespace) -> int:
     from stt.commands.serve import run
 
@@ -321,10 +412,83 @@ def _serve(args: argparse.Namespace) -> int:
     )
 
 
+def _add_tui(commands: Any) -> None:
+    tui: Any = commands.add_parser(
+        "tui",
+        help="talk and watch it being written",
+        description=_TUI_DESCRIPTION,
+        epilog=_TUI_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    listening = tui.add_argument_group("what to listen to")
+    tui.option(
+        listening,
+        "--device",
+        variable="STT_MICROPHONE",
+        default=None,
+        metavar="NAME|INDEX",
+        help="microphone: a part of its name, or its number (default: the system's)",
+    )
+    listening.add_argument("--source", metavar="FILE", help="play an audio file as the microphone, in real time")
+    listening.add_argument("--replay", metavar="FILE", help="play a recorded session (.jsonl) back with its timing")
+    server = tui.add_argument_group("server")
+    tui.option(
+        server,
+        "--connect",
+        default=None,
+        metavar="URL",
+        help="ws://HOST:PORT of an `stt serve` that is to recognize, in place of an engine here",
+    )
+    tui.option(server, "--api-key", default=None, metavar="KEY", help="the server's key")
+    kept = tui.add_argument_group("what is kept")
+    kept.add_argument(
+        "--resume", nargs="?", const="", metavar="FILE", help="go on with the last session, or the one in FILE"
+    )
+    kept.add_argument("--no-autosave", action="store_true", help="do not keep the session as it grows")
+    tui.option(
+        kept,
+        "--record-format",
+        default="wav",
+        choices=("wav", "flac"),
+        help="of the audio that the key r records (default: wav)",
+    )
+    _add_engine_options(tui, device="--engine-device")
+    _add_turn_options(tui)
+    tui.set_defaults(run=_tui)
+    devices = commands.add_parser(
+        "devices", help="list microphones", description="List the microphones, one a line: number, name, rate."
+    )
+    devices.set_defaults(run=_devices)
+
+
+def _tui(args: argparse.Namespace) -> int:
+    from stt.commands.tui import run
+
+    return run(
+        engine=_engine_settings(args),
+        turns=_turn_settings(args),
+        language=_language(args),
+        source=args.source,
+        device=args.device,
+        connect=args.connect,
+        api_key=args.api_key,
+        resume=args.resume,
+        replay=args.replay,
+        autosave=not args.no_autosave,
+        record_format=args.record_format,
+    )
+
+
+def _devices(args: argparse.Namespace) -> int:  # noqa: ARG001 - called like the others
+    from stt.commands.devices import run
+
+    return run()
+
+
 def _engine_settings(args: argparse.Namespace) -> Any:
     from stt.settings import EngineSettings
 
-    return EngineSettings(args.engine, args.model, args.device, args.threads)
+    return EngineSettings(args.engine, args.model, args.engine_device, args.threads)
 
 
 def _turn_settings(args: argparse.Namespace, **more: Any) -> Any:

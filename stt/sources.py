@@ -388,9 +388,11 @@ class Microphone:
         self.close()
 
     def close(self) -> None:
-        """Stop recording; the iteration ends with what was heard until now."""
-        self._closed = True
+        """Stop recording; the iteration ends with what was heard until now. Any thread may call it, more than once."""
         with _PORTAUDIO:
+            if self._closed:
+                return  # PortAudio has freed the stream
+            self._closed = True
             self._stream.close()
         self._ended()
 
@@ -432,6 +434,35 @@ class Microphone:
                 break
             except queue.Full:
                 self._blocks.get_nowait()
+
+
+class Level:
+    """What a device hears just now, for choosing one: `peak`, the largest absolute sample of the latest block.
+
+    Raises:
+        DeviceError: it cannot be opened.
+
+    """
+
+    def __init__(self, device: InputDevice) -> None:
+        sounddevice = import_sounddevice()
+        self.peak = 0.0
+        try:
+            with _PORTAUDIO:
+                self._stream: Any = sounddevice.InputStream(
+                    samplerate=device.rate, device=device.index, channels=1, dtype="float32", callback=self._heard
+                )
+                self._stream.start()
+        except sounddevice.PortAudioError as error:
+            raise DeviceError(_portaudio(error)) from error
+
+    def close(self) -> None:
+        """Let go of the device."""
+        with _PORTAUDIO:
+            self._stream.close()
+
+    def _heard(self, data: np.ndarray, frames: int, when: Any, status: Any) -> None:  # noqa: ARG002 - PortAudio's
+        self.peak = float(np.abs(data).max())
 
 
 # pa_error codes of portaudio.h

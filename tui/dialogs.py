@@ -1,0 +1,291 @@
+"""What opens over the turns: help, devices, saving, editing, a question. Each is left with Escape."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from tui import export
+from tui.statusbar import bar, level
+
+if TYPE_CHECKING:
+    from tui.devices import Devices, Row
+
+HELP: Final = """\
+[b]Listening[/b]
+  [b]space[/b]      microphone off and on; also tries again after an error
+  [b]d[/b]          choose a microphone, seeing what each one hears
+  [b]r[/b]          record the audio, with its events beside it
+
+[b]Text[/b]
+  [b]c[/b]          copy the selected turn, or the last one
+  [b]C[/b]          copy all turns
+  [b]s[/b]          save as txt, srt, vtt, json or md
+  [b]e[/b]          edit the selected turn, or the last one
+  [b]x[/b]          clear;  [b]u[/b] takes back a clearing or an edit
+
+[b]Moving[/b]
+  [b]↑ ↓[/b]        select a turn (or click it; twice to edit)
+  [b]PgUp PgDn[/b]  scroll; [b]Home[/b] to the first turn, [b]End[/b] to the last, following it
+  [b]/[/b]          search; [b]n[/b] and [b]N[/b] (or Enter, Shift+Enter) go on and back, [b]Esc[/b] ends it
+
+[b]Program[/b]
+  [b]t[/b]          light or dark
+  [b]Ctrl+P[/b]     all commands
+  [b]q[/b]          quit
+
+[b]On the screen[/b]
+  [b]┃ ●[/b] someone speaks   [b]┇ ‖[/b] a pause, the turn may go on   [b]│[/b] a finished turn
+  words in [dim i]dim italics[/] may still change   [b]✎[/b] edited by you
+  below: speech probability over time; its upper row begins at the threshold (≥) at which speech begins.
+  level in dB of full scale. lag: how long after they were spoken words were on the screen / how long
+  after the silence that ends a turn its final text was. overruns: pieces of sound that were lost.
+
+Everything is saved as it is said; [b]stt tui --resume[/b] goes on with the last session."""
+
+
+_CSS: Final = """
+    align: center middle;
+    & > #box {
+        width: auto; max-width: 96%; height: auto; max-height: 96%;
+        padding: 1 2; background: $surface; border: round $primary;
+        border-title-color: $text-primary; border-title-style: bold;
+    }
+    .hint { color: $text-muted; margin-top: 1; }
+    .error { color: $text-error; }
+"""
+
+
+class HelpScreen(ModalScreen[None]):
+    """The keys, and what the signs mean."""
+
+    DEFAULT_CSS = f"HelpScreen {{ {_CSS} & > #box {{ overflow-y: auto; }} }}"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,space,enter", "dismiss", "Close")]
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="box") as box:
+            box.border_title = "Keys"
+            yield Static(HELP, id="help")
+
+
+class AskScreen(ModalScreen[bool]):
+    """A question with two answers."""
+
+    DEFAULT_CSS = f"""
+    AskScreen {{ {_CSS}
+        & > #box {{ width: 64; }}
+        Horizontal {{ height: auto; margin-top: 1; align-horizontal: right; }}
+        Button {{ margin-left: 2; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+        Binding("left,right", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, title: str, question: str, yes: str, no: str) -> None:
+        super().__init__()
+        self._title, self._question, self._yes, self._no = title, question, yes, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            yield Static(self._question, markup=False)
+            with Horizontal():
+                yield Button(f"{self._no} (n)", id="no", variant="primary", compact=True)
+                yield Button(f"{self._yes} (y)", id="yes", compact=True)
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class EditScreen(ModalScreen[str | None]):
+    """A turn's text, to be changed; gives `None` if it is to stay."""
+
+    DEFAULT_CSS = f"""
+    EditScreen {{ {_CSS}
+        & > #box {{ width: 80; }}
+        TextArea {{ height: 8; border: none; padding: 0 1; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Leave as it is"),
+        Binding("enter,ctrl+s", "save", "Save", priority=True),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = self._title
+            yield TextArea(self._text, soft_wrap=True, show_line_numbers=False)
+            yield Label("Enter saves · Esc leaves it as it was", classes="hint")
+
+    def on_mount(self) -> None:
+        area = self.query_one(TextArea)
+        area.move_cursor(area.document.end)
+
+    def action_save(self) -> None:
+        self.dismiss(" ".join(self.query_one(TextArea).text.split()))
+
+
+class SaveScreen(ModalScreen[Path | None]):
+    """Where to save, and as what: the suffix is the format."""
+
+    DEFAULT_CSS = f"""
+    SaveScreen {{ {_CSS}
+        & > #box {{ width: 76; }}
+        Input {{ border: tall $primary; }}
+        #formats {{ height: auto; }}
+        #formats Button {{ margin-right: 1; min-width: 8; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        *(Binding(f"ctrl+{key}", f"format('{kind}')", kind, priority=True, show=False)
+          for key, kind in zip("trvjn", export.FORMATS, strict=True)),
+    ]  # fmt: skip
+
+    def __init__(self, proposal: Path, turns: int) -> None:
+        super().__init__()
+        self._proposal, self._turns = proposal, turns
+        self._confirmed: Path | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = f"Save {self._turns} turn{'s' * (self._turns != 1)}"
+            yield Input(str(self._proposal), select_on_focus=False)
+            with Horizontal(id="formats"):
+                for kind in export.FORMATS:
+                    yield Button(kind, id=kind, compact=True)
+            yield Label("", classes="error", id="problem")
+            yield Label(
+                "Enter saves · Tab and Enter choose a format, or type another suffix · Esc cancels", classes="hint"
+            )
+
+    def on_mount(self) -> None:
+        self._mark()
+
+    @on(Input.Changed)
+    def _mark(self) -> None:
+        self._confirmed = None
+        self.query_one("#problem", Label).update("")
+        suffix = Path(self.query_one(Input).value).suffix
+        for button in self.query(Button):
+            button.variant = "primary" if f".{button.id}" == suffix else "default"
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.action_format(event.button.id or "txt")
+
+    def action_format(self, kind: str) -> None:
+        field = self.query_one(Input)
+        field.value = str(Path(field.value or "transcript").with_suffix(f".{kind}"))
+        field.focus()
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        path = Path(event.value.strip()).expanduser()
+        if path.suffix.removeprefix(".") not in export.FORMATS:
+            problem = f"expected a name ending in {', '.join(f'.{kind}' for kind in export.FORMATS)}"
+        elif path.is_dir():
+            problem = f"{path} is a directory"
+        elif not path.parent.is_dir():
+            problem = f"there is no directory {path.parent}"
+        elif path.exists() and self._confirmed != path:
+            self._confirmed = path
+            problem = f"{path.name} exists; Enter once more writes over it"
+        else:
+            self.dismiss(path)
+            return
+        self.query_one("#problem", Label).update(Content(problem))
+
+
+DEFAULT_DEVICE: Final = "system default"
+
+
+class DeviceScreen(ModalScreen[str | int | None]):
+    """The microphones, each with what it hears just now. Gives an index, `DEFAULT_DEVICE`, or `None`: as it was."""
+
+    DEFAULT_CSS = f"""
+    DeviceScreen {{ {_CSS}
+        & > #box {{ width: 78; }}
+        OptionList {{ height: auto; max-height: 14; border: none; padding: 0; background: $surface; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,d", "dismiss(None)", "Cancel"),
+        Binding("r", "reload", "Look again"),
+    ]
+
+    def __init__(self, devices: "Devices", current: str) -> None:
+        super().__init__()
+        self._devices = devices
+        self._current = current
+        self._shown: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "Microphone"
+            yield OptionList(id="devices")
+            yield Label("", classes="error", id="problem")
+            yield Label("Enter chooses · r looks for new devices · Esc leaves it as it is", classes="hint")
+
+    def on_mount(self) -> None:
+        self._look(again=False)
+        self.set_interval(1 / 10, self._redraw)
+
+    def action_reload(self) -> None:
+        self._look(again=True)
+
+    def _look(self, *, again: bool) -> None:
+        self._shown = []
+        self.query_one(OptionList).clear_options()
+        self.query_one("#problem", Label).update("looking for microphones …")
+        self._devices.open(again=again)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        chosen = event.option.id or ""
+        self.dismiss(int(chosen) if chosen.isdecimal() else DEFAULT_DEVICE)
+
+    def _redraw(self) -> None:
+        devices = self._devices
+        if devices.rows is None:
+            return
+        self.query_one("#problem", Label).update(Content(devices.problem))
+        rows = {} if devices.problem else {DEFAULT_DEVICE: "   System default, as it is now"} | {
+            str(row.index): _device_line(row, current=row.name == self._current) for row in devices.rows
+        }  # fmt: skip
+        options = self.query_one(OptionList)
+        if list(rows) != self._shown:
+            self._shown = list(rows)
+            options.clear_options()
+            options.add_options([Option(Content(text), id=key) for key, text in rows.items()])
+            options.highlighted = next((i for i, text in enumerate(rows.values()) if text.startswith(" ✓")), 0)
+            options.focus()
+        else:
+            for key, text in rows.items():
+                options.replace_option_prompt(key, Content(text))
+
+
+def _device_line(row: "Row", *, current: bool) -> str:
+    mark = "✓" if current else " "
+    name = f"{row.name[:33]}{' (default)' if row.is_default else ''}"
+    if row.problem:
+        return f" {mark} {name:<44} {row.problem[:24]}"
+    return f" {mark} {name:<44} ▕{bar(level(row.peak), 14)}▏"

@@ -1,0 +1,189 @@
+"""Records on disk, one JSON object a line: the autosaved session, what `--replay` plays, and what `r` writes beside
+the audio are the same format.
+
+A line is written as its record happens and handed to the system at once, so that a crash or a closed terminal loses
+nothing; of a line cut off by a full disk or a power failure the reader takes what stands before it.
+
+    {"t": 3.21, "is": "Heard", "stretch": 0, "event": {"is": "TurnStarted", "turn": 0, "start": 8192}}
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from stt.errors import SttError
+from stt.events import (
+    Latency,
+    Passage,
+    RecognitionFailed,
+    TranscriptChanged,
+    TurnCompleted,
+    TurnPaused,
+    TurnResumed,
+    TurnStarted,
+)
+from tui.document import Cleared, Document, Edited, Heard, Record, StretchBegan, Undone
+
+_SUFFIX: Final = ".jsonl"
+_RECORDS: Final = {kind.__name__: kind for kind in (StretchBegan, Edited, Cleared, Undone)}
+_EVENTS: Final = {
+    kind.__name__: kind
+    for kind in (TurnStarted, TranscriptChanged, TurnPaused, TurnResumed, TurnCompleted, RecognitionFailed)
+}
+
+
+class JournalError(SttError, ValueError):
+    """A journal cannot be read or written."""
+
+
+def encode(at_s: float, record: Record) -> str:
+    """Write a record as a line; `at_s`: seconds since the journal began."""
+    line: dict[str, Any] = {"t": round(at_s, 3), "is": type(record).__name__}
+    if isinstance(record, Heard):
+        line |= {"stretch": record.stretch, "event": {"is": type(record.event).__name__} | asdict(record.event)}
+    else:
+        line |= asdict(record)
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def decode(line: str) -> tuple[float, Record]:
+    """Undo `encode`.
+
+    Raises:
+        ValueError, KeyError, TypeError: the line is not a record.
+
+    """
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        msg = f"expected a JSON object, got {type(fields).__name__}"
+        raise TypeError(msg)
+    at_s, kind = float(fields.pop("t")), fields.pop("is")
+    if kind != "Heard":
+        return at_s, _RECORDS[kind](**fields)
+    event: dict[str, Any] = fields["event"]
+    if event.get("latency"):
+        event["latency"] = Latency(**event["latency"])
+    if "passages" in event:
+        event["passages"] = tuple(Passage(**passage) for passage in event["passages"])
+    return at_s, Heard(fields["stretch"], _EVENTS[event.pop("is")](**event))
+
+
+def read(path: Path) -> tuple[list[tuple[float, Record]], int]:
+    """Return the records with their times, and how many lines could not be read.
+
+    Raises:
+        JournalError: there is no such file, it may not be read, or it holds no record at all.
+
+    """
+    records: list[tuple[float, Record]] = []
+    bad = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    records.append(decode(line))
+                except (ValueError, KeyError, TypeError):
+                    bad += 1
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise JournalError(msg) from error
+    if bad and not records:
+        msg = f"{path}: expected a session recorded by `stt tui` (one JSON record a line), found none"
+        raise JournalError(msg)
+    return records, bad
+
+
+def replayed(records: Iterable[tuple[float, Record]]) -> Document:
+    """Return the document that records lead to."""
+    document = Document()
+    for _, record in records:
+        document.apply(record)
+    return document
+
+
+class Journal:
+    """A file that grows by a line per record. Use as a context manager; made at the first record.
+
+    Once a write has failed, `failure` says why, and later writes try again.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic, at_s: float = 0.0) -> None:
+        self.path = path
+        self.failure = ""
+        self._file: Any = None
+        self._monotonic = monotonic
+        self._began = monotonic() - at_s  # `at_s`: where a resumed journal goes on
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, record: Record) -> None:
+        """Append a record; trouble with the disk is kept in `failure`: listening goes on without."""
+        line = encode(self._monotonic() - self._began, record).encode()
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("ab", buffering=0)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two programs must not mix their turns
+                os.fchmod(self._file.fileno(), 0o600)  # what was said concerns nobody else on this machine
+                line = _after_torn_line(self.path) + line
+            self._file.write(line)
+            self.failure = ""
+        except OSError as error:
+            in_use = isinstance(error, BlockingIOError)
+            self.failure = f"{self.path}: {'another stt tui writes to it' if in_use else error.strerror}"
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next record opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _after_torn_line(path: Path) -> bytes:
+    """Return the line break that a file lacks whose last line was cut off."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return b""
+        file.seek(-1, os.SEEK_END)
+        return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def sessions_folder() -> Path:
+    """Where sessions are saved as they grow: `$XDG_DATA_HOME/stt/sessions`, or the system's like of it."""
+    from platformdirs import user_data_path
+
+    return user_data_path("stt", appauthor=False) / "sessions"
+
+
+def new_path(folder: Path, wall_s: float) -> Path:
+    """Name a new session after the time; a second one in the same second gets a number."""
+    stem = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(wall_s))
+    paths = (folder / f"{stem}{f'_{n}' if n else ''}{_SUFFIX}" for n in range(10_000))
+    return next(path for path in paths if not path.exists())
+
+
+def latest(folder: Path) -> Path:
+    """Return the session written to last.
+
+    Raises:
+        JournalError: there is none.
+
+    """
+    found = [path for path in folder.glob(f"*{_SUFFIX}") if path.stat().st_size]
+    if not found:
+        msg = f"no saved session to resume in {folder}"
+        raise JournalError(msg)
+    return max(found, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,380 @@
+"""Listening, in a thread of its own with its own event loop: no model code, no device and no socket touches the
+screen's thread. Everything that happens is told as an `Update`.
+
+    while wanted:  open the input -> one stretch: Session.run(tapped input, sink) -> closed, lost, or ended
+
+A microphone or a server that is lost is tried again; the engine loads beside, and what is said meanwhile waits for it.
+"""
+
+import asyncio
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stt.audio import SAMPLE_RATE, Samples, samples, seconds
+from stt.engines import OpenedEngine, check_language, open_engine
+from stt.errors import AudioError, DeviceError, EngineError, SttError
+from stt.events import Event, TranscriptChanged, TurnCompleted
+from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.session import Session
+from stt.settings import EngineSettings, TurnSettings
+from stt.sources import FileSource, Microphone, input_devices, paced
+from stt.vad import SileroVad, SpeechDetector
+from tui.document import Heard, StretchBegan
+from tui.recorder import Recorder, open_recorder
+from tui.updates import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    InputEnded,
+    InputLost,
+    InputOpen,
+    InputOpening,
+    InputPaused,
+    Lagged,
+    Metered,
+    RecordingChanged,
+    Update,
+)
+
+_RETRY_S: Final = 2.0  # PortAudio does not tell of new devices, so a lost one is looked for
+_METER: Final = samples(0.064)
+_PIECE: Final = samples(0.02)
+_MEMORY: Final = 3000  # pieces (60 s and more) whose time of hearing is remembered, to tell the lag of a text
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to listen to, and with what."""
+
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    language: str | None = "en"
+    file: str | None = None
+    """Played in real time in place of a microphone."""
+    device: int | str | None = None
+    server: str | None = None
+    """`ws://host:port`: it recognizes, in place of an engine here."""
+    api_key: str | None = None
+
+
+class Loading:
+    """A `SpeechModel` while the engine loads: recognition waits, and listening need not."""
+
+    def __init__(self) -> None:
+        self.opened: Future[OpenedEngine] = Future()
+
+    @property
+    def name(self) -> str:
+        return self.opened.result().model.name
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return self.opened.result().model.languages
+
+    @property
+    def max_batch(self) -> int:
+        return self.opened.result().model.max_batch if self.ready else 1
+
+    @property
+    def ready(self) -> bool:
+        return self.opened.done() and self.opened.exception() is None
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        return self.opened.result().model.transcribe(batch)
+
+    def settle(self, outcome: OpenedEngine | str) -> None:
+        """Let those go on who wait, with the engine or with an error; the first outcome counts."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, str):
+                self.opened.set_exception(EngineError(outcome))
+            else:
+                self.opened.set_result(outcome)
+
+
+class Live:
+    """A `Backend` on a microphone or a file, with an engine in this process or a server."""
+
+    def __init__(self, plan: Plan, *, open_engine: Callable[[EngineSettings], OpenedEngine] = open_engine) -> None:
+        self._plan = plan
+        self._device = plan.device
+        self._open_engine = open_engine
+        self._loading = Loading()
+        self._on = True
+        self._closing = False
+        self._hold = False
+        self._looks: list[threading.Event] = []
+        self._interrupted = False
+        self._lost = False
+        self._ever_open = False
+        self._input: Microphone | _File | None = None
+        self._file: _File | None = None
+        self._recorder: Recorder | None = None
+        self._times: deque[tuple[int, float]] = deque(maxlen=_MEMORY)  # samples of the stretch, when they were heard
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    # called by the screen
+
+    def start(self, tell: Callable[[Update], None], first_stretch: int = 0, heard: int = 0) -> None:
+        """Begin to listen."""
+        self._tell, self._stretch, self._heard = tell, first_stretch - 1, heard
+        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+        self._thread.start()
+
+    def listen(self, *, on: bool) -> None:
+        """Open or close the input; the running turn gets its final."""
+        self._on = on
+        self._call(self._interrupt)
+
+    def use(self, device: int | str | None) -> None:
+        """Listen to another microphone."""
+        self._device, self._on = device, True
+        self._call(self._interrupt)
+
+    def record(self, path: str | None) -> None:
+        """Write the audio to a file from now on."""
+        self._call(self._change_recording, path)
+
+    def hold_devices(self, *, on: bool) -> None:
+        """Do not look for new devices while someone chooses from the list: it would end their levels."""
+        self._hold = on
+
+    def look_for_devices(self) -> threading.Event:
+        """Look again, which interrupts listening; the event is set when that is done."""
+        done = threading.Event()
+        self._looks.append(done)
+        self._call(self._interrupt)
+        return done
+
+    def close(self) -> None:
+        """Stop; the running turn gets its final, then `closed`."""
+        self._closing = True
+        self._loading.settle("closed before the engine was loaded")
+        self._call(self._interrupt)
+
+    @property
+    def closed(self) -> bool:
+        return self._thread is None or not self._thread.is_alive()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: it is all over
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # in the thread
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except Exception as error:  # noqa: BLE001 - a thread's last words would reach nobody
+            traceback.print_exc()
+            self._tell(EngineFailed(f"listening has stopped: {type(error).__name__}: {error}"))
+
+    async def _main(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(lambda: self._file and self._file.source.close())
+            stack.callback(self._change_recording, None)
+            self._vad = await asyncio.to_thread(SileroVad)
+            if self._plan.server is None:
+                recognizer = stack.enter_context(Recognizer(self._loading))
+                # Leaving waits for the recognizer's thread, which may wait for the engine.
+                stack.callback(lambda: self._loading.settle("closed before the engine was loaded"))
+                self._load()
+            else:
+                recognizer = None
+            while not self._closing:
+                await self._next(recognizer)
+
+    def _load(self) -> None:
+        """Open the engine in a thread that nobody has to wait for: a download may take minutes."""
+        loading = self._loading
+
+        def load() -> None:
+            self._tell(EngineLoading("loading the engine"))
+            try:
+                opened = self._open_engine(self._plan.engine)
+                check_language(opened.model, self._plan.language)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the person in front of the screen must know
+                text = str(error) if isinstance(error, SttError) else f"{type(error).__name__}: {error}"
+                loading.settle(text)
+                self._tell(EngineFailed(text))
+                self.listen(on=False)
+            else:
+                loading.settle(opened)
+                self._tell(EngineReady(opened.model.name, opened.reason))
+
+        threading.Thread(target=load, name="engine", daemon=True).start()
+
+    async def _next(self, recognizer: Recognizer | None) -> None:
+        """One stretch, or the wait for it."""
+        self._interrupted = False
+        self._wake.clear()
+        if self._looks:
+            await self._look()
+        if not self._on:
+            self._tell(InputPaused())
+            await self._wake.wait()
+            return
+        if recognizer is not None and self._loading.opened.done() and not self._loading.ready:
+            self._loading = Loading()
+            recognizer.restart(self._loading)
+            self._load()
+        if not self._lost:
+            self._tell(InputOpening())
+        try:
+            self._input = await asyncio.to_thread(self._open)
+            if not self._interrupted:
+                await self._stretch_of(self._input, recognizer)
+        except (AudioError, DeviceError, EngineError, OSError) as error:
+            self._report(error)
+        finally:
+            if self._input is not None:
+                await asyncio.to_thread(self._input.close)
+                self._input = None
+        if self._lost and self._on:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _RETRY_S)
+            if self._plan.file is None and not self._hold and not self._closing:
+                await self._look()
+
+    async def _look(self) -> None:
+        looks, self._looks = self._looks, []
+        with suppress(DeviceError):  # opening says it again
+            await asyncio.to_thread(input_devices, rescan=True)
+        for done in looks:
+            done.set()
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, AudioError):
+            what, self._on = "file", False
+        elif isinstance(error, DeviceError):
+            what, self._lost = "microphone", True
+        elif self._plan.server is not None:
+            what, self._lost = "server", True
+        else:
+            raise error
+        self._tell(InputLost(str(error), what, self._ever_open))
+
+    def _open(self) -> "Microphone | _File":
+        if self._plan.file is None:
+            return Microphone(self._device)
+        self._file = self._file or _File(self._plan.file)
+        return self._file
+
+    async def _stretch_of(self, source: "Microphone | _File", recognizer: Recognizer | None) -> None:
+        self._stretch += 1
+        self._times.clear()
+        self._began = self._heard
+        self._lost, self._ever_open = False, True
+        self._tell(StretchBegan(self._stretch, self._heard, time.time()))
+        self._tell(InputOpen(source.name, source.rate))
+        async with aclosing(self._tapped(source)) as tapped:
+            if recognizer is not None:
+                session = Session(recognizer, self._vad, settings=self._plan.turns, language=self._plan.language)
+                await session.run(tapped, self._sink)
+            else:
+                await self._remote(tapped)
+        if isinstance(source, _File) and not self._interrupted:
+            self._on = False
+            self._tell(InputEnded())
+
+    async def _remote(self, source: AsyncIterator[Samples]) -> None:
+        raise NotImplementedError
+
+    async def _tapped(self, source: "Microphone | _File") -> AsyncGenerator[Samples]:
+        """Pass on what is heard, showing its level, and writing it down where that is wanted."""
+        detector = SpeechDetector(self._vad)
+        pieces: list[Samples] = []
+        probabilities: list[float] = []
+        async for piece in source:
+            self._heard += len(piece)
+            self._times.append((self._heard - self._began, time.monotonic() - source.backlog_s))
+            if self._recorder is not None:
+                self._write(self._recorder, piece)
+            pieces.append(piece)
+            # The session scores the same frames; a second time costs 0.5 % of a core, and works for servers as well.
+            probabilities += detector.feed(piece)[1].tolist()
+            if sum(map(len, pieces)) >= _METER:
+                audio = np.concatenate(pieces)
+                peak, rms = float(np.abs(audio).max()), float(np.sqrt(np.mean(audio * audio)))
+                self._tell(Metered(peak, rms, tuple(probabilities), seconds(self._heard), source.overruns))
+                pieces, probabilities = [], []
+            yield piece
+            if self._interrupted:
+                break
+
+    async def _sink(self, event: Event) -> None:
+        self._tell(Heard(self._stretch, event))
+        if isinstance(event, TranscriptChanged) and event.cause == "interim":
+            self._tell_lag(event.end, final=False)
+        elif isinstance(event, TurnCompleted) and event.text:
+            self._tell_lag(event.end + samples(self._plan.turns.end_of_turn_s), final=True)
+
+    def _tell_lag(self, at: int, *, final: bool) -> None:
+        heard_at = next((when for heard, when in self._times if heard >= at), None)
+        if heard_at is not None:
+            self._tell(Lagged(time.monotonic() - heard_at, final))
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._lost = False
+        self._wake.set()
+        if isinstance(self._input, Microphone):
+            self._loop.run_in_executor(None, self._input.close)
+
+    def _change_recording(self, path: str | None) -> None:
+        recorder, self._recorder = self._recorder, None
+        try:
+            if recorder is not None:
+                recorder.close()
+            if path is not None:
+                self._recorder = open_recorder(Path(path))
+        except (OSError, SttError) as error:
+            self._tell(RecordingChanged(None, str(error)))
+        else:
+            if recorder is not None or path is not None:
+                self._tell(RecordingChanged(path))
+
+    def _write(self, recorder: Recorder, piece: Samples) -> None:
+        try:
+            recorder.write(piece)
+        except OSError as error:
+            self._recorder = None
+            with suppress(OSError):
+                recorder.close()
+            self._tell(RecordingChanged(None, str(error)))
+
+
+class _File:
+    """A file played at the pace of speech, from where it was left."""
+
+    overruns = 0
+    backlog_s = 0.0
+    rate = SAMPLE_RATE
+
+    def __init__(self, path: str) -> None:
+        self.source = FileSource(path)
+        self.name = Path(path).name
+        self._pieces = self._small()
+
+    def close(self) -> None:
+        """Left open: it goes on after a pause."""
+
+    async def _small(self) -> AsyncIterator[Samples]:
+        async for block in self.source:
+            for at in range(0, len(block), _PIECE):
+                yield block[at : at + _PIECE]
+
+    def __aiter__(self) -> AsyncIterator[Samples]:
+        return paced(self._pieces, seconds(_PIECE))

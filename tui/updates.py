@@ -1,0 +1,158 @@
+"""What the listening side tells the screen, as plain values. `tui.live` and `tui.replay` make them, `tui.app` shows
+them; neither side knows the other, so each is tested alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol
+
+from tui.document import Heard, Record, StretchBegan
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoading:
+    """Weights are being read or downloaded."""
+
+    text: str
+    fraction: float | None = None
+    """0 to 1, where it is known how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReady:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailed:
+    """Nothing can be recognized; listening again tries again."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputOpening:
+    """The microphone, the file or the server is being opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputOpen:
+    name: str
+    rate: int
+    """In Hz, as it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputPaused:
+    """The reader switched listening off; the device is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputLost:
+    """Nothing is heard for now; it is tried again every few seconds, or when the reader asks."""
+
+    message: str
+    what: str
+    """`microphone`, `server`, or `file` (which is not tried again)."""
+    ever_open: bool
+    """It worked before, so that it is likely to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputEnded:
+    """The file is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What was heard since the last of these, some 60 ms."""
+
+    peak: float
+    """Largest absolute sample, 0 to 1."""
+    rms: float
+    probabilities: tuple[float, ...]
+    """Of speech, one for each 32 ms."""
+    heard_s: float
+    """Audio heard in this session."""
+    overruns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lagged:
+    """How long after it was spoken a text was there, seconds."""
+
+    lag_s: float
+    final: bool
+    """Of a final, after the silence that ended the turn; of an interim, after its last sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A record of a session that is played back: of what was heard, and of what the reader did."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingChanged:
+    """The recording of audio began (`path`), ended (`None`), or failed."""
+
+    path: str | None
+    failure: str = ""
+
+
+Update = (
+    EngineLoading
+    | EngineReady
+    | EngineFailed
+    | InputOpening
+    | InputOpen
+    | InputPaused
+    | InputLost
+    | InputEnded
+    | Metered
+    | Lagged
+    | RecordingChanged
+    | StretchBegan
+    | Heard
+    | Played
+)
+
+
+class Backend(Protocol):
+    """What listens for the screen. Its methods return at once, from any thread; what comes of them is told."""
+
+    def start(self, tell: Callable[[Update], None], first_stretch: int, heard: int) -> None:
+        """Begin to listen; `heard`: samples of the session that is resumed."""
+        ...
+
+    def listen(self, *, on: bool) -> None:
+        """Open or close the microphone; the running turn gets its final."""
+        ...
+
+    def use(self, device: int | str | None) -> None:
+        """Listen to another microphone."""
+        ...
+
+    def record(self, path: str | None) -> None:
+        """Write the audio to a file from now on (`None`: stop)."""
+        ...
+
+    def hold_devices(self, *, on: bool) -> None:
+        """Do not look for new devices by itself while someone chooses from the list: it would end their levels."""
+        ...
+
+    def look_for_devices(self) -> Event:
+        """Look again, which interrupts listening; the event is set when that is done."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening and let the running turn have its final."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Everything has been told."""
+        ...
