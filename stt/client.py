@@ -1,0 +1,339 @@
+"""`RemoteSession`: a session on another machine, with the shape of `stt.session.Session`.
+
+    source -> _record: tape -> _send -> websocket -> server
+    sink <- _receive: Event <- message <-+
+
+The tape keeps the audio since the last completed turn. When the connection is lost, the next one hears it again: turns
+go on being counted, nothing said is lost and no final comes twice.
+"""
+
+import asyncio
+import json
+import random
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+
+from stt.audio import to_pcm16
+from stt.clock import samples, seconds
+from stt.errors import RemoteError, SettingsError
+from stt.events import (
+    Event,
+    Passage,
+    RecognitionFailed,
+    TranscriptChanged,
+    TurnCompleted,
+    TurnPaused,
+    TurnResumed,
+    TurnStarted,
+)
+from stt.server.protocol import PATH, ProtocolError, decode_event
+from stt.session import Sink, Source
+from stt.settings import TurnSettings
+
+_KEEP_S: Final = 120.0  # of a turn that does not end; what is older is lost with the connection
+_AHEAD_S: Final = 5.0  # unsent audio, before a source that is faster than the network has to wait
+_PIECE_S: Final = 1.0  # of a source that hands out more at once
+_BEFORE_TURN_S: Final = 0.3  # the pre-roll of a turn may reach back so far, where the gap before it is as long
+_FIRST_BACKOFF_S: Final = 0.25
+_MOST_BACKOFF_S: Final = 5.0
+_SEND_BUFFER: Final = 64 << 10  # more would only put our own pings at the end of a longer queue
+
+
+class _Tape:
+    """Audio of one stream from the last completed turn on; times are sample indices of the whole stream."""
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.start = 0
+        self.end = 0
+        self.sent = 0
+        self.finished = False
+        self.changed = asyncio.Condition()
+
+    async def append(self, piece: bytes) -> None:
+        """Add PCM16, and wait while too much of the tape is unsent."""
+        async with self.changed:
+            self.pieces.append(piece)
+            self.end += len(piece) // 2
+            self.changed.notify_all()
+            await self.changed.wait_for(lambda: self.end - self.sent < samples(_AHEAD_S))
+        self.forget(self.end - samples(_KEEP_S))
+
+    async def finish(self) -> None:
+        async with self.changed:
+            self.finished = True
+            self.changed.notify_all()
+
+    def rewind(self) -> int:
+        """Go back to the beginning of what is kept; returns its sample index."""
+        self.sent = self.start
+        return self.start
+
+    async def next(self, at: int) -> bytes | None:
+        """Wait for the audio from a sample index on; `None` at the end."""
+        async with self.changed:
+            self.sent = at
+            self.changed.notify_all()
+            await self.changed.wait_for(lambda: self.end > self.sent or self.finished)
+            if self.end <= self.sent:
+                return None
+            begin = self.end
+            for piece in reversed(self.pieces):
+                begin -= len(piece) // 2
+                if begin <= self.sent:
+                    return piece[2 * (self.sent - begin) :]
+            raise AssertionError(self.sent)
+
+    def forget(self, before: int) -> None:
+        """Drop audio before a sample index, but none that was not sent."""
+        before = min(before, self.sent)
+        while self.pieces and self.start < before:
+            cut = min(before - self.start, len(self.pieces[0]) // 2)
+            rest = self.pieces.popleft()[2 * cut :]
+            self.start += cut
+            if rest:
+                self.pieces.appendleft(rest)
+
+
+class RemoteSession:
+    """One stream of audio, heard by a server.
+
+    Args:
+        url: `ws://host:port` or `wss://...`; the path is added where there is none, options in the query are kept.
+        api_key: sent as `Authorization: Bearer`.
+        settings: gaps and whether there are interims; `None`: the server's own. Other fields do not travel.
+        language: `None`: the server's own; `auto` lets the engine find out.
+        patience_s: how long to go on trying to reach a server that was lost, or is not ready yet.
+        notify: called with a sentence for people when the connection is made, lost, or tried again.
+        on_message: called with each message as it came.
+
+    Raises:
+        SettingsError: the URL is not one of a WebSocket.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        settings: TurnSettings | None = None,
+        language: str | None = None,
+        patience_s: float = 60.0,
+        notify: Callable[[str], None] | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> None:
+        self.url = _full_url(url, settings, language)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._patience_s = patience_s
+        self._notify = notify or (lambda _: None)
+        self._on_message = on_message or (lambda _: None)
+        self._tape = _Tape()
+        self._turns = 0  # completed
+        self._started = -1  # the last turn of which the sink knows that it began
+        self._done = 0
+        self._last_error: dict[str, Any] = {}
+
+    @property
+    def done_s(self) -> float:
+        """Seconds of the stream up to the last event."""
+        return seconds(self._done)
+
+    async def run(self, source: Source, sink: Sink) -> None:
+        """Send the events of `source` to `sink` until the source ends and the last turn has its final.
+
+        Where the source fails, the turn that runs is completed before the error is raised. What the sink raises ends
+        the session at once. A session runs once.
+
+        Raises:
+            RemoteError: the server cannot be reached, refuses the session or ends it for a reason that will not pass.
+
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                recording = tasks.create_task(self._record(source))
+                await self._converse(sink)
+                recording.cancel()
+        except BaseExceptionGroup as group:
+            failure: BaseException = group
+            while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+                failure = failure.exceptions[0]  # one failure needs no group around it
+            raise failure from None
+        if not recording.cancelled() and (error := recording.result()):
+            raise error
+
+    async def _record(self, source: Source) -> Exception | None:
+        failure: Exception | None = None
+        size = samples(_PIECE_S)
+        try:
+            async for piece in source:
+                for at in range(0, len(piece), size):
+                    await self._tape.append(to_pcm16(piece[at : at + size]))
+        except Exception as error:  # noqa: BLE001 - kept and raised after the last final
+            failure = error
+        await self._tape.finish()
+        return failure
+
+    async def _converse(self, sink: Sink) -> None:
+        """Hold one connection after the other until all is said."""
+        loop = asyncio.get_running_loop()
+        known, backoff_s, lost = False, _FIRST_BACKOFF_S, loop.time()
+        while True:
+            try:
+                async with connect(
+                    self.url,
+                    additional_headers=self._headers,
+                    compression=None,
+                    open_timeout=10,
+                    close_timeout=2,
+                    ping_interval=10,
+                    ping_timeout=30,
+                    max_size=4 << 20,
+                ) as websocket:
+                    self._notify(f"connected to {self.url}")
+                    known, backoff_s = True, _FIRST_BACKOFF_S
+                    why = await self._talk(websocket, sink)
+                    if why is None:
+                        return
+                    lost = loop.time()
+            except InvalidStatus as refused:
+                why = _refusal(refused)
+                if refused.response.status_code != 503:
+                    raise RemoteError(f"{self.url}: {why}") from None
+            except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
+                why = str(error) or type(error).__name__
+                if not known:
+                    raise RemoteError(f"cannot connect to {self.url}: {why}") from error
+            if loop.time() + backoff_s > lost + self._patience_s:
+                raise RemoteError(f"{self.url}: gave up after {self._patience_s:g} s: {why}")
+            self._notify(f"{why}; trying again in {backoff_s:.2g} s")
+            # Many clients lose one server at the same moment; they should not all come back at the same moment.
+            await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))
+            backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
+
+    async def _talk(self, websocket: ClientConnection, sink: Sink) -> str | None:
+        """Use one connection until it ends; returns why it ended early, or `None` if all is said."""
+        raw: socket.socket | None = websocket.transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._last_error = {}
+        base = self._tape.rewind()
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(self._send(websocket, base))
+            await self._receive(websocket, sink, base, self._turns)
+            sending.cancel()
+        code, reason = websocket.close_code, websocket.close_reason
+        if code == 1000 and self._tape.finished and self._tape.sent == self._tape.end:
+            return None
+        error = self._last_error
+        why = str(error.get("error") or reason or f"the connection was lost (code {code})")
+        if code in (1002, 1003, 1007, 1008, 1009) and error.get("code") != "idle":
+            raise RemoteError(f"{self.url}: {why}")
+        return why
+
+    async def _send(self, websocket: ClientConnection, at: int) -> None:
+        try:
+            while (piece := await self._tape.next(at)) is not None:
+                await websocket.send(piece)
+                at = self._tape.sent + len(piece) // 2
+            await websocket.send('{"type":"finish"}')
+        except ConnectionClosed:
+            pass  # `_receive` sees it too, and knows why
+
+    async def _receive(self, websocket: ClientConnection, sink: Sink, base: int, turns: int) -> None:
+        """Hand events on, moved from this connection's turns and times to the stream's."""
+        while True:
+            try:
+                text = await websocket.recv()
+            except ConnectionClosed:
+                return
+            if isinstance(text, bytes):
+                raise RemoteError(f"{self.url}: expected text messages, got bytes; is this an stt server?")
+            self._on_message(text)
+            try:
+                message = json.loads(text)
+                if not isinstance(message, dict):
+                    raise ProtocolError("bad_message", f"expected a JSON object, got {text[:60]!r}")  # noqa: TRY301
+                event = decode_event(message)
+            except (ValueError, ProtocolError) as error:
+                raise RemoteError(f"{self.url}: not understood: {error}; is this an stt server?") from None
+            if event is not None:
+                await self._pass_on(_moved(event, base, turns), sink)
+            elif "error" in message:
+                self._last_error = message
+                self._notify(f"the server says: {message['error']}")
+
+    async def _pass_on(self, event: Event, sink: Sink) -> None:
+        match event:
+            case TurnStarted(turn, start):
+                self._done = start
+                if turn <= self._started:
+                    return  # begun on the connection before, and heard again
+                self._started = turn
+            case TranscriptChanged(end=end) | TurnPaused(end=end):
+                self._done = end
+            case TurnCompleted(turn, _, end):
+                self._done = end
+                self._turns = turn + 1
+                self._tape.forget(end + samples(_BEFORE_TURN_S / 2))
+        await sink(event)
+
+
+def _moved(event: Event, base: int, turns: int) -> Event:
+    match event:
+        case TurnStarted(turn, start):
+            return TurnStarted(turn + turns, start + base)
+        case TurnPaused(turn, end):
+            return TurnPaused(turn + turns, end + base)
+        case TurnResumed(turn, at):
+            return TurnResumed(turn + turns, at + base)
+        case RecognitionFailed(turn, message):
+            return RecognitionFailed(turn + turns, message)
+        case TranscriptChanged():
+            return replace(event, turn=event.turn + turns, start=event.start + base, end=event.end + base)
+        case TurnCompleted():
+            return replace(
+                event,
+                turn=event.turn + turns,
+                start=event.start + base,
+                end=event.end + base,
+                passages=tuple(Passage(p.start + base, p.end + base, p.text) for p in event.passages),
+            )
+
+
+def _full_url(url: str, settings: TurnSettings | None, language: str | None) -> str:
+    parts = urlsplit("")
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        msg = f"expected a URL like ws://127.0.0.1:15751 or wss://host, got {url!r}"
+        raise SettingsError(msg)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if settings is not None:
+        options |= {
+            "end_of_turn_ms": str(round(settings.end_of_turn_s * 1000)),
+            "pause_ms": str(round(settings.pause_s * 1000)),
+            "interim_results": str(int(settings.interim_s is not None)),
+        }
+    if language is not None:
+        options["language"] = language
+    options |= {"events": "1", "sample_rate": "16000", "channels": "1"}
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or PATH, urlencode(options), ""))
+
+
+def _refusal(refused: InvalidStatus) -> str:
+    status = refused.response.status_code
+    try:
+        return f"refused with HTTP {status}: {json.loads(refused.response.body or b'')['error']}"
+    except (ValueError, KeyError, TypeError):
+        return f"refused with HTTP {status}"
