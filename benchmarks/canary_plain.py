@@ -129,9 +129,9 @@ class PlainCanary:
         end, pad = self.tokenizer.eos_id, self.tokenizer.pad_id
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
-            min_new_tokens=min_new_tokens or None,
+            min_new_tokens=(min_new_tokens or None) if end >= 0 else None,
             do_sample=False,
-            eos_token_id=end,
+            eos_token_id=end if end >= 0 else None,
             pad_token_id=pad,
             bos_token_id=pad,
         )

@@ -1,7 +1,13 @@
-"""Greedy decoding of a batch of prompts, with drafts verified in the first pass.
+"""Greedy decoding of a batch of prompts, with drafts verified along the way.
 
     prompts + drafts --prefill, one pass--> the longest right prefix of each draft, and one token more
-                     --step, step, ...----> one token per row and pass, until every row has ended
+                     --wide steps---------> what is left of a draft behind a wrong token, AHEAD tokens at a time
+                     --steps--------------> one token per row and pass, until every row has ended
+
+A token of a draft is kept only if greedy decoding gives that very token there: speculative decoding (Leviathan et al.
+2023, arXiv 2211.17192) for temperature 0. One wrong token need not end a draft: an old hypothesis often differs from the
+new one in the middle only, by a word put in, left out or replaced, so the draft is taken up again behind the token that
+came instead.
 
 The state of a decode (last token, its position, how many tokens there are, ...) lives on the device from beginning to
 end. Whether all rows have ended is looked at one step late, so that the device never waits for the host; the step
@@ -32,6 +38,12 @@ DRAFT_STEP = 32
 """... and drafts to multiples of this."""
 GRAPH_TOKENS = 4096
 """A prefill of more tokens than this keeps the device busy without a graph, and is padded as little as possible."""
+AHEAD = 8
+"""Tokens of a draft that a wide step verifies."""
+PATIENCE = 2
+"""A draft is given up after this many passes in a row that kept nothing of it."""
+TAKE_UP = (0, 1, 2, 3, 4, -1, -2, -3)
+"""Where the token that came is looked for in the draft, from where it was expected; first found, first taken."""
 LOGIT_ROWS = 512
 """Logits are computed for this many positions at a time: 152k floats each."""
 PREFIXES_KEPT = 4
@@ -65,8 +77,13 @@ class State(NamedTuple):
     token: Tensor  # [B] the last token chosen; not yet in the cache
     position: Tensor  # [B] the slot it will have there
     made: Tensor  # [B] tokens chosen so far
+    kept: Tensor  # [B] of these, tokens of the draft
     limit: Tensor  # [B] tokens at most
     ended: Tensor  # [B] bool
+    draft: Tensor  # [B, W]
+    drafted: Tensor  # [B] tokens in it; lowered to give the draft up
+    cursor: Tensor  # [B] the draft's token that is expected next
+    misses: Tensor  # [B] passes in a row that kept nothing of it
     ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
     logprobs: Tensor  # [B, M] float32
 
@@ -81,7 +98,7 @@ class Decoded:
 
     @property
     def forwards(self) -> int:
-        """Passes through the language model this row needed: one for prompt and draft, then one per token."""
+        """Passes through the language model: each yields one token besides those of the draft."""
         return len(self.ids) - self.draft_kept
 
 
@@ -94,6 +111,7 @@ class GreedyDecoder:
         self.eos_id = eos_id
         self.graphs = graphs
         self.static = static
+        self.take_up = torch.tensor(TAKE_UP, device=embedding.device)
         self.cache = KVCache(llm.config, 0, embedding)
         self.prefixes: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
@@ -131,7 +149,8 @@ class GreedyDecoder:
             n = up(longest, TOKEN_STEP) + width
             if batch * n > GRAPH_TOKENS:
                 n = up(reach - first, 8)
-        self.reserve(batch, max(first + n, reach + max_new_tokens))
+        furthest = max(len(row.ids) for row in rows) + max_new_tokens  # no row's position comes here
+        self.reserve(batch, max(first + n, furthest + AHEAD + 1))
 
         # everything the device needs to know, in one copy: ids | frames | draft | length, draft length, limit
         table = np.zeros((batch, 2 * n + width + 3), dtype=np.int64)
@@ -153,33 +172,39 @@ class GreedyDecoder:
             state = State(*self.graphs(key, prefill, *inputs))
         else:
             state = State(*prefill(*inputs))
-        kept = state.made - 1  # of the drafts
 
         origin = [*range(len(rows)), *[FILLER] * (batch - len(rows))]  # which row of the call a row is
-        results: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
-        looks = [Look(state.ended)]
-        for _ in range(max_new_tokens - 1 if rehearse is None else rehearse):
-            if len(looks) > self.lag and rehearse is None:
-                ended = looks.pop(0).result()
+        results: list[tuple[list[int], tuple[Tensor, ...]]] = []
+        looks = [Look(state)]
+        wide = width > 0
+        for step in range(max_new_tokens - 1 if rehearse is None else rehearse):
+            if rehearse is not None:
+                wide = width > 0 and step % 2 == 0
+            elif len(looks) > self.lag:
+                ended, drafting = looks.pop(0).result()
                 alive = [i for i in range(len(origin)) if origin[i] != FILLER and not ended[i]]
                 if not alive:
                     break
+                wide = any(drafting)
                 batch = self._rows(len(alive))
                 if batch <= len(origin) // 2:
-                    results.append((origin, state.ids.clone(), state.logprobs.clone(), state.made.clone()))
+                    results.append(
+                        (origin, tuple(x.clone() for x in (state.ids, state.logprobs, state.made, state.kept)))
+                    )
                     chosen = alive + [i for i in range(len(origin)) if i not in alive][: batch - len(alive)]
                     index = to_device(torch.tensor(chosen), self.embedding.device)
                     self.cache.keep(len(origin), index, up(reach, SPAN_STEP))
                     state = State(*(tensor.index_select(0, index) for tensor in state))
                     origin = [origin[i] if i in alive else FILLER for i in chosen]
                     looks.clear()
-            span = up(reach + 1, SPAN_STEP)
-            key = ("step", len(origin), span, state.ids.shape[1], adapter)
-            state = State(*self.graphs(key, self._step(span, adapter=adapter), *state))
-            looks.append(Look(state.ended))
-            reach += 1
-        results.append((origin, state.ids, state.logprobs, state.made))
-        return _read(results, kept)
+            ahead = AHEAD if wide else 0
+            span = up(reach + ahead + 1, SPAN_STEP)
+            key = ("step", len(origin), ahead, span, state.draft.shape[1], state.ids.shape[1], adapter)
+            state = State(*self.graphs(key, self._step(ahead, span, adapter=adapter), *state))
+            looks.append(Look(state))
+            reach = min(reach + ahead + 1, furthest)
+        results.append((origin, (state.ids, state.logprobs, state.made, state.kept)))
+        return _read(results)
 
     @property
     def lag(self) -> int:
@@ -218,36 +243,77 @@ class GreedyDecoder:
             hidden = self.llm(x, slots, kv, adapter=adapter)
 
             # the outputs at the prompt's last token and at every token of the draft
-            column = torch.arange(width + 1, device=table.device)
-            at = (length[:, None] - first - 1 + column).clamp(max=n - 1)
+            at = (length[:, None] - first - 1 + torch.arange(width + 1, device=table.device)).clamp(max=n - 1)
             chosen, logprob = self._choose(hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[2])))
-            right = (chosen[:, :width] == draft) & (column[:width] < drafted[:, None])
-            kept = right.cumprod(1).sum(1)  # up to the first wrong one
-            token = chosen.gather(1, kept[:, None])[:, 0]
-            count = kept + 1
-            ended = (token == self.eos_id) | (count >= limit)
-            spare = (0, columns - width - 1)
-            return State(token, length + kept, count, limit, ended, F.pad(chosen, spare), F.pad(logprob, spare))
+            nothing = torch.zeros_like(length)
+            state = State(
+                token=nothing,
+                position=length - 1,
+                made=nothing,
+                kept=nothing,
+                limit=limit,
+                ended=limit < 1,
+                draft=F.pad(draft, (0, max(0, 1 - width))),
+                drafted=drafted,
+                cursor=nothing,
+                misses=nothing,
+                ids=chosen.new_zeros(chosen.shape[0], columns),
+                logprobs=logprob.new_zeros(chosen.shape[0], columns),
+            )
+            # each its own memory: they are changed in place from here on
+            return self._advance(State(*(tensor.clone() for tensor in state)), chosen, logprob)
 
         return prefill
 
-    def _step(self, span: int, *, adapter: bool) -> Callable[..., State]:
+    def _step(self, ahead: int, span: int, *, adapter: bool) -> Callable[..., State]:
         def step(*tensors: Tensor) -> State:
             state = State(*tensors)
             kv = self.cache.view(state.token.shape[0], span)
-            x = F.embedding(state.token[:, None], self.embedding)
-            chosen, logprob = self._choose(self.llm(x, state.position[:, None], kv, adapter=adapter))
-            # a row that has ended goes on computing, and writes where nobody reads
-            column = state.made[:, None]
-            state.ids.scatter_(1, column, chosen)
-            state.logprobs.scatter_(1, column, logprob)
-            state.token.copy_(chosen[:, 0])
-            state.position.add_(~state.ended)
-            state.made.add_(~state.ended)
-            state.ended.logical_or_((state.token == self.eos_id) | (state.made >= state.limit))
-            return state
+            more = torch.arange(ahead, device=state.token.device)
+            expected = state.draft.gather(1, (state.cursor[:, None] + more).clamp(max=state.draft.shape[1] - 1))
+            ids = torch.cat([state.token[:, None], expected], dim=1)
+            slots = state.position[:, None] + torch.arange(ahead + 1, device=ids.device)
+            hidden = self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
+            return self._advance(state, *self._choose(hidden))
 
         return step
+
+    def _advance(self, state: State, chosen: Tensor, logprob: Tensor) -> State:
+        """Take what is right of the next k tokens of each draft, and one token more; in place.
+
+        chosen, logprob [B, k + 1]: what greedy decoding gives after the last token, and after each of the k. A row that
+        has ended goes on computing, and writes where nobody reads.
+        """
+        k, last = chosen.shape[1] - 1, state.draft.shape[1] - 1
+        alive = ~state.ended
+        place = torch.arange(k + 1, device=chosen.device)
+        at = state.cursor[:, None] + place[:k]
+        offered = (at < state.drafted[:, None]) & (state.made[:, None] + place[:k] + 1 < state.limit[:, None])
+        right = (chosen[:, :k] == state.draft.gather(1, at.clamp(max=last))) & offered
+        run = right.cumprod(1).sum(1)  # up to the first wrong one
+        token = chosen.gather(1, run[:, None])[:, 0]
+
+        columns = (state.made[:, None] + place).clamp(max=state.ids.shape[1] - 1)  # the last one is spare
+        state.ids.scatter_(1, columns, chosen)
+        state.logprobs.scatter_(1, columns, logprob)
+        state.token.copy_(token)
+        state.kept.add_(run * alive)
+        state.made.add_((run + 1) * alive)
+        state.position.add_((run + 1) * alive)
+        state.ended.logical_or_((token == self.eos_id) | (state.made >= state.limit))
+
+        # where the draft goes on: behind the token that came, if it stands near where it was expected, else one further
+        expected = state.cursor + run
+        near = expected[:, None] + self.take_up
+        found = (state.draft.gather(1, near.clamp(0, last)) == token[:, None]) & (near >= 0)
+        found &= near < state.drafted[:, None]
+        found = torch.cat([found, torch.ones_like(found[:, :1])], dim=1)
+        near = torch.cat([near, expected[:, None]], dim=1)
+        state.cursor.copy_(near.gather(1, found.int().argmax(1, keepdim=True))[:, 0] + 1)
+        missed = offered.any(1) & (run == 0)
+        state.misses.copy_((state.misses + 1) * missed)
+        state.drafted.mul_(state.misses < PATIENCE)
+        return state
 
     def _choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token at each position and its log-probability: [B, k, hidden] -> [B, k] int64, [B, k]."""
@@ -261,18 +327,19 @@ class GreedyDecoder:
 
 
 class Look:
-    """The `ended` flags as they were at this point of the device's work, readable once it got there."""
+    """Which rows have ended and which have draft left, at this point of the device's work; readable once it got there."""
 
-    def __init__(self, ended: Tensor) -> None:
-        self.flags = to_host(ended)
-        self.event = torch.cuda.Event() if ended.is_cuda else None
+    def __init__(self, state: State) -> None:
+        self.flags = to_host(torch.stack([state.ended, (state.cursor < state.drafted) & ~state.ended]))
+        self.event = torch.cuda.Event() if state.ended.is_cuda else None
         if self.event:
             self.event.record()
 
-    def result(self) -> list[bool]:
+    def result(self) -> tuple[list[bool], list[bool]]:
         if self.event:
             self.event.synchronize()
-        return self.flags.tolist()
+        ended, drafting = self.flags.tolist()
+        return ended, drafting
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -291,13 +358,11 @@ def up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def _read(results: list[tuple[list[int], Tensor, Tensor, Tensor]], kept: Tensor) -> list[Decoded]:
-    kept_of = kept.tolist()
+def _read(results: list[tuple[list[int], tuple[Tensor, ...]]]) -> list[Decoded]:
     decoded: dict[int, Decoded] = {}
-    for origin, ids, logprobs, counts in results:  # a row that moved on is overwritten by its later state
-        for row, row_ids, row_logprobs, count in zip(
-            origin, ids.tolist(), logprobs.tolist(), counts.tolist(), strict=True
-        ):
+    for origin, tensors in results:  # a row that moved on is overwritten by its later state
+        columns = (tensor.tolist() for tensor in tensors)
+        for row, ids, logprobs, made, kept in zip(origin, *columns, strict=True):
             if row != FILLER:
-                decoded[row] = Decoded(row_ids[:count], row_logprobs[:count], kept_of[row])
+                decoded[row] = Decoded(ids[:made], logprobs[:made], kept)
     return [decoded[row] for row in range(len(decoded))]

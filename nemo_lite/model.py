@@ -206,7 +206,10 @@ class CanaryQwen(nn.Module):
                     for drafted in range(0, up(draft, DRAFT_STEP) + 1, DRAFT_STEP):
                         audio, lengths = self._embed(clips)
                         places = iter(zip(range(0, batch * audio.shape[1], audio.shape[1]), lengths, strict=True))
-                        rows = [self._row(tokens, places, (0,) * drafted) for _ in clips]
+                        short = (0,) * max(
+                            0, drafted - DRAFT_STEP + 1
+                        )  # the shortest of that width: the most spans ahead
+                        rows = [self._row(tokens, places, short) for _ in clips]
                         self.decoder.decode(
                             rows,
                             audio.flatten(0, 1),

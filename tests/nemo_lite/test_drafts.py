@@ -50,7 +50,7 @@ def test_equal_tokens_whatever_the_draft(models, clip, size, name, seed):
         assert answer.logprobs == pytest.approx(plain.logprobs, abs=1e-4), what
         assert (answer.text, answer.stop) == (plain.text, plain.stop), what
         if right is not None:
-            assert answer.draft_kept == min(right, 63), what
+            assert answer.draft_kept >= min(right, 63), what  # at least the right prefix
         assert answer.forwards == len(plain.token_ids) - answer.draft_kept, what
         if what.startswith("perfect"):
             assert answer.forwards <= 2
@@ -104,6 +104,35 @@ def test_every_hypothesis_is_the_next_ones_draft(toy, heldout):
             previous = answer.token_ids
     assert kept > 0.9 * offered
     assert forwards < 0.4 * plain_forwards
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        (lambda tokens: tokens, 1),
+        (lambda tokens: [*tokens[:5], 3, *tokens[6:]], 4),  # one replaced
+        (lambda tokens: [*tokens[:5], *tokens[6:]], 5),  # one left out
+        (lambda tokens: [*tokens[:5], 3, *tokens[5:]], 4),  # one put in
+        (lambda tokens: [*tokens[:3], 3, *tokens[4:15], 3, 3, *tokens[15:]], 6),
+    ],
+)
+def test_a_draft_is_taken_up_again_behind_a_wrong_token(toy, clip, change, passes):
+    [plain] = toy.transcribe([clip("toy", "multi_10s")])
+    assert len(plain.token_ids) == plain.forwards == 26
+    [answer] = toy.transcribe([clip("toy", "multi_10s")], drafts=[change(list(plain.token_ids[:-1]))])
+    assert answer.token_ids == plain.token_ids
+    assert answer.forwards <= passes
+
+
+def test_a_draft_that_leads_nowhere_is_given_up(toy, clip):
+    """After the first pass and one wide step in vain the passes are as narrow as without a draft."""
+    [plain] = toy.transcribe([clip("toy", "multi_10s")])
+    widths = []
+    handle = toy.llm.register_forward_hook(lambda _m, _a, out: widths.append(out.shape[1]))
+    [answer] = toy.transcribe([clip("toy", "multi_10s")], drafts=[[3] * 60])
+    handle.remove()
+    assert answer.token_ids == plain.token_ids
+    assert widths[-25:] == [9, *[1] * 24]
 
 
 @pytest.mark.parametrize("draft", [[-1], [10**6], [448]])
