@@ -42,6 +42,7 @@ from tui.updates import (
     Metered,
     Played,
     RecordingChanged,
+    ServerSays,
     Update,
 )
 
@@ -156,6 +157,7 @@ class SttApp(App[None]):
         self._engine = ""
         self._loading = EngineLoading("")
         self._engine_ready = bool(self.options.server) or self.options.replay
+        self._server_says = ""
         self._ended = False
         self._peak = 0.0
         self._zeros = 0
@@ -275,6 +277,9 @@ class SttApp(App[None]):
                 self._stopped("ended" if self._ended else "muted")
             case InputLost() as lost:
                 self._lost(lost)
+            case ServerSays(text):
+                self._server_says = text
+                self._refresh_all()
             case InputEnded():
                 self._ended, self._wanted = True, False
                 self._stopped("ended")
@@ -329,7 +334,7 @@ class SttApp(App[None]):
             self._trouble = None
         elif self._input is not None and self._input.name != opened.name:
             self.notify(f"Listening to {opened.name}", markup=False)
-        self._input, self._ended, self._zeros = opened, False, 0
+        self._input, self._ended, self._zeros, self._server_says = opened, False, 0, ""
         self.status.state = "listening"
         self.status.input = f"{opened.name}, {opened.rate / 1000:g} kHz"
         self._refresh_all()
@@ -391,12 +396,15 @@ class SttApp(App[None]):
             case EngineFailed(message):
                 return f"[b]✗ The engine cannot be used:[/b] {_literal(message)}\n[b]space[/b] tries again", True
             case InputLost(message, "server"):
-                return f"[b]✗ The server cannot be reached:[/b] {_literal(message)}\ntrying again every 2 s", True
+                again = "it is tried again by itself · [b]space[/b] tries at once"
+                return f"[b]✗ The server cannot be reached:[/b] {_literal(message)}\n{again}", True
             case InputLost(message, "file"):
                 return f"[b]✗ The file cannot be played:[/b] {_literal(message)}", True
             case InputLost(message, _, ever_open):
                 again = "it goes on by itself when the device is back" if ever_open else "looking again every 2 s"
                 return f"[b]✗ No microphone:[/b] {_literal(message)}\n{again} · [b]d[/b] another device", True
+        if self._server_says:
+            return f"[b]⚠ {_literal(self.options.server)}:[/b] {_literal(self._server_says)}", False
         if not self._engine_ready and self._loading.text:
             return f"◌ {_literal(self._loading.text)} {_progress(self._loading.fraction)}", False
         if self._zeros >= _DIGITAL_SILENCE and self._wanted:

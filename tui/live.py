@@ -22,7 +22,7 @@ import numpy as np
 
 from stt.audio import SAMPLE_RATE, Samples, samples, seconds
 from stt.engines import OpenedEngine, check_language, open_engine
-from stt.errors import AudioError, DeviceError, EngineError, SttError
+from stt.errors import AudioError, DeviceError, EngineError, RemoteError, SttError
 from stt.events import Event, TranscriptChanged, TurnCompleted
 from stt.recognizer import Hypothesis, Recognizer, Utterance
 from stt.session import Session
@@ -43,10 +43,13 @@ from tui.updates import (
     Lagged,
     Metered,
     RecordingChanged,
+    ServerSays,
     Update,
 )
 
 _RETRY_S: Final = 2.0  # PortAudio does not tell of new devices, so a lost one is looked for
+_MOST_RETRY_S: Final = 30.0
+_PATIENCE_S: Final = 30.0  # with a server that was lost in the middle; what is said meanwhile is kept for it
 _METER: Final = samples(0.064)
 _PIECE: Final = samples(0.02)
 _MEMORY: Final = 3000  # pieces (60 s and more) whose time of hearing is remembered, to tell the lag of a text
@@ -115,6 +118,7 @@ class Live:
         self._looks: list[threading.Event] = []
         self._interrupted = False
         self._lost = False
+        self._retry_s = _RETRY_S
         self._ever_open = False
         self._input: Microphone | _File | None = None
         self._file: _File | None = None
@@ -236,7 +240,7 @@ class Live:
             self._input = await asyncio.to_thread(self._open)
             if not self._interrupted:
                 await self._stretch_of(self._input, recognizer)
-        except (AudioError, DeviceError, EngineError, OSError) as error:
+        except (AudioError, DeviceError, RemoteError) as error:
             self._report(error)
         finally:
             if self._input is not None:
@@ -244,7 +248,9 @@ class Live:
                 self._input = None
         if self._lost and self._on:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _RETRY_S)
+                await asyncio.wait_for(self._wake.wait(), self._retry_s)
+            if self._plan.server is not None:
+                self._retry_s = min(2 * self._retry_s, _MOST_RETRY_S)  # a server is not to be hammered
             if self._plan.file is None and not self._hold and not self._closing:
                 await self._look()
 
@@ -255,15 +261,14 @@ class Live:
         for done in looks:
             done.set()
 
-    def _report(self, error: Exception) -> None:
-        if isinstance(error, AudioError):
-            what, self._on = "file", False
-        elif isinstance(error, DeviceError):
-            what, self._lost = "microphone", True
-        elif self._plan.server is not None:
-            what, self._lost = "server", True
-        else:
-            raise error
+    def _report(self, error: AudioError | DeviceError | RemoteError) -> None:
+        match error:
+            case AudioError():
+                what, self._on = "file", False
+            case DeviceError():
+                what, self._lost = "microphone", True
+            case _:
+                what, self._lost = "server", True
         self._tell(InputLost(str(error), what, self._ever_open))
 
     def _open(self) -> "Microphone | _File":
@@ -276,21 +281,46 @@ class Live:
         self._stretch += 1
         self._times.clear()
         self._began = self._heard
-        self._lost, self._ever_open = False, True
-        self._tell(StretchBegan(self._stretch, self._heard, time.time()))
-        self._tell(InputOpen(source.name, source.rate))
         async with aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
+                self._tell_open(source)
                 session = Session(recognizer, self._vad, settings=self._plan.turns, language=self._plan.language)
                 await session.run(tapped, self._sink)
             else:
-                await self._remote(tapped)
+                await self._remote(source, tapped)
         if isinstance(source, _File) and not self._interrupted:
             self._on = False
             self._tell(InputEnded())
 
-    async def _remote(self, source: AsyncIterator[Samples]) -> None:
-        raise NotImplementedError
+    def _tell_open(self, source: "Microphone | _File") -> None:
+        self._lost, self._ever_open, self._retry_s = False, True, _RETRY_S
+        self._tell(StretchBegan(self._stretch, self._began, time.time()))
+        self._tell(InputOpen(source.name, source.rate))
+
+    async def _remote(self, source: "Microphone | _File", tapped: AsyncIterator[Samples]) -> None:
+        from stt.client import RemoteSession
+
+        connected = False
+
+        def notify(text: str) -> None:
+            nonlocal connected
+            if not text.startswith("connected"):
+                self._tell(ServerSays(text))
+            elif connected:
+                self._tell(ServerSays(""))
+            else:
+                connected = True
+                self._tell_open(source)
+
+        session = RemoteSession(
+            self._plan.server or "",
+            api_key=self._plan.api_key,
+            settings=self._plan.turns,
+            language=self._plan.language or "auto",
+            patience_s=_PATIENCE_S,
+            notify=notify,
+        )
+        await session.run(tapped, self._sink)
 
     async def _tapped(self, source: "Microphone | _File") -> AsyncGenerator[Samples]:
         """Pass on what is heard, showing its level, and writing it down where that is wanted."""

@@ -66,6 +66,13 @@ class InputEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSays:
+    """The connection is lost and tried again, or the server complains; empty: all is well again."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Metered:
     """What was heard since the last of these, some 60 ms."""
 
@@ -112,6 +119,7 @@ Update = (
     | InputPaused
     | InputLost
     | InputEnded
+    | ServerSays
     | Metered
     | Lagged
     | RecordingChanged
