@@ -1,5 +1,6 @@
 """`stt serve`: many live sessions over one engine."""
 
+import os
 from pathlib import Path
 
 from stt.server import ServerSettings, create_app
@@ -24,8 +25,10 @@ def run(
         EngineError: the engine cannot be opened.
 
     """
+    from stt.server.notify import Manager
     from stt.server.run import serve
 
     keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
-    return serve(create_app(limits, engine=engine, turns=turns, language=language), limits, log_format=log_format)
+    app = create_app(limits, engine=engine, turns=turns, language=language)
+    return serve(app, limits, log_format=log_format, manager=Manager.from_environment(os.environ))

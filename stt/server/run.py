@@ -1,11 +1,8 @@
-"""Run the app under uvicorn, with what an app cannot do for itself: limits on sockets, signals, and the drain.
-
-Places for a service manager to be told: `Service.on_ready` (ready), `Server.on_tick` (alive), `Server.shutdown`
-(stopping).
-"""
+"""Run the app under uvicorn, with what an app cannot do for itself: limits on sockets, signals, and the drain."""
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import socket
@@ -21,6 +18,7 @@ from starlette.applications import Starlette
 from stt.errors import SettingsError, SttError
 from stt.server.access import is_loopback
 from stt.server.logs import configure, log
+from stt.server.notify import Manager
 from stt.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -31,10 +29,13 @@ if TYPE_CHECKING:
 _SOCKET_BUFFER: Final = 64 << 10
 _HEADER_BYTES: Final = 16 << 10
 _CLOSING_S: Final = 12.0  # uvicorn waits 10 s for the close frame of the other side
+_STOPPING_S: Final = 15.0  # after the drain: closing, and the end of the batch that runs
 
 
-def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text") -> int:
+def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text", manager: Manager | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    `manager` is told when the server is ready, alive and stopping.
 
     Raises:
         SettingsError: the address cannot be listened on, or the certificate cannot be read.
@@ -47,7 +48,10 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text")
     host, port = listener.getsockname()[:2]
     if not settings.api_keys and not is_loopback(host):
         log("anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=host)
-    server = Server(app, settings)
+    manager = manager or Manager(None)
+    if manager.watched:
+        faulthandler.enable()  # what a loop hung in, for the log: the watchdog ends it by SIGABRT
+    server = Server(app, settings, manager)
     try:
         server.config.load()
     except OSError as error:
@@ -101,7 +105,7 @@ def listen(settings: ServerSettings) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, which drains before it shuts down, and cuts off connections that do not get on."""
 
-    def __init__(self, app: Starlette, settings: ServerSettings) -> None:
+    def __init__(self, app: Starlette, settings: ServerSettings, manager: Manager) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -125,6 +129,7 @@ class Server(uvicorn.Server):
         self._handshake_s = settings.handshake_timeout_s
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._hurry = asyncio.Event()
+        self._manager = manager
 
     def stop(self) -> None:
         """Begin to end."""
@@ -155,11 +160,13 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running turns end while `/health` and `/ready` still answer; then shut down."""
         if self._service.failure is None:
+            self._manager.stopping(self._service.settings.drain_timeout_s + _STOPPING_S)
             await self._service.drain(self._hurry)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Every 0.1 s."""
+        self._manager.tick(self._service.state, self._service.summary)
         if counter % 10 == 0:
             self._cut_off(time.monotonic())
         return await super().on_tick(counter)

@@ -51,8 +51,6 @@ class Service:
         self.failure: Exception | None = None
         """Why the first engine could not be opened."""
         self.on_failure: Callable[[], None] | None = None
-        self.on_ready: Callable[[], None] | None = None
-        """Called when the first engine is warm; the place to tell a service manager."""
         self.recognizer: Recognizer | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
@@ -135,6 +133,12 @@ class Service:
             for wait in waits:
                 wait.cancel()
 
+    @property
+    def summary(self) -> str:
+        """One line for a service manager."""
+        engine = f", {self.recognizer.model.name}" if self.recognizer is not None else ""
+        return f"{self.state}: {len(self.sessions)} of {self.settings.max_sessions} sessions{engine}"
+
     def describe(self) -> dict[str, Any]:
         """What `/ready` says."""
         model = self.recognizer.model if self.recognizer is not None else None
@@ -162,8 +166,6 @@ class Service:
             return
         self.recognizer = Recognizer(model).__enter__()
         self._ready("ready")
-        if self.on_ready is not None:
-            self.on_ready()
         while True:
             await asyncio.sleep(_LOOK_S)
             hung_s = self.recognizer.running_s
