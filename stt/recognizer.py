@@ -39,6 +39,8 @@ class Utterance:
     """Mono, 16 kHz, at most `TurnSettings.window_s` long plus a frame."""
     language: str | None = "en"
     """ISO 639-1 code; `None`: let the engine find out, where it can."""
+    final: bool = True
+    """Whether the result stands, or is an interim that will be replaced and had better be quick."""
     draft: Hypothesis | None = None
     """What was heard in an earlier part of the same audio; an engine may use it to be faster, not to differ."""
 
@@ -184,7 +186,7 @@ class Recognizer:
             self.model, self._worker = model, worker
         worker.thread.start()
 
-    def submit(self, session: Hashable, utterance: Utterance, *, final: bool) -> Ticket:
+    def submit(self, session: Hashable, utterance: Utterance) -> Ticket:
         """Queue a request; call from the event loop that is to await the ticket.
 
         Any request makes the session's waiting interim pointless: its ticket resolves to `None`. Finals are never
@@ -200,8 +202,8 @@ class Recognizer:
                 msg = "the engine is closed"
                 raise EngineError(msg)
             waiting = self._sessions.setdefault(session, _Waiting(next(self._count)))
-            stale, waiting.interim = waiting.interim, None if final else request
-            if final:
+            stale, waiting.interim = waiting.interim, None if utterance.final else request
+            if utterance.final:
                 waiting.finals.append(request)
             self._changed.notify_all()  # an abandoned worker may be listening too
         if stale is not None:

@@ -118,8 +118,9 @@ class Session:
             await self._queue.put((event, self._submit(event) if isinstance(event, Window) else None))
 
     def _submit(self, window: Window) -> Ticket:
-        utterance = Utterance(window.audio, self._language, self._drafts.get((window.turn, window.index)))
-        ticket = self._recognizer.submit(self, utterance, final=window.cause != "interim")
+        draft = self._drafts.get((window.turn, window.index))
+        utterance = Utterance(window.audio, self._language, final=window.cause != "interim", draft=draft)
+        ticket = self._recognizer.submit(self, utterance)
         self._tickets.add(ticket)
         ticket.add_done_callback(self._tickets.discard)
         return ticket

@@ -14,13 +14,15 @@ import soxr
 from stt.audio import SAMPLE_RATE, Samples, samples
 
 _NAMES = (
-    "Sarah Thompson|Michael Chen|Doctor Patel|Jennifer Lopez|David Miller|Emily Watson|Robert King|Anna Schmidt"
-    "|James Cooper|Maria Garcia"
-).split("|")
-_CITIES = ["Chicago", "London", "Edinburgh", "Boston", "Seattle", "Denver", "Paris", "Berlin", "Toronto", "Dublin"]
-_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_NUMBERS = "three|seven|twelve|nineteen|twenty four|thirty one|forty two|fifty six|eighty nine|one hundred and five"
-_THINGS = "boxes of paper|bottles of water|chairs|tickets|reports|laptops|apples|books|printers|blankets"
+    "Sarah Thompson, Michael Chen, Doctor Patel, Jennifer Lopez, David Miller, Emily Watson, Robert King, Anna Schmidt, "
+    "James Cooper, Maria Garcia"
+)
+_CITIES = "Chicago, London, Edinburgh, Boston, Seattle, Denver, Paris, Berlin, Toronto, Dublin"
+_DAYS = "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday"
+_NUMBERS = (
+    "three, seven, twelve, nineteen, twenty four, thirty one, forty two, fifty six, eighty nine, one hundred and five"
+)
+_THINGS = "boxes of paper, bottles of water, chairs, tickets, reports, laptops, apples, books, printers, blankets"
 _TEMPLATES = (
     "{name} will arrive in {city} on {day} morning.",
     "We ordered {number} {things} for the office in {city}.",
@@ -47,15 +49,8 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     template = ""
     while len(chosen) < count:
         template = rng.choice([t for t in _TEMPLATES if t != template])
-        chosen.append(
-            template.format(
-                name=rng.choice(_NAMES),
-                city=rng.choice(_CITIES),
-                day=rng.choice(_DAYS),
-                number=rng.choice(_NUMBERS.split("|")),
-                things=rng.choice(_THINGS.split("|")),
-            )
-        )
+        words = {"name": _NAMES, "city": _CITIES, "day": _DAYS, "number": _NUMBERS, "things": _THINGS}
+        chosen.append(template.format(**{kind: rng.choice(known.split(", ")) for kind, known in words.items()}))
     return chosen
 
 

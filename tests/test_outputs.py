@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 
@@ -69,7 +70,7 @@ def test_long_turns_become_readable_subtitles() -> None:
     assert " ".join(cue.text.replace("\n", " ") for cue in found) == text
     assert found[0].start_s == 10
     assert found[-1].end_s == pytest.approx(130)
-    for cue, after in zip(found, found[1:], strict=False):
+    for cue, after in itertools.pairwise(found):
         assert cue.end_s == pytest.approx(after.start_s)
     for cue in found:
         assert cue.end_s - cue.start_s <= 7.5

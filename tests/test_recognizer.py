@@ -11,8 +11,8 @@ from stt.errors import EngineError
 from stt.recognizer import Hypothesis, Recognizer, Utterance
 
 
-def ask(length: int) -> Utterance:
-    return Utterance(np.zeros(length, np.float32))
+def ask(length: int, *, final: bool = True) -> Utterance:
+    return Utterance(np.zeros(length, np.float32), final=final)
 
 
 def asked(model: ScriptedModel) -> list[list[int]]:
@@ -22,7 +22,7 @@ def asked(model: ScriptedModel) -> list[list[int]]:
 async def held(model: ScriptedModel, recognizer: Recognizer) -> asyncio.Future:
     """Occupy the engine, so that what is asked next has to wait."""
     model.free.clear()
-    ticket = recognizer.submit("blocker", ask(1), final=True)
+    ticket = recognizer.submit("blocker", ask(1))
     while not model.batches:
         await asyncio.sleep(0)
     return ticket
@@ -32,8 +32,8 @@ async def test_finals_go_first_and_what_waits_shares_a_batch() -> None:
     model = ScriptedModel(max_batch=3)
     with Recognizer(model) as recognizer:
         first = await held(model, recognizer)
-        tickets = [recognizer.submit("a", ask(10), final=False), recognizer.submit("b", ask(20), final=False)]
-        tickets += [recognizer.submit(session, ask(30), final=True) for session in ("c", "d", "e", "f")]
+        tickets = [recognizer.submit("a", ask(10, final=False)), recognizer.submit("b", ask(20, final=False))]
+        tickets += [recognizer.submit(session, ask(30)) for session in ("c", "d", "e", "f")]
         model.free.set()
         results = await asyncio.gather(first, *tickets)
     assert asked(model) == [[1], [30, 30, 30], [30], [10, 20]]
@@ -46,8 +46,8 @@ async def test_a_session_with_many_finals_does_not_starve_the_others() -> None:
     model = ScriptedModel(max_batch=2)
     with Recognizer(model) as recognizer:
         await held(model, recognizer)
-        tickets = [recognizer.submit("greedy", ask(10 + i), final=True) for i in range(4)]
-        tickets += [recognizer.submit("modest", ask(20), final=True)]
+        tickets = [recognizer.submit("greedy", ask(10 + i)) for i in range(4)]
+        tickets += [recognizer.submit("modest", ask(20))]
         model.free.set()
         await asyncio.gather(*tickets)
     assert asked(model) == [[1], [10, 20], [11, 12], [13]]
@@ -57,9 +57,9 @@ async def test_only_the_newest_interim_waits_and_a_final_makes_it_pointless() ->
     model = ScriptedModel()
     with Recognizer(model) as recognizer:
         await held(model, recognizer)
-        stale = [recognizer.submit("a", ask(i), final=False) for i in (2, 3, 4)]
-        newest = recognizer.submit("b", ask(5), final=False)
-        final = recognizer.submit("a", ask(6), final=True)
+        stale = [recognizer.submit("a", ask(i, final=False)) for i in (2, 3, 4)]
+        newest = recognizer.submit("b", ask(5, final=False))
+        final = recognizer.submit("a", ask(6))
         model.free.set()
         assert await asyncio.gather(*stale) == [None, None, None]
         assert (await newest).hypothesis.text == "w5"
@@ -78,14 +78,14 @@ async def test_an_error_reaches_the_sessions_of_its_batch_and_the_worker_goes_on
     model = Fails(max_batch=2)
     with Recognizer(model) as recognizer:
         await held(model, recognizer)
-        unlucky = [recognizer.submit(session, ask(13), final=True) for session in "ab"]
-        lucky = recognizer.submit("c", ask(14), final=True)
+        unlucky = [recognizer.submit(session, ask(13)) for session in "ab"]
+        lucky = recognizer.submit("c", ask(14))
         model.free.set()
         for ticket in unlucky:
             with pytest.raises(EngineError, match="ZeroDivisionError: thirteen"):
                 await ticket
         assert (await lucky).hypothesis.text == "w14"
-        assert (await recognizer.submit("a", ask(15), final=True)).hypothesis.text == "w15"
+        assert (await recognizer.submit("a", ask(15))).hypothesis.text == "w15"
 
 
 async def test_a_wrong_number_of_results_is_an_error_not_a_shift() -> None:
@@ -93,28 +93,27 @@ async def test_a_wrong_number_of_results_is_an_error_not_a_shift() -> None:
         def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
             return super().transcribe(batch)[1:]
 
-    with Recognizer(Short()) as recognizer:
-        with pytest.raises(EngineError, match="0 results for 1 utterances"):
-            await recognizer.submit("a", ask(1), final=True)
+    with Recognizer(Short()) as recognizer, pytest.raises(EngineError, match="0 results for 1 utterances"):
+        await recognizer.submit("a", ask(1))
 
 
 async def test_forget_drops_what_waits_and_close_fails_it() -> None:
     model = ScriptedModel()
     with Recognizer(model) as recognizer:
         await held(model, recognizer)
-        gone = recognizer.submit("gone", ask(2), final=True)
+        gone = recognizer.submit("gone", ask(2))
         recognizer.forget("gone")
         assert await gone is None
-        late = recognizer.submit("late", ask(3), final=True)
+        late = recognizer.submit("late", ask(3))
         asyncio.get_running_loop().call_later(0.01, model.free.set)
         await asyncio.to_thread(recognizer.close)
         with pytest.raises(EngineError, match="closed"):
             await late
         with pytest.raises(EngineError, match="closed"):
-            recognizer.submit("a", ask(4), final=True)
+            recognizer.submit("a", ask(4))
     assert asked(model) == [[1]]
 
 
 async def test_not_entered_is_said() -> None:
     with pytest.raises(EngineError, match="closed"):
-        Recognizer(ScriptedModel()).submit("a", ask(1), final=True)
+        Recognizer(ScriptedModel()).submit("a", ask(1))

@@ -130,7 +130,7 @@ async def test_a_failing_engine_is_told_and_the_session_goes_on() -> None:
     assert kinds(events) == "start paused failed done start paused pause done"
     assert isinstance(events[2], RecognitionFailed)
     assert "RuntimeError: out of memory" in events[2].message
-    assert [e.text for e in events if isinstance(e, TurnCompleted)][0] == ""
+    assert next(e.text for e in events if isinstance(e, TurnCompleted)) == ""
     assert [e.text for e in events if isinstance(e, TurnCompleted)][1] != ""
 
 

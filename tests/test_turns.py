@@ -1,5 +1,7 @@
 """Probabilities in, turn events out. `#` is a frame of speech, `.` of silence, `-` in between the two thresholds."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -171,7 +173,7 @@ def test_every_sample_of_a_long_turn_is_in_a_window() -> None:
         assert len(window.audio) <= samples(settings.window_s) + FRAME
         heard[window.start // FRAME : -(-window.end // FRAME)] = True
     assert all(heard[i] for i, c in enumerate(pattern) if c == "#")
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in itertools.pairwise(windows):
         assert before.end - after.start == after.overlap, "the overlap is what it says"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spoken import sentences, silence, talk, word_errors
+from spoken import sentences, talk, word_errors
 from stt.audio import SAMPLE_RATE, Samples
 from stt.engines import check_language, open_engine
 from stt.engines.whisper import EMBEDDED_SHA256, Whisper
@@ -189,7 +189,7 @@ def test_weights_that_are_not_those_we_know_are_not_loaded(monkeypatch: pytest.M
     assert f"expected SHA-256 {EMBEDDED_SHA256}" in str(error.value)
     assert hashlib.sha256(b"something else").hexdigest() in str(error.value)
     (tmp_path / "model" / "model.bin").unlink()
-    with pytest.raises(EngineError, match="cannot be read.*pip install"):
+    with pytest.raises(EngineError, match=r"cannot be read.*pip install"):
         Whisper(device="cpu")
 
 
@@ -200,7 +200,7 @@ def test_a_model_that_is_none_is_said(tmp_path: Path) -> None:
         Whisper("huge")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.bin").write_bytes(b"not weights")
-    with pytest.raises(EngineError, match="cannot load .* on cpu"):
+    with pytest.raises(EngineError, match=r"cannot load .* on cpu"):
         Whisper(str(tmp_path), device="cpu")
 
 

