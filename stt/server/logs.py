@@ -47,3 +47,9 @@ def configure(kind: str, level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("stt").setLevel(level.upper())
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # uvicorn takes a handshake that was answered with a status other than 101 for one that was not answered.
+    return "returned without completing handshake" not in record.getMessage()

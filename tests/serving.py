@@ -1,0 +1,121 @@
+"""A server of its own for each test, in the test's event loop: real sockets, scripted models."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from scripted import ScriptedModel
+from stt.audio import to_pcm16
+from stt.recognizer import SpeechModel
+from stt.server import ServerSettings, create_app
+from stt.server.notify import Manager
+from stt.server.protocol import PATH
+from stt.server.run import Server, listen
+from stt.server.service import Service
+from stt.settings import TurnSettings
+from stt.vad_pool import VadPool
+
+
+class LoudnessBatch:
+    """For `SileroBatchVad`: a frame is speech if it is loud."""
+
+    def run(self, frames: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (np.abs(frames[:, 64:]).max(axis=1) > 0.1).astype(np.float32), states
+
+
+@dataclass
+class Running:
+    """A server that listens."""
+
+    server: Server
+    service: Service
+    port: int
+    task: asyncio.Task[None]
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}{PATH}"
+
+    def connect(self, query: str = "", **more: Any) -> connect:
+        return connect(self.ws + query, compression=None, ping_interval=None, **more)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 10) -> None:
+        """Wait for something that another task does; tests wait for what must happen, never for time to pass."""
+        async with asyncio.timeout(timeout_s):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(
+    model: SpeechModel | Callable[[], SpeechModel] | None = None,
+    *,
+    turns: TurnSettings | None = None,
+    ready: bool = True,
+    vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
+    **settings: Any,
+) -> AsyncIterator[Running]:
+    model = model or ScriptedModel()
+    limits = replace(ServerSettings(port=0, drain_timeout_s=2), **settings)
+    open_model = model if not hasattr(model, "transcribe") else lambda: model
+    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad)  # type: ignore[arg-type]
+    listener = listen(limits)
+    server = Server(app, limits, Manager(None))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    running = Running(server, app.state.service, listener.getsockname()[1], task)
+    try:
+        await running.until(lambda: server.started or task.done())
+        if ready:
+            await running.until(lambda: running.service.state == "ready")
+        yield running
+    finally:
+        server.stop()
+        server._hurry.set()
+        await task
+        listener.close()
+
+
+def frames(audio: np.ndarray, size: int = 320) -> list[bytes]:
+    pcm = to_pcm16(audio)
+    return [pcm[at : at + 2 * size] for at in range(0, len(pcm), 2 * size)]
+
+
+def as_json(pcm: bytes, rate: int = 16_000, channels: int = 1) -> str:
+    return json.dumps({"samples": base64.b64encode(pcm).decode(), "sampleRate": rate, "channels": channels})
+
+
+async def rest(websocket: ClientConnection, timeout_s: float = 10) -> list[dict[str, Any]]:
+    """Receive until the connection is closed."""
+    messages = []
+    async with asyncio.timeout(timeout_s):
+        try:
+            while True:
+                messages.append(json.loads(await websocket.recv()))
+        except ConnectionClosed:
+            return messages
+
+
+async def said(websocket: ClientConnection, timeout_s: float = 10) -> dict[str, Any]:
+    """Receive one message."""
+    async with asyncio.timeout(timeout_s):
+        return json.loads(await websocket.recv())
+
+
+async def turn(websocket: ClientConnection, audio: np.ndarray) -> list[dict[str, Any]]:
+    """Send audio and `finish`, and receive all that comes."""
+    for frame in frames(audio):
+        await websocket.send(frame)
+    await websocket.send('{"type": "finish"}')
+    return await rest(websocket)
