@@ -14,8 +14,8 @@ import soxr
 from stt.audio import SAMPLE_RATE, Samples, samples
 
 _NAMES = (
-    "Sarah Thompson, Michael Chen, Doctor Patel, Jennifer Lopez, David Miller, Emily Watson, Robert King, Anna Schmidt, "
-    "James Cooper, Maria Garcia"
+    "Sarah Thompson, Michael Chen, Doctor Patel, Jennifer Lopez, David Miller, Emily Watson, Robert King, "
+    "Anna Schmidt, James Cooper, Maria Garcia"
 )
 _CITIES = "Chicago, London, Edinburgh, Boston, Seattle, Denver, Paris, Berlin, Toronto, Dublin"
 _DAYS = "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday"
