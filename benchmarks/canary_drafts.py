@@ -2,9 +2,10 @@
 
     python benchmarks/canary_drafts.py
 
-First clips that grow by half a second at a time, as a live session decodes them, each hypothesis the next one's draft. Then
-drafts that are right to a given share: the first so many tokens, or tokens spread at random. Every answer is compared with
-plain greedy decoding. The toy's language model has 3 layers, so the times say little of the real one; the passes do.
+First clips that grow by half a second at a time, as a live session decodes them, each hypothesis the next one's
+draft. Then drafts that are right to a given share: the first so many tokens, or tokens spread at random. Every answer
+is compared with plain greedy decoding. The toy's language model has 3 layers, so the times say little of the real one;
+the passes do.
 """
 
 import json

@@ -10,9 +10,9 @@ import statistics
 import time
 
 import torch
-from canary_plain import parakeet_name
 from transformers import ParakeetEncoder, ParakeetEncoderConfig
 
+from canary_plain import parakeet_name
 from nemo_lite.config import EncoderConfig
 from nemo_lite.encoder import FastConformer
 

@@ -5,8 +5,8 @@
 
 The weights are random (seeded, made on the device: nothing is downloaded), so the text means nothing and the tensors,
 shapes and launches are the real ones. Every clip is decoded to exactly 3.5 tokens per second of audio. The language
-model's residual branches are scaled down, which makes it repeat its last token with a wide margin: so a draft can be made
-right to any share, and rounding does not decide.
+model's residual branches are scaled down, which makes it repeat its last token with a wide margin: so a draft can be
+made right to any share, and rounding does not decide.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from canary_plain import PlainCanary
 
+from canary_plain import PlainCanary
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
 from nemo_lite.model import default_dtype
@@ -151,9 +151,9 @@ def main() -> None:
             first = timed(lambda c=clips: model.transcribe(c, max_new_tokens=1))
             peak = gigabytes(device)
             line = (
-                f"  {batch:3} x {seconds:g} s: {batch * seconds / whole:7.0f} times real time ({whole * 1e3:.1f} ms:"
+                f"  {batch:3} x {seconds:g} s: {batch * seconds / whole:7.0f} times real time ({whole * 1e3:.1f} ms;"
                 f" encoder {encoder / whole:.0%}, prefill {(first - encoder) / whole:.0%},"
-                f" decode {(whole - first) / whole:.0%}; {(whole - first) / max(new - 1, 1) * 1e3:.2f} ms per token step;"
+                f" decode {(whole - first) / whole:.0%}, {(whole - first) / max(new - 1, 1) * 1e3:.2f} ms a step;"
                 f" peak {peak})"
             )
             if plain is not None and batch <= args.plain_up_to and not late():
@@ -186,7 +186,8 @@ def main() -> None:
 
         took = timed(interim, rounds=9, warm=2)
         print(
-            f"  {name}: {took * 1e3:.1f} ms ({answers[0].draft_kept} of {len(tokens)} kept, {answers[0].forwards} passes)"
+            f"  {name}: {took * 1e3:.1f} ms ({answers[0].draft_kept} of {len(tokens)} kept,"
+            f" {answers[0].forwards} passes)"
         )
     took = timed(lambda: model.transcribe([grown], max_new_tokens=longer), rounds=5)
     print(f"  a final without a draft: {took * 1e3:.1f} ms")
@@ -217,7 +218,8 @@ def main() -> None:
             calls += 1
         took = (time.perf_counter() - started) / calls
         print(
-            f"  {batch:3} at a time: {batch / took:6.1f} per second, {took * 1e3:.0f} ms each batch; peak {gigabytes(device)}"
+            f"  {batch:3} at a time: {batch / took:6.1f} per second, {took * 1e3:.0f} ms each batch;"
+            f" peak {gigabytes(device)}"
         )
 
     if device.type == "cuda":

@@ -5,9 +5,9 @@
                      --steps--------------> one token per row and pass, until every row has ended
 
 A token of a draft is kept only if greedy decoding gives that very token there: speculative decoding (Leviathan et al.
-2023, arXiv 2211.17192) for temperature 0. One wrong token need not end a draft: an old hypothesis often differs from the
-new one in the middle only, by a word put in, left out or replaced, so the draft is taken up again behind the token that
-came instead.
+2023, arXiv 2211.17192) for temperature 0. One wrong token need not end a draft: an old hypothesis often differs from
+the new one in the middle only, by a word put in, left out or replaced, so the draft is taken up again behind the token
+that came instead.
 
 The state of a decode (last token, its position, how many tokens there are, ...) lives on the device from beginning to
 end. Whether all rows have ended is looked at one step late, so that the device never waits for the host; the step
@@ -152,18 +152,7 @@ class GreedyDecoder:
         furthest = max(len(row.ids) for row in rows) + max_new_tokens  # no row's position comes here
         self.reserve(batch, max(first + n, furthest + AHEAD + 1))
 
-        # everything the device needs to know, in one copy: ids | frames | draft | length, draft length, limit
-        table = np.zeros((batch, 2 * n + width + 3), dtype=np.int64)
-        table[:, n : 2 * n] = TEXT
-        table[:, -3] = first + 1  # a row that only fills the batch: one token of text, limit 0
-        for line, row, draft in zip(table, rows, drafts, strict=False):
-            length = len(row.ids) - first
-            line[:length] = row.ids[first:]
-            line[length : length + len(draft)] = draft
-            line[n : n + length] = row.frames[first:]
-            line[2 * n : 2 * n + len(draft)] = draft
-            line[-3:] = len(row.ids), len(draft), max_new_tokens
-
+        table = _table(rows, drafts, batch, first, n, width, max_new_tokens)
         self.cache.view(batch, first).copy_(prefix.expand(-1, -1, -1, batch, -1, -1))
         prefill = self._prefill(first, n, width, max(max_new_tokens, width) + 1, adapter=adapter)
         inputs = (to_device(torch.from_numpy(table), self.embedding.device), audio)
@@ -327,7 +316,7 @@ class GreedyDecoder:
 
 
 class Look:
-    """Which rows have ended and which have draft left, at this point of the device's work; readable once it got there."""
+    """Which rows have ended and which have draft left, at this point of the work; readable once it is done."""
 
     def __init__(self, state: State) -> None:
         self.flags = to_host(torch.stack([state.ended, (state.cursor < state.drafted) & ~state.ended]))
@@ -356,6 +345,23 @@ def to_host(tensor: Tensor) -> Tensor:
 
 def up(n: int, step: int) -> int:
     return -(-n // step) * step
+
+
+def _table(
+    rows: Sequence[Row], drafts: Sequence[Sequence[int]], batch: int, first: int, n: int, width: int, limit: int
+) -> np.ndarray:
+    """All that the device needs to know, for one copy: ids | frames | draft | length, draft length, limit."""
+    table = np.zeros((batch, 2 * n + width + 3), dtype=np.int64)
+    table[:, n : 2 * n] = TEXT
+    table[:, -3] = first + 1  # a row that only fills the batch: one token of text, limit 0
+    for line, row, draft in zip(table, rows, drafts, strict=False):
+        length = len(row.ids) - first
+        line[:length] = row.ids[first:]
+        line[length : length + len(draft)] = draft
+        line[n : n + length] = row.frames[first:]
+        line[2 * n : 2 * n + len(draft)] = draft
+        line[-3:] = len(row.ids), len(draft), limit
+    return table
 
 
 def _read(results: list[tuple[list[int], tuple[Tensor, ...]]]) -> list[Decoded]:

@@ -192,8 +192,8 @@ class CanaryQwen(nn.Module):
     ) -> None:
         """Meet every shape up to `longest_s` for these batch sizes, so that no caller waits for its graph or memory.
 
-        `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens. Without static shapes (on a
-        CPU) one short run suffices.
+        `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens. Without static shapes
+        (on a CPU) one short run suffices.
         """
         rate = self.config.preprocessor.sample_rate
         longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
