@@ -62,7 +62,7 @@ class Whisper:
                     str(path),
                     device=place,
                     compute_type="int8" if place == "cpu" else "float16",
-                    cpu_threads=threads or len(os.sched_getaffinity(0)),
+                    cpu_threads=threads or _cores(),
                 )
                 self._use(place, model or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
@@ -144,6 +144,11 @@ class Whisper:
     def _detect(self, encoded: Any, row: int) -> str:
         token, _ = self._model.model.detect_language(encoded)[row][0]
         return re.sub(r"[<|>]", "", token)
+
+
+def _cores() -> int:
+    """Cores this process may use; where the system does not tell (macOS), all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _context(utterance: Utterance) -> int:
