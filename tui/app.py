@@ -229,6 +229,11 @@ class SttApp(App[None]):
         self.footer.show_command_palette = event.size.width >= 100
         self._show_title()
 
+    def on_unmount(self) -> None:
+        for kept in (self.journal, self._recording):
+            if kept is not None:
+                kept.close()
+
     # updates
 
     @on(Got)

@@ -33,8 +33,8 @@ HELP: Final = """\
 
 [b]Moving[/b]
   [b]↑ ↓[/b]        select a turn (or click it; twice to edit)
-  [b]PgUp PgDn[/b]  scroll; [b]Home[/b] to the first turn, [b]End[/b] to the last, following it
-  [b]/[/b]          search; [b]n[/b] and [b]N[/b] (or Enter, Shift+Enter) go on and back, [b]Esc[/b] ends it
+  [b]PgUp PgDn[/b]  scroll; [b]Home[/b] first turn, [b]End[/b] last turn, following it
+  [b]/[/b]          search; [b]n[/b] and [b]N[/b] next and previous, [b]Esc[/b] ends it
 
 [b]Program[/b]
   [b]t[/b]          light or dark
@@ -42,13 +42,16 @@ HELP: Final = """\
   [b]q[/b]          quit
 
 [b]On the screen[/b]
-  [b]┃ ●[/b] someone speaks   [b]┇ ‖[/b] a pause, the turn may go on   [b]│[/b] a finished turn
-  words in [dim i]dim italics[/] may still change   [b]✎[/b] edited by you
-  below: speech probability over time; its upper row begins at the threshold (≥) at which speech begins.
-  level in dB of full scale. lag: how long after they were spoken words were on the screen / how long
-  after the silence that ends a turn its final text was. overruns: pieces of sound that were lost.
+  [b]┃ ●[/b] someone speaks   [b]┇ ‖[/b] a pause: the turn may go on   [b]│[/b] a finished turn
+  words in [dim i]dim italics[/] may still change; [b]✎[/b] was edited by you
+  [b]speech[/b]     its probability over time; the upper of the two rows begins at
+             the threshold (≥) from which sound counts as speech
+  [b]level[/b]      in dB of full scale; CLIPPED: too loud
+  [b]lag[/b]        of interim words, after they were spoken; of a turn's final
+             text, after the silence that ended the turn
+  [b]overruns[/b]   pieces of sound that were lost because nobody took them in time
 
-Everything is saved as it is said; [b]stt tui --resume[/b] goes on with the last session."""
+Everything is kept as it is said; [b]stt tui --resume[/b] goes on with it."""
 
 
 _CSS: Final = """
@@ -66,7 +69,9 @@ _CSS: Final = """
 class HelpScreen(ModalScreen[None]):
     """The keys, and what the signs mean."""
 
-    DEFAULT_CSS = f"HelpScreen {{ {_CSS} & > #box {{ overflow-y: auto; }} }}"
+    DEFAULT_CSS = (
+        f"HelpScreen {{ {_CSS} & > #box {{ width: 82; scrollbar-size-vertical: 1; }} #help {{ width: 100%; }} }}"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,space,enter", "dismiss", "Close")]
 
     def compose(self) -> ComposeResult:
@@ -118,6 +123,7 @@ class EditScreen(ModalScreen[str | None]):
     EditScreen {{ {_CSS}
         & > #box {{ width: 80; }}
         TextArea {{ height: 8; border: none; padding: 0 1; }}
+        TextArea:focus {{ border: none; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -173,9 +179,7 @@ class SaveScreen(ModalScreen[Path | None]):
                 for kind in export.FORMATS:
                     yield Button(kind, id=kind, compact=True)
             yield Label("", classes="error", id="problem")
-            yield Label(
-                "Enter saves · Tab and Enter choose a format, or type another suffix · Esc cancels", classes="hint"
-            )
+            yield Label("Enter saves · Tab: other formats, or type the suffix · Esc cancels", classes="hint")
 
     def on_mount(self) -> None:
         self._mark()
@@ -225,6 +229,7 @@ class DeviceScreen(ModalScreen[str | int | None]):
     DeviceScreen {{ {_CSS}
         & > #box {{ width: 78; }}
         OptionList {{ height: auto; max-height: 14; border: none; padding: 0; background: $surface; }}
+        OptionList:focus {{ border: none; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [

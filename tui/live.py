@@ -341,8 +341,8 @@ class Live:
                 self._tell(Metered(peak, rms, tuple(probabilities), seconds(self._heard), source.overruns))
                 pieces, probabilities = [], []
             yield piece
-            if self._interrupted:
-                break
+            if self._interrupted and isinstance(source, _File):
+                break  # a microphone has been closed, and ends after what it had heard until then
 
     async def _sink(self, event: Event) -> None:
         self._tell(Heard(self._stretch, event))

@@ -132,6 +132,11 @@ class Play:
         return [block.text for block in self.app.document.blocks]
 
     @property
+    def told(self) -> str:
+        """What stands in the notifications, which break their lines where they like."""
+        return "\n".join(f"{notification.title} {notification.message}" for notification in self.app._notifications)
+
+    @property
     def screen_text(self) -> str:
         """What stands on the screen, line by line."""
         lines = self.app.screen._compositor.render_strips()

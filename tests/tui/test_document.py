@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,9 +45,8 @@ BEGIN = StretchBegan(0, 0, 1000.0)
 def test_a_turn_grows_pauses_resumes_and_settles():
     d = document(BEGIN)
     states = []
-    for record in heard(
-        TurnStarted(0, 8000), changed(0, "hello wor", 5), TurnPaused(0, 16_000), TurnResumed(0, 20_000), completed(0, "Hello world.")
-    ):  # fmt: skip
+    spoken = [TurnStarted(0, 8000), changed(0, "hello wor", 5), TurnPaused(0, 16_000), TurnResumed(0, 20_000)]
+    for record in heard(*spoken, completed(0, "Hello world.")):
         assert d.apply(record) == 0
         states.append((d.blocks[0].state, d.blocks[0].text, d.blocks[0].stable_chars))
     assert states == [
@@ -139,7 +139,7 @@ def test_wrapped_lines_fit_and_lose_nothing_but_spaces(text: str, width: int):
     covered = [start for start, _ in lines]
     assert covered[0] == 0
     assert lines[-1][1] == len(text)
-    for (_, end), (start, _) in zip(lines, lines[1:], strict=False):
+    for (_, end), (start, _) in pairwise(lines):
         assert text[end:start] in ("", " ")
 
 

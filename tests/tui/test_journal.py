@@ -8,7 +8,6 @@ import pytest
 import soundfile
 from stage import NOON, spoken
 
-from stt.audio import Samples
 from stt.events import RecognitionFailed, TurnResumed
 from tui import export, journal
 from tui.document import Block, Cleared, Edited, Heard, Record, StretchBegan, Undone
@@ -148,7 +147,7 @@ def test_durations_are_short(seconds: float, text: str):
 def test_a_recording_holds_what_was_heard(kind: str, tmp_path: Path):
     import numpy as np
 
-    audio: Samples = (np.sin(np.arange(40_000) / 20) * 0.5).astype(np.float32)
+    audio = (np.sin(np.arange(40_000) / 20) * 0.5).astype(np.float32)
     recorder = open_recorder(tmp_path / f"a.{kind}")
     for at in range(0, len(audio), 320):
         recorder.write(audio[at : at + 320])
