@@ -119,12 +119,13 @@ class VadPool:
         return ticket
 
     def _work(self) -> None:
-        last = 0.0
+        last, unfinished = 0.0, []
         while True:
             with self._changed:
                 while not self._jobs and not self._closed:
                     self._changed.wait()
-            time.sleep(max(0.0, last + _ROUND_S - time.monotonic()))
+            if not unfinished:
+                time.sleep(max(0.0, last + _ROUND_S - time.monotonic()))
             last = time.monotonic()
             with self._changed:
                 if self._closed:
@@ -136,6 +137,7 @@ class VadPool:
                 failure = EngineError(f"the speech detector failed: {type(error).__name__}: {error}")
                 failure.__cause__ = error
                 _fail(jobs, failure)
+                unfinished = []
                 continue
             unfinished = [job for job in jobs if job.done < len(job.inputs) and not job.ticket.cancelled()]
             with self._changed:

@@ -255,4 +255,6 @@ class Connection:
                     self._error("idle", f"nothing was sent for {self._idle_s:g} s")
                 self.end(1008, "idle")
             return
-        self._idle_timer = asyncio.get_running_loop().call_later(max(left_s, 0.5), self._check_idle)
+        # While the inbox is full it is we who do not listen.
+        wait_s = max(left_s, 0.001) if not self._inbox.full else 1.0
+        self._idle_timer = asyncio.get_running_loop().call_later(wait_s, self._check_idle)

@@ -66,7 +66,11 @@ BAD: list[tuple[str | bytes, str, str]] = [
     ("", "bad_json", "expected a JSON object, got ''"),
     ("{" * 70, "bad_json", "expected a JSON object, got '" + "{" * 60 + "'..."),
     ("[" * 200_000, "bad_json", "expected a JSON object, got '" + "[" * 60 + "'..."),
-    ('{"sampleRate": ' + "1" * 5_000 + "}", "bad_json", "expected a JSON object, got '{\"sampleRate\": " + "1" * 45 + "'..."),
+    (
+        '{"sampleRate": ' + "1" * 5_000 + "}",
+        "bad_json",
+        'expected a JSON object, got \'{"sampleRate": ' + "1" * 45 + "'...",
+    ),
     ("[1, 2]", "bad_message", "expected a JSON object, got '[1, 2]'"),
     ("null", "bad_message", "expected a JSON object, got 'null'"),
     ("{}", "bad_message", 'expected "samples" or "type", got \'{}\''),
@@ -114,7 +118,13 @@ def test_the_format_may_change_but_not_all_the_time() -> None:
     assert decoder.text(json.dumps({"samples": B64, "sampleRate": 8_015})) == Audio(PCM, Format(8_015, 1))
 
 
-@given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps)))
+@given(
+    st.one_of(
+        st.text(),
+        st.binary(),
+        st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps),
+    )
+)
 def test_whatever_comes_is_a_command_or_an_answer(frame: str | bytes) -> None:
     try:
         command = Decoder().text(frame) if isinstance(frame, str) else Decoder().binary(frame)
@@ -151,7 +161,10 @@ def test_options(query: str, options: Options) -> None:
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("samplerate=8000", "unknown option 'samplerate'; known: sample_rate, channels, interim_results, end_of_turn_ms"),
+        (
+            "samplerate=8000",
+            "unknown option 'samplerate'; known: sample_rate, channels, interim_results, end_of_turn_ms",
+        ),
         ("channels=1&channels=2", "channels is given twice"),
         ("sample_rate=7999", "sample_rate must be a whole number from 8000 to 48000, got '7999'"),
         ("sample_rate=-1", "sample_rate must be a whole number from 8000 to 48000, got '-1'"),
@@ -232,7 +245,10 @@ def test_what_a_client_with_events_gets() -> None:
 
 def test_without_interims() -> None:
     assert [m["isFinal"] for m in written([STARTED, INTERIM, PAUSED, PAUSE, DONE], "interim_results=0")] == [True]
-    kinds = [m.get("cause") or m["type"] for m in written([STARTED, INTERIM, PAUSED, PAUSE, DONE], "interim_results=0&events=1")]
+    kinds = [
+        m.get("cause") or m["type"]
+        for m in written([STARTED, INTERIM, PAUSED, PAUSE, DONE], "interim_results=0&events=1")
+    ]
     assert kinds == ["turn_started", "turn_paused", "pause", "turn_completed"]
 
 

@@ -26,7 +26,9 @@ SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
 TWO_TURNS = np.concatenate([silence(0.3), tone(1), silence(2), tone(1), silence(2)])
 
 
-async def refused(running: Running, query: str = "", path: str | None = None, **headers: str) -> tuple[int, dict[str, Any]]:
+async def refused(
+    running: Running, query: str = "", path: str | None = None, **headers: str
+) -> tuple[int, dict[str, Any]]:
     url = running.ws + query if path is None else f"ws://127.0.0.1:{running.port}{path}"
     with pytest.raises(InvalidStatus) as raised:
         async with connect(url, additional_headers=headers, compression=None):
@@ -133,7 +135,10 @@ async def test_wrong_paths_and_methods() -> None:
 
 
 async def test_keys() -> None:
-    async with serving(api_keys=("right-one", "right-two")) as running, httpx.AsyncClient(base_url=running.http) as http:
+    async with (
+        serving(api_keys=("right-one", "right-two")) as running,
+        httpx.AsyncClient(base_url=running.http) as http,
+    ):
         wanted = {"error": "expected an API key: Authorization: Bearer KEY", "code": "unauthorized"}
         assert await refused(running) == (401, wanted)
         assert await refused(running, Authorization="Bearer wrong") == (401, wanted)
@@ -379,16 +384,15 @@ async def test_a_connection_that_sends_no_request_is_cut_off() -> None:
 async def test_a_slow_reader_is_closed_and_others_notice_nothing() -> None:
     long = ScriptedModel(lambda utterance: "word " * 3_000 + str(len(utterance.audio)))
     audio = np.concatenate([part for _ in range(40) for part in (tone(0.5), silence(1.7))])
-    async with serving(long, max_unsent_bytes=100_000, send_timeout_s=1) as running:
-        async with running.connect() as other:
-            _, writer = await raw_websocket(running)
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            for frame in frames(np.tile(audio, 5), 16_000):
-                writer.write(masked(frame))
-            finals = [m for m in await turn(other, audio[: 16_000 * 9]) if m["isFinal"]]
-            assert [m["turn"] for m in finals] == [0, 1, 2, 3, 4]
-            await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1, 20)
-            writer.transport.abort()
+    async with serving(long, max_unsent_bytes=100_000, send_timeout_s=1) as running, running.connect() as other:
+        _, writer = await raw_websocket(running)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for frame in frames(np.tile(audio, 5), 16_000):
+            writer.write(masked(frame))
+        finals = [m for m in await turn(other, audio[: 16_000 * 9]) if m["isFinal"]]
+        assert [m["turn"] for m in finals] == [0, 1, 2, 3, 4]
+        await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1, 20)
+        writer.transport.abort()
 
 
 async def test_interims_to_a_slow_reader_are_coalesced_in_order() -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from spoken import sentences, talk
 
+from spoken import sentences, talk
 from stt.errors import EngineError
 from stt.vad import FRAME, SileroVad, SpeechDetector
 from stt.vad_pool import VadPool

@@ -1,0 +1,125 @@
+"""The end of a server: running turns get their finals, nothing new begins, and the process exits with 0."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from scripted import ScriptedModel, tone
+from serving import Running, frames, rest, said, serving
+from spoken import silence
+
+CODE = """
+import sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from scripted import ScriptedModel
+from serving import LoudnessBatch
+from stt.server import ServerSettings, create_app
+from stt.server.run import serve
+from stt.vad_pool import VadPool
+settings = ServerSettings(port=0, drain_timeout_s=4)
+app = create_app(settings, open_model=ScriptedModel, open_vad=lambda: VadPool(LoudnessBatch()))
+sys.exit(serve(app, settings, log_format="json"))
+"""
+
+
+async def test_sigterm_during_speech_the_final_still_arrives() -> None:
+    """A process of its own; the client goes on speaking after the signal, and then falls silent."""
+    import json
+
+    path = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CODE.format(path=path), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    lines = []
+    async with asyncio.timeout(60):
+        while "ready" not in (line := json.loads(await process.stderr.readline()))["message"]:
+            lines.append(line)
+    (url,) = [line["url"] for line in lines if line["message"] == "listening"]
+    audio = np.concatenate([silence(0.2), tone(1.5), silence(2)])
+    async with connect(f"{url}/ws/transcribe?events=1", compression=None) as speaking:
+        async with connect(f"{url}/ws/transcribe", compression=None) as silent:
+            for i, frame in enumerate(frames(audio)):
+                await speaking.send(frame)
+                if i == 40:  # 0.8 s, in the middle of the word
+                    while (await said(speaking)).get("type") != "turn_started":
+                        pass
+                    process.send_signal(signal.SIGTERM)
+                    assert await rest(silent) == []
+                    assert silent.close_code == 1001
+                    with pytest.raises(InvalidStatus) as refused:
+                        await connect(f"{url}/ws/transcribe")
+                    assert refused.value.response.status_code == 503
+                    assert json.loads(refused.value.response.body)["code"] == "draining"
+            messages = await rest(speaking)
+    finals = [m for m in messages if m.get("isFinal")]
+    assert [(m["turn"], m["end"]) for m in finals] == [(0, pytest.approx(1.7, abs=0.04))]  # the whole word
+    assert (speaking.close_code, speaking.close_reason) == (1001, "going away")
+    _, errors = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+    logged = [json.loads(line) for line in errors.splitlines()]
+    assert [line["message"] for line in logged][-2:] == ["drained", "stopped"]
+    ended = [line for line in logged if line["message"] == "session ended"]
+    assert sorted((line["reason"], line["turns"], line["audio_s"]) for line in ended) == [
+        ("going_away", 0, 0.0),
+        ("going_away", 1, pytest.approx(3.2, abs=0.6)),
+    ]
+
+
+async def drained(running: Running) -> None:
+    running.server.stop()
+    await asyncio.wait_for(asyncio.shield(running.task), 10)
+
+
+async def test_a_speaker_who_does_not_stop_gets_what_was_said_until_half_of_the_time() -> None:
+    async with serving(drain_timeout_s=1) as running, running.connect("?events=1") as websocket:
+
+        async def speak() -> None:
+            for frame in frames(np.tile(tone(1), 30), 1_600):
+                await websocket.send(frame)
+                await asyncio.sleep(0.05)
+
+        speaking = asyncio.create_task(speak())
+        while (await said(websocket)).get("type") != "turn_started":
+            pass
+        draining = asyncio.create_task(drained(running))
+        messages = await rest(websocket)
+        assert messages[-1]["isFinal"]
+        assert websocket.close_code == 1001
+        await draining
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
+
+
+async def test_a_speaker_who_sends_no_more_does_not_hold_the_server() -> None:
+    async with serving(drain_timeout_s=60) as running, running.connect("?events=1") as websocket:
+        for frame in frames(tone(0.5)):
+            await websocket.send(frame)
+        while (await said(websocket)).get("type") != "turn_started":
+            pass
+        await drained(running)
+        assert (await rest(websocket))[-1]["isFinal"]
+        assert websocket.close_code == 1001
+
+
+async def test_an_engine_that_hangs_does_not_hold_the_server_beyond_the_time() -> None:
+    model = ScriptedModel()
+    async with serving(model, drain_timeout_s=0.4) as running, running.connect() as websocket:
+        model.free.clear()
+        for frame in frames(np.concatenate([tone(0.5), silence(2)])):
+            await websocket.send(frame)
+        await running.until(
+            lambda: running.service.recognizer is not None and running.service.recognizer.running_s > 0.2
+        )
+        draining = asyncio.create_task(drained(running))
+        await rest(websocket)
+        assert websocket.close_code == 1012
+        model.free.set()
+        await draining

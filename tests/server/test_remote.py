@@ -1,0 +1,254 @@
+"""`RemoteSession` gives the events that `Session` gives, through lost connections too."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from scripted import LoudnessVad, ScriptedModel, tone
+from serving import Running, serving
+from spoken import silence
+from stt.audio import Samples, from_pcm16, to_pcm16
+from stt.client import RemoteSession
+from stt.errors import AudioError, RemoteError, SettingsError
+from stt.events import Event, Latency, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.recognizer import Recognizer
+from stt.session import Session
+from stt.settings import TurnSettings
+
+# What PCM16 can carry exactly, so that nothing is lost on the way.
+TALK = from_pcm16(
+    to_pcm16(np.concatenate([p for i in range(6) for p in (tone(0.8), silence(0.6 if i % 2 else 1.9))]))
+).reshape(-1)
+
+
+async def pieces(audio: Samples, size: int = 1_600, pause_s: float = 0.0) -> AsyncIterator[Samples]:
+    for at in range(0, len(audio), size):
+        yield audio[at : at + size]
+        await asyncio.sleep(pause_s)
+
+
+class Heard:
+    """A sink that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def comparable(self) -> list[Event]:
+        """Without interims, which depend on how busy the engine was, and without times of the wall clock."""
+        same = Latency(0, 0, 1)
+        return [
+            replace(e, latency=same) if isinstance(e, TranscriptChanged | TurnCompleted) else e
+            for e in self.events
+            if not (isinstance(e, TranscriptChanged) and e.cause == "interim")
+        ]
+
+    @property
+    def finals(self) -> list[tuple[Any, ...]]:
+        return [(e.turn, e.text) for e in self.events if isinstance(e, TurnCompleted)]
+
+
+async def local(audio: Samples, settings: TurnSettings | None = None) -> Heard:
+    heard = Heard()
+    with Recognizer(ScriptedModel()) as recognizer:
+        await Session(recognizer, LoudnessVad(), settings=settings).run(pieces(audio), heard)  # type: ignore[arg-type]
+    return heard
+
+
+@pytest.mark.parametrize("settings", [None, TurnSettings(end_of_turn_s=0.5, pause_s=0.2)])
+async def test_the_same_events_as_in_process(settings: TurnSettings | None) -> None:
+    expected, heard = await local(TALK, settings), Heard()
+    async with serving() as running:
+        session = RemoteSession(running.ws, settings=settings)
+        await session.run(pieces(TALK), heard)
+    assert heard.comparable == expected.comparable
+    assert len(heard.finals) == (4 if settings is None else 6)
+    assert session.done_s > 5
+
+
+async def test_a_source_that_fails_loses_nothing_said_before() -> None:
+    async def breaks() -> AsyncIterator[Samples]:
+        yield tone(1)
+        raise AudioError("the disk is gone")
+
+    heard = Heard()
+    async with serving() as running:
+        with pytest.raises(AudioError, match="the disk is gone"):
+            await RemoteSession(running.ws).run(breaks(), heard)
+    assert heard.finals == [(0, "w16000")]
+
+
+async def test_a_sink_that_fails_ends_the_session() -> None:
+    async def sink(event: Event) -> None:
+        raise OSError(f"no room for {type(event).__name__}")
+
+    async with serving() as running:
+        with pytest.raises(OSError, match="no room for TurnStarted"):
+            await RemoteSession(running.ws).run(pieces(TALK), sink)
+        await running.until(lambda: not running.service.sessions)
+
+
+class Relay:
+    """A TCP relay that can be cut: what a network does."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.connections = 0
+
+    async def __aenter__(self) -> "Relay":
+        self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        self.cut()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+        self.writers.clear()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.writers |= {writer, other_writer}
+
+        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            try:
+                while data := await source.read(65536):
+                    target.write(data)
+                    await target.drain()
+                target.close()
+            except ConnectionError:
+                target.transport.abort()
+
+        await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
+
+
+async def test_a_lost_connection_loses_no_word_and_repeats_no_final() -> None:
+    """Cut at the start of a turn, within one, in a pause, and between two."""
+    expected = await local(TALK)
+    for cut_at in (1_000, 9_000, 20_000, 45_000, 80_000):
+        notes: list[str] = []
+        heard = Heard()
+        async with serving() as running, Relay(running.port) as relay:
+
+            async def source(cut_at: int = cut_at, relay: Relay = relay) -> AsyncIterator[Samples]:
+                for at in range(0, len(TALK), 1_000):
+                    if at == cut_at:
+                        await asyncio.sleep(0.05)
+                        relay.cut()
+                    yield TALK[at : at + 1_000]
+                    await asyncio.sleep(0.002)
+
+            await RemoteSession(relay.url, notify=notes.append).run(source(), heard)
+            assert relay.connections == 2
+        assert [n for n, _ in heard.finals] == [0, 1, 2, 3]
+        assert [e.turn for e in heard.events if isinstance(e, TurnStarted)] == [0, 1, 2, 3]
+        for mine, theirs in zip(heard.comparable, expected.comparable, strict=False):
+            if isinstance(mine, TurnCompleted) and isinstance(theirs, TurnCompleted):
+                assert abs(mine.start - theirs.start) <= 512
+                assert abs(mine.end - theirs.end) <= 512
+        assert any("trying again" in note for note in notes)
+
+
+async def test_a_restarted_server_is_found_again() -> None:
+    heard, notes = Heard(), []
+    said = asyncio.Event()
+
+    async def source() -> AsyncIterator[Samples]:
+        yield np.concatenate([tone(1), silence(2)])
+        await said.wait()
+        yield np.concatenate([tone(1), silence(2)])
+
+    async with Relay(0) as relay:
+        async with serving() as first:
+            relay.target = first.port
+            running = asyncio.create_task(RemoteSession(relay.url, notify=notes.append).run(source(), heard))
+            await first.until(lambda: len(heard.finals) == 1)
+        relay.target = 1  # nobody listens there
+        await first.until(lambda: sum("trying again" in note for note in notes) > 1)
+        async with serving() as second:
+            relay.target = second.port
+            said.set()
+            await running
+    assert [turn for turn, _ in heard.finals] == [0, 1]
+
+
+async def refused(running: Running, text: str, **options: Any) -> None:
+    with pytest.raises(RemoteError, match=text):
+        await RemoteSession(running.ws, **options).run(pieces(TALK), Heard())
+
+
+async def test_refusals_are_told() -> None:
+    async with serving(api_keys=("key",)) as running:
+        await refused(running, "refused with HTTP 401: expected an API key")
+        await refused(running, "refused with HTTP 400: language: the engine knows en", api_key="key", language="xx")
+        heard = Heard()
+        await RemoteSession(running.ws, api_key="key").run(pieces(TALK), heard)
+        assert len(heard.finals) == 4
+    async with serving(max_sessions=1) as running, running.connect():
+        await refused(running, "gave up after 0.3 s: refused with HTTP 503: all 1 sessions are in use", patience_s=0.3)
+
+
+async def test_a_server_that_is_not_there() -> None:
+    async with serving() as running:
+        port = running.port
+    with pytest.raises(RemoteError, match="cannot connect to ws://127.0.0.1"):
+        await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
+
+
+async def test_something_that_is_no_stt_server() -> None:
+    async def other(websocket: ServerConnection) -> None:
+        await websocket.send("[hello]")
+        await websocket.wait_closed()
+
+    async with serve(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteError, match="is this an stt server"):
+            await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
+
+
+async def test_a_failed_recognition_is_an_event() -> None:
+    class Fails(ScriptedModel):
+        def transcribe(self, batch: Any) -> Any:
+            if batch[0].audio.max() > 0.1:
+                raise ValueError("no")
+            return super().transcribe(batch)
+
+    heard = Heard()
+    async with serving(Fails()) as running:
+        await RemoteSession(running.ws).run(pieces(tone(1)), heard)
+    assert {e.turn for e in heard.events if isinstance(e, RecognitionFailed)} == {0}
+    assert heard.finals == [(0, "")]
+
+
+@pytest.mark.parametrize("url", ["http://x", "x:1", "ws://", "", "ws://host:port", "ws://host:99999"])
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(SettingsError, match="expected a URL like ws://"):
+        RemoteSession(url)
+
+
+def test_urls() -> None:
+    assert RemoteSession("ws://h:1").url == "ws://h:1/ws/transcribe?events=1&sample_rate=16000&channels=1"
+    assert RemoteSession("wss://h/a/b?pause_ms=200", language="de").url == (
+        "wss://h/a/b?pause_ms=200&language=de&events=1&sample_rate=16000&channels=1"
+    )
