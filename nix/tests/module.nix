@@ -1,0 +1,479 @@
+# What services.stt makes of its options. Runs with the real lib and packages (`nix flake check`) and with stand-ins
+# (nix/tests/run).
+{ lib, pkgs }:
+let
+  # Where a NixOS system would declare what the module defines.
+  system =
+    { lib, ... }:
+    let
+      inherit (lib) mkOption types;
+      anything = mkOption {
+        type = types.attrsOf types.raw;
+        default = { };
+      };
+    in
+    {
+      options = {
+        assertions = mkOption {
+          type = types.listOf types.raw;
+          default = [ ];
+        };
+        warnings = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+        };
+        networking.firewall.allowedTCPPorts = mkOption {
+          type = types.listOf types.port;
+          default = [ ];
+        };
+        systemd.services = anything;
+      };
+    };
+  evaluate =
+    settings:
+    lib.evalModules {
+      specialArgs = { inherit pkgs; };
+      modules = [
+        ../modules/stt.nix
+        system
+        settings
+      ];
+    };
+  of = settings: (evaluate { services.stt = settings; }).config;
+  unitOf = settings: (of ({ enable = true; } // settings)).systemd.services.stt;
+  service = settings: (unitOf settings).serviceConfig;
+  start = settings: (service settings).ExecStart;
+  fails = expression: !(builtins.tryEval (builtins.deepSeq expression null)).success;
+  brokenAssertions = config: map (it: it.message) (builtins.filter (it: !it.assertion) config.assertions);
+  program = "${pkgs.stt}/bin/stt";
+  usual = ''"${program}" "serve" "--host" "0.0.0.0" "--port" "15751" "--engine" "auto"'';
+in
+{
+  testOffByDefault = {
+    expr =
+      let
+        config = of { };
+      in
+      [
+        config.systemd.services
+        config.networking.firewall.allowedTCPPorts
+        config.warnings
+      ];
+    expected = [
+      { }
+      [ ]
+      [ ]
+    ];
+  };
+
+  testDefaults = {
+    expr = builtins.removeAttrs (of { enable = true; }).services.stt [ "package" ];
+    expected = {
+      enable = true;
+      host = "0.0.0.0";
+      port = 15751;
+      device = "cuda";
+      openFirewall = false;
+      engine = "auto";
+      model = null;
+      apiKeyFile = null;
+      maxSessions = null;
+      endOfTurn = null;
+      drainTimeout = 20;
+      allowedOrigins = [ ];
+      tls = {
+        certificate = null;
+        key = null;
+      };
+      logFormat = "text";
+      extraArgs = [ ];
+      environment = { };
+    };
+  };
+  testDefaultPackage = {
+    expr = (of { enable = true; }).services.stt.package == pkgs.stt;
+    expected = true;
+  };
+  testDefaultExecStart = {
+    expr = start { };
+    expected = ''${usual} "--device" "cuda" "--drain-timeout" "20" "--log-format" "text"'';
+  };
+  testEveryOptionOnTheCommandLine = {
+    expr = start {
+      host = "127.0.0.1";
+      port = 8000;
+      device = "cpu";
+      engine = "whisper";
+      model = "Systran/faster-whisper-small";
+      apiKeyFile = "/run/secrets/keys";
+      maxSessions = 20;
+      endOfTurn = 0.8;
+      drainTimeout = 2.5;
+      allowedOrigins = [
+        "https://a.example"
+        "https://b.example"
+      ];
+      tls.certificate = "/var/lib/acme/fullchain.pem";
+      tls.key = "/var/lib/acme/key.pem";
+      logFormat = "json";
+      extraArgs = [ "--language=de" ];
+    };
+    expected = lib.concatMapStringsSep " " (part: part) [
+      ''"${program}" "serve" "--host" "127.0.0.1" "--port" "8000" "--engine" "whisper" "--device" "cpu"''
+      ''"--drain-timeout" "2.5" "--log-format" "json" "--model" "Systran/faster-whisper-small" "--max-sessions" "20"''
+      ''"--end-of-turn" "0.8" "--allowed-origin" "https://a.example" "--allowed-origin" "https://b.example"''
+      ''--api-key-file %d/api-keys --tls-cert %d/tls-cert --tls-key %d/tls-key "--language=de"''
+    ];
+  };
+  testSystemdExpandsNothing = {
+    expr = lib.hasPrefix ''${usual} "--device" "cuda"'' (start { }) && builtins.match ''.* "--model" "/a b/100%%/[$][$]HOME"'' (start { model = "/a b/100%/$HOME"; }) == [ ];
+    expected = true;
+  };
+
+  testKeysAreCredentials = {
+    expr =
+      let
+        it = unitOf { apiKeyFile = "/run/secrets/keys"; };
+      in
+      [
+        it.serviceConfig.LoadCredential
+        (builtins.match ".*/run/secrets.*" (it.serviceConfig.ExecStart + builtins.toJSON it.environment))
+      ];
+    expected = [
+      [ "api-keys:/run/secrets/keys" ]
+      null
+    ];
+  };
+  testNoKeysNoCredentials = {
+    expr = (service { }).LoadCredential;
+    expected = [ ];
+  };
+  testKeysAreNeverInTheStore = {
+    expr = map (path: fails (start { apiKeyFile = path; })) [
+      "${builtins.storeDir}/00000000000000000000000000000000-keys"
+      "keys"
+      ./module.nix
+    ];
+    expected = [
+      true
+      true
+      true
+    ];
+  };
+  testTlsNeedsBoth = {
+    expr = map (tls: builtins.length (brokenAssertions (of { enable = true; inherit tls; }))) [
+      { }
+      { certificate = "/a"; }
+      { key = "/b"; }
+      {
+        certificate = "/a";
+        key = "/b";
+      }
+    ];
+    expected = [
+      0
+      1
+      1
+      0
+    ];
+  };
+  testTlsIsCredentials = {
+    expr =
+      (service {
+        tls.certificate = "/a";
+        tls.key = "/b";
+      }).LoadCredential;
+    expected = [
+      "tls-cert:/a"
+      "tls-key:/b"
+    ];
+  };
+
+  testFirewall = {
+    expr =
+      map
+        (
+          settings: (of settings).networking.firewall.allowedTCPPorts
+        )
+        [
+          { enable = true; }
+          {
+            enable = true;
+            openFirewall = true;
+          }
+          {
+            enable = true;
+            openFirewall = true;
+            port = 8000;
+          }
+          { openFirewall = true; }
+        ];
+    expected = [
+      [ ]
+      [ 15751 ]
+      [ 8000 ]
+      [ ]
+    ];
+  };
+
+  testRenamedOptions = {
+    expr =
+      let
+        inherit
+          (evaluate {
+            services.stt-server = {
+              enable = true;
+              port = 8001;
+              host = "::1";
+              device = "cpu";
+              openFirewall = true;
+              package = pkgs.stt-server;
+            };
+          })
+          config
+          ;
+      in
+      [
+        (builtins.removeAttrs config.services.stt [
+          "package"
+          "tls"
+        ])
+        (config.services.stt.package == pkgs.stt-server)
+        config.networking.firewall.allowedTCPPorts
+        (lib.hasPrefix ''"${program}" "serve" "--host" "::1" "--port" "8001"'' config.systemd.services.stt.serviceConfig.ExecStart)
+        (builtins.length config.warnings)
+      ];
+    expected = [
+      {
+        enable = true;
+        host = "::1";
+        port = 8001;
+        device = "cpu";
+        openFirewall = true;
+        engine = "auto";
+        model = null;
+        apiKeyFile = null;
+        maxSessions = null;
+        endOfTurn = null;
+        drainTimeout = 20;
+        allowedOrigins = [ ];
+        logFormat = "text";
+        extraArgs = [ ];
+        environment = { };
+      }
+      true
+      [ 8001 ]
+      true
+      6
+    ];
+  };
+
+  testEnvironment = {
+    expr = (unitOf { environment.HF_ENDPOINT = "https://hub.example.com"; }).environment;
+    expected = {
+      HOME = "/var/cache/stt";
+      XDG_CACHE_HOME = "/var/cache/stt";
+      HF_HOME = "/var/cache/stt/huggingface";
+      ORT_DISABLE_TELEMETRY = "1";
+      HF_ENDPOINT = "https://hub.example.com";
+    };
+  };
+  testOrder = {
+    expr =
+      let
+        it = unitOf { };
+      in
+      [
+        it.wants
+        it.after
+        it.wantedBy
+        (unitOf { device = "cpu"; }).after
+      ];
+    expected = [
+      [ "network-online.target" ]
+      [
+        "network-online.target"
+        "systemd-modules-load.service"
+      ]
+      [ "multi-user.target" ]
+      [ "network-online.target" ]
+    ];
+  };
+  testLife = {
+    expr = builtins.intersectAttrs {
+      Type = 0;
+      WatchdogSec = 0;
+      Restart = 0;
+      RestartPreventExitStatus = 0;
+      DynamicUser = 0;
+      CacheDirectory = 0;
+      KillMode = 0;
+    } (service { });
+    expected = {
+      Type = "notify";
+      WatchdogSec = 30;
+      Restart = "on-failure";
+      RestartPreventExitStatus = 2;
+      DynamicUser = true;
+      CacheDirectory = "stt";
+      KillMode = "mixed";
+    };
+  };
+  testStateIsNowhereElse = {
+    expr = builtins.intersectAttrs {
+      StateDirectory = 0;
+      LogsDirectory = 0;
+      ConfigurationDirectory = 0;
+      ReadWritePaths = 0;
+      User = 0;
+    } (service { });
+    expected = { };
+  };
+  testStopWaitsForTheDrain = {
+    expr = map (drainTimeout: (service { inherit drainTimeout; }).TimeoutStopSec) [
+      0
+      20
+      2.5
+      300
+    ];
+    expected = [
+      15
+      35
+      18
+      315
+    ];
+  };
+
+  testHardening = {
+    expr = builtins.removeAttrs (service { device = "cpu"; }) [
+      "ExecStart"
+      "Type"
+      "TimeoutStartSec"
+      "TimeoutStopSec"
+      "WatchdogSec"
+      "KillMode"
+      "Restart"
+      "RestartSec"
+      "RestartPreventExitStatus"
+      "LoadCredential"
+      "CacheDirectory"
+      "CacheDirectoryMode"
+      "WorkingDirectory"
+      "LimitNOFILE"
+    ];
+    expected = {
+      DynamicUser = true;
+      LimitCORE = 0;
+      UMask = "0077";
+      ProtectSystem = "strict";
+      ProtectHome = true;
+      PrivateTmp = true;
+      PrivateDevices = true;
+      DevicePolicy = "closed";
+      DeviceAllow = [ ];
+      PrivateUsers = true;
+      PrivateIPC = true;
+      PrivateMounts = true;
+      ProtectClock = true;
+      ProtectControlGroups = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+      ProtectProc = "invisible";
+      ProcSubset = "all";
+      RemoveIPC = true;
+      CapabilityBoundingSet = "";
+      AmbientCapabilities = "";
+      NoNewPrivileges = true;
+      LockPersonality = true;
+      RestrictAddressFamilies = [
+        "AF_INET"
+        "AF_INET6"
+        "AF_UNIX"
+      ];
+      RestrictNamespaces = true;
+      RestrictRealtime = true;
+      RestrictSUIDSGID = true;
+      SystemCallArchitectures = "native";
+      SystemCallFilter = [
+        "@system-service"
+        "~@privileged"
+        "~@resources"
+      ];
+      SystemCallErrorNumber = "EPERM";
+    };
+  };
+  testCudaOpensTheGpuAndNothingElse = {
+    expr =
+      let
+        cpu = service { device = "cpu"; };
+        cuda = service { device = "cuda"; };
+        names = builtins.attrNames (cpu // cuda);
+      in
+      map (name: { ${name} = cuda.${name}; }) (builtins.filter (name: cpu.${name} != cuda.${name}) names);
+    expected = [
+      {
+        DeviceAllow = [
+          "char-nvidia rw"
+          "char-nvidia-frontend rw"
+          "char-nvidiactl rw"
+          "char-nvidia-uvm rw"
+          "char-nvidia-caps rw"
+        ];
+      }
+      { ExecStart = start { }; }
+      { PrivateDevices = false; }
+      {
+        SystemCallFilter = [
+          "@system-service"
+          "~@privileged"
+        ];
+      }
+    ];
+  };
+  testCudaWithoutCuda = {
+    expr = map (settings: builtins.length (of ({ enable = true; } // settings)).warnings) [
+      { package = pkgs.stt // { cudaSupport = false; }; }
+      { package = pkgs.stt // { cudaSupport = true; }; }
+      {
+        package = pkgs.stt // {
+          cudaSupport = false;
+        };
+        device = "cpu";
+      }
+    ];
+    expected = [
+      1
+      0
+      0
+    ];
+  };
+
+  testWrongValues = {
+    expr = map (settings: fails (service settings)) [
+      { device = "tpu"; }
+      { engine = "siri"; }
+      { port = 70000; }
+      { endOfTurn = 0; }
+      { endOfTurn = "1.5"; }
+      { maxSessions = 0; }
+      { drainTimeout = -1; }
+      { logFormat = "xml"; }
+      { nonsense = 1; }
+      { }
+    ];
+    expected = [
+      true
+      true
+      true
+      true
+      true
+      true
+      true
+      true
+      true
+      false
+    ];
+  };
+}

@@ -1,0 +1,35 @@
+# The project's own tests, run against the installed package.
+{
+  lib,
+  runCommand,
+  python,
+  stt,
+  hibari-tts,
+  httpx,
+  hypothesis,
+  jiwer,
+  pytest,
+  pytest-asyncio,
+  pytest-timeout,
+}:
+let
+  source = import ../source.nix { inherit lib; };
+  environment = python.withPackages (_: [
+    stt
+    hibari-tts
+    httpx
+    hypothesis
+    jiwer
+    pytest
+    pytest-asyncio
+    pytest-timeout
+  ]);
+in
+runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''
+  export HOME=$TMPDIR ORT_DISABLE_TELEMETRY=1
+  cp --recursive --no-preserve=mode ${source.tests} source
+  cd source
+  rm -r stt tui nemo_lite strops-rs strops.pyi # the installed ones are meant
+  pytest
+  touch $out
+''
