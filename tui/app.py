@@ -94,7 +94,6 @@ class SttApp(App[None]):
     TITLE = "stt"
     ENABLE_COMMAND_PALETTE = True
     CSS = """
-    Screen { background: $background; }
     #heading { height: 1; background: $surface; color: $text-muted; padding: 0 1; }
     #middle { height: 1fr; layers: turns over; }
     #turns { layer: turns; }
@@ -383,7 +382,7 @@ class SttApp(App[None]):
         if self._recording is not None:
             right = f"● REC {export.duration(self._monotonic() - self._recording_since)} · {right}"
         room = self.size.width - 2 - len(left) - len(right)
-        self.heading.update(Content(f"{left}{' ' * max(1, room)}{right}"))
+        self.heading.update(Content(f"{left}{' ' * max(1, room)}{right}"), layout=False)
 
     def _show_notice(self) -> None:
         notice = self.notice
@@ -788,9 +787,9 @@ def _ways_out(trouble: InputLost | EngineFailed | None) -> str:
     if isinstance(trouble, InputLost) and trouble.what == "microphone":
         return (
             "\n\nWithout a microphone:\n"
-            "  [b]stt tui --source talk.flac[/b]           plays a recording as if it were spoken\n"
-            "  [b]stt tui --connect ws://HOST:15751[/b]    has a server recognize (with --source, too)\n"
-            "  [b]stt tui --resume[/b]                     reads, edits and saves the last session\n\n"
+            "  [b]stt tui --source talk.flac[/b]         plays a recording as if spoken\n"
+            "  [b]stt tui --connect ws://HOST:15751[/b]  a server recognizes (--source too)\n"
+            "  [b]stt tui --resume[/b]                   the last session, to read and edit\n\n"
             "[dim][b]q[/b] quits · [b]?[/b] help · [b]stt devices[/b] lists what there is[/dim]"
         )
     if isinstance(trouble, EngineFailed):

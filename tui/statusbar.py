@@ -61,7 +61,7 @@ class StatusBar(Widget):
 
     DEFAULT_CSS = """
     StatusBar { height: 2; background: $surface; color: $foreground; }
-    StatusBar > .status--muted { color: $text-muted; }
+    StatusBar > .status--muted { text-style: dim; }
     StatusBar > .status--speech { color: $success; text-style: bold; }
     StatusBar > .status--pause { color: $warning; text-style: bold; }
     StatusBar > .status--trouble { color: $text-error; text-style: bold; }

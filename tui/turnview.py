@@ -10,6 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -36,11 +37,11 @@ class TurnView(ScrollView, can_focus=True):
         scrollbar-background: $background;
         scrollbar-color: $surface-lighten-2;
     }
-    TurnView > .turns--time { color: $text-muted; }
-    TurnView > .turns--bar { color: $surface-lighten-3; }
+    TurnView > .turns--time { text-style: dim; }
+    TurnView > .turns--bar { text-style: dim; }
     TurnView > .turns--bar-speaking { color: $success; text-style: bold; }
     TurnView > .turns--bar-paused { color: $warning; text-style: bold; }
-    TurnView > .turns--tentative { color: $text-disabled; text-style: italic; }
+    TurnView > .turns--tentative { text-style: dim italic; }
     TurnView > .turns--failure { color: $text-error; text-style: italic; }
     TurnView > .turns--match { background: $warning 40%; text-style: underline; }
     TurnView > .turns--match-current { background: $warning; color: $background; text-style: bold; }
@@ -65,6 +66,10 @@ class TurnView(ScrollView, can_focus=True):
         Binding("home,g", "scroll_home", "First turn", show=False),
         Binding("end,G", "follow", "Last turn, and follow", show=False),
     ]
+
+    # A widget's default lays the whole screen out again when this changes, which would cost 20 ms a turn and more; here
+    # only the scrollbar has to know.
+    virtual_size = Reactive(Size(0, 0))
 
     class FollowChanged(Message):
         """The reader has scrolled up (`unseen` turns lie below) or is back at the end."""
@@ -94,8 +99,7 @@ class TurnView(ScrollView, can_focus=True):
             self.selected = None
         old_end = self._offsets[-1]
         self._lay_out(first)
-        if self._offsets[-1] != self.virtual_size.height:
-            self.virtual_size = Size(self._width, self._offsets[-1])
+        self._set_height()
         if self._following:
             self.scroll_end(animate=False, immediate=True)
         elif len(self.document.blocks) != self._seen:
@@ -137,6 +141,14 @@ class TurnView(ScrollView, can_focus=True):
         for i in range(first, len(blocks)):
             at += head + len(wrap(_shown(blocks[i]), width)) + 1
             self._offsets.append(at)
+
+    def _set_height(self) -> None:
+        height = self._offsets[-1]
+        self.virtual_size = Size(self._width, height)
+        self.vertical_scrollbar.window_virtual_size = height
+        self.vertical_scrollbar.window_size = self.container_size.height
+        if self.scroll_y > self.max_scroll_y:
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
 
     @property
     def _narrow(self) -> bool:
@@ -201,7 +213,7 @@ class TurnView(ScrollView, can_focus=True):
         following, top = self._following, self._block_at(self.scroll_offset.y)
         self._width = width
         self._lay_out(0)
-        self.virtual_size = Size(width, self._offsets[-1])
+        self._set_height()
         if following:
             self.scroll_end(animate=False, immediate=True)
             self._set_following(True)

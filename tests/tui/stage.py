@@ -109,7 +109,7 @@ class Play:
 
     async def settle(self) -> None:
         await self.pilot.pause()
-        await self.pilot.pause()
+        await self.pilot.pause(0.01)  # what a handler has posted, and the drawing after it
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
