@@ -69,6 +69,19 @@ Stream a file or the microphone to a server (`stt serve`) and print what it hear
 client connects again and goes on where it was. Ctrl-C ends the audio and waits for the last final; twice: at once.
 """
 
+_BENCH_DESCRIPTION: Final = """\
+Load a server with live sessions that speak the given files in real time, over and over, and print how it bears them.
+Before that, each file is heard once as fast as the server goes: the turns and words that the live sessions must give.
+"""
+
+_BENCH_EPILOG: Final = """\
+examples:
+  stt serve & stt bench talk.wav                     one session, on this machine
+  stt bench *.wav --sessions 4 --duration 120        four people for two minutes
+
+exit status: 0 if no turn was lost and no session failed, else 1.
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """Takes defaults from `STT_*` variables, checked like the options they stand for."""
@@ -232,6 +245,7 @@ def _build() -> argparse.ArgumentParser:
     file.set_defaults(run=_file)
     _add_serve(commands)
     _add_client(commands)
+    _add_bench(commands)
     _add_tui(commands)
     return parser
 
@@ -357,6 +371,54 @@ def _add_client(commands: Any) -> None:
     client.add_argument("--fast", action="store_true", help="send a file as fast as the server takes it")
     client.add_argument("--json", action="store_true", help="print the messages as they come")
     client.set_defaults(run=_client)
+
+
+def _add_bench(commands: Any) -> None:
+    bench: Any = commands.add_parser(
+        "bench",
+        help="measure a server under live load",
+        description=_BENCH_DESCRIPTION,
+        epilog=_BENCH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument("paths", nargs="+", metavar="FILE", help="speech; sessions begin with different files")
+    _add_remote_options(bench)
+    bench.add_argument("--sessions", type=_count, default=1, metavar="N", help="speakers at once (default: 1)")
+    bench.add_argument(
+        "--duration",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="repeat the files until they last so long (default: once)",
+    )
+    bench.add_argument("--frame-ms", type=_count, default=20, metavar="MS", help="audio per message (default: 20)")
+    bench.add_argument("--binary", action="store_true", help="send binary messages instead of JSON")
+    bench.add_argument(
+        "--end-of-turn", type=_seconds, default=1.5, metavar="SECONDS", help="silence that ends a turn (default: 1.5)"
+    )
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.set_defaults(run=_bench)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from stt.commands.bench import bench
+
+    if not args.sessions or not 1 <= args.frame_ms <= 1000:
+        from stt.errors import SettingsError
+
+        msg = f"expected 1 session or more and 1 to 1000 ms, got {args.sessions} and {args.frame_ms}"
+        raise SettingsError(msg)
+    return bench(
+        args.paths,
+        url=args.url,
+        api_key=args.api_key,
+        sessions=args.sessions,
+        duration_s=args.duration,
+        frame_ms=args.frame_ms,
+        binary=args.binary,
+        gap_s=args.end_of_turn,
+        as_json=args.json,
+    )
 
 
 def _add_remote_options(parser: Any) -> None:

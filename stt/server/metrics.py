@@ -45,7 +45,7 @@ class Metrics:
             "stt_event_loop_lag_seconds",
             "How late the event loop wakes",
             registry=r,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1),
         )
 
 

@@ -1,0 +1,84 @@
+"""`stt bench`: live sessions at the pace of speech, and how the server bears them."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from stt.audio import Samples
+from stt.bench import Figures, percentiles, run, script
+from stt.sources import FileSource
+
+
+def bench(
+    paths: list[str],
+    *,
+    url: str,
+    api_key: str | None,
+    sessions: int,
+    duration_s: float,
+    frame_ms: int,
+    binary: bool,
+    gap_s: float,
+    as_json: bool,
+) -> int:
+    """Run the load and print its figures; returns 0 if nothing was lost, else 1.
+
+    Raises:
+        AudioError: a file cannot be read.
+        RemoteError: the server cannot be reached, or refuses.
+
+    """
+    clips = asyncio.run(_read(paths))
+    # Sessions that all say the same at once would share every pause: each begins with another file.
+    count = min(len(clips), sessions)
+    scripts = [script(clips[i:] + clips[:i], duration_s, frame_ms, binary=binary) for i in range(count)]
+    separator = "&" if "?" in url else "?"
+    figures, server = asyncio.run(
+        run(
+            scripts,
+            f"{url}{separator}end_of_turn_ms={round(gap_s * 1000)}",
+            api_key=api_key,
+            sessions=sessions,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    )
+    print(json.dumps(_summary(figures, server, gap_s)) if as_json else "\n".join(_lines(figures, server, gap_s)))
+    return 1 if figures.errors or figures.turns != figures.expected_turns else 0
+
+
+async def _read(paths: list[str]) -> list[Samples]:
+    clips = []
+    for path in paths:
+        with FileSource(path) as source:
+            clips.append(np.concatenate([piece async for piece in source]))
+    return clips
+
+
+def _lines(figures: Figures, server: dict[str, float], gap_s: float) -> list[str]:
+    after_gap = [latency - gap_s for latency in figures.final]
+    errors = f"{', '.join(sorted(set(figures.errors)))} ({len(figures.errors)})" if figures.errors else "none"
+    memory = f"{server['rss_mb']:.0f} MB ({server['rss_mb_per_session']:+.2f} MB per session)"
+    return [
+        f"sessions       {figures.sessions}; turns {figures.turns} of {figures.expected_turns} expected",
+        f"first interim  {percentiles(figures.first_interim)} s after speech begins (p50 / p95 / p99)",
+        f"interims       every {percentiles(figures.cadence)} s while someone speaks",
+        f"finals         {percentiles(after_gap)} s after the gap of {gap_s:g} s that ends a turn",
+        f"lag slope      {figures.slope:+.3f} s per minute",
+        f"word errors    {figures.wrong_words} of {figures.words} words against the reference run",
+        f"server         {server['cpu']:.2f} cores, {memory}, event loop lag p99 <= {server['loop_lag_p99_s']:g} s",
+        f"this tool      sent {percentiles(figures.late)} s late",
+        f"errors         {errors}",
+    ]
+
+
+def _summary(figures: Figures, server: dict[str, float], gap_s: float) -> dict[str, Any]:
+    lists = ("first_interim", "cadence", "final", "late")
+    summary = {k: v for k, v in asdict(figures).items() if k not in (*lists, "ended_at")}
+    for name in lists:
+        values = getattr(figures, name)
+        summary[name] = {f"p{q}": round(float(np.percentile(values, q)), 4) for q in (50, 95, 99)} if values else None
+    return {**summary, "gap_s": gap_s, "slope_s_per_min": figures.slope, "server": server}
