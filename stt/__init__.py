@@ -8,7 +8,12 @@
 For events as they happen, from a file, a microphone or any async iterator of 16 kHz audio, see `open_session`.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime reports to its makers how it is used, unless it is told not to before it is imported (its wheels for Linux
+# since 1.32 too). Nothing leaves this machine that nobody asked for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from stt.api import open_session, transcribe_file
