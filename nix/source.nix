@@ -19,7 +19,12 @@ let
     ../tui
     ../nemo_lite
   ];
-  source = files: fileset.toSource { inherit root; fileset = files; };
+  source =
+    files:
+    fileset.toSource {
+      inherit root;
+      fileset = files;
+    };
 in
 {
   inherit ((builtins.fromTOML (builtins.readFile ../strops-rs/Cargo.toml)).package) version;

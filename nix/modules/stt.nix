@@ -13,11 +13,17 @@ let
   cache = "/var/cache/stt";
 
   # systemd's own quoting: % and $ would be expanded (utils.escapeSystemdExecArgs, which only NixOS hands to modules).
-  quote = argument: lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON (toString argument));
+  quote =
+    argument: lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON (toString argument));
   # toString would make 1.5 a 1.500000
   decimal = number: if number == null then null else builtins.toJSON number;
   # one `--option value` unless it is null: then the server's own default holds
-  option = name: value: lib.optionals (value != null) [ "--${name}" value ];
+  option =
+    name: value:
+    lib.optionals (value != null) [
+      "--${name}"
+      value
+    ];
   # What systemd copies to where this service alone can read it. %d is that directory; it is not quoted away.
   credential = name: path: lib.optional (path != null) "${name}:${path}";
   given =
@@ -35,8 +41,7 @@ let
 in
 {
   imports =
-    map
-      (name: lib.mkRenamedOptionModule [ "services" "stt-server" name ] [ "services" "stt" name ])
+    map (name: lib.mkRenamedOptionModule [ "services" "stt-server" name ] [ "services" "stt" name ])
       [
         "enable"
         "port"

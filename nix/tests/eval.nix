@@ -36,8 +36,17 @@ let
     config
     ;
   service = config.systemd.services.stt;
-  text = value: if builtins.isBool value then lib.optionalString value "true" + lib.optionalString (!value) "false" else toString value;
-  line = name: value: lib.concatMapStrings (each: "${name}=${text each}\n") (if builtins.isList value then value else [ value ]);
+  text =
+    value:
+    if builtins.isBool value then
+      lib.optionalString value "true" + lib.optionalString (!value) "false"
+    else
+      toString value;
+  line =
+    name: value:
+    lib.concatMapStrings (each: "${name}=${text each}\n") (
+      if builtins.isList value then value else [ value ]
+    );
   section = values: lib.concatMapStrings (name: line name values.${name}) (builtins.attrNames values);
 in
 if unit == null then
@@ -50,4 +59,8 @@ else
     [Unit]
     ${line "Description" service.description}${line "Wants" service.wants}${line "After" service.after}
     [Service]
-    ${lib.concatMapStrings (name: "Environment=\"${name}=${service.environment.${name}}\"\n") (builtins.attrNames service.environment)}${section service.serviceConfig}''
+    ${
+      lib.concatMapStrings (name: "Environment=\"${name}=${service.environment.${name}}\"\n") (
+        builtins.attrNames service.environment
+      )
+    }${section service.serviceConfig}''

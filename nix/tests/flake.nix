@@ -95,19 +95,22 @@ in
     };
   };
   testEveryOutputIsADerivation = {
-    expr = builtins.concatMap (
-      kind:
-      builtins.concatMap (
-        system:
-        builtins.filter (name: outputs.${kind}.${system}.${name}.type or null != "derivation") (
-          builtins.attrNames outputs.${kind}.${system}
+    expr =
+      builtins.concatMap
+        (
+          kind:
+          builtins.concatMap (
+            system:
+            builtins.filter (name: outputs.${kind}.${system}.${name}.type or null != "derivation") (
+              builtins.attrNames outputs.${kind}.${system}
+            )
+          ) (builtins.attrNames outputs.${kind})
         )
-      ) (builtins.attrNames outputs.${kind})
-    ) [
-      "checks"
-      "devShells"
-      "packages"
-    ];
+        [
+          "checks"
+          "devShells"
+          "packages"
+        ];
     expected = [ ];
   };
   testOneVersion = {
@@ -160,12 +163,15 @@ in
     expr =
       let
         environment = builtins.head (
-          builtins.filter (package: package.name == "python3-env") outputs.devShells.x86_64-linux.default.packages
+          builtins.filter (
+            package: package.name == "python3-env"
+          ) outputs.devShells.x86_64-linux.default.packages
         );
         inShell = inputsOf environment.packages;
       in
       builtins.filter (name: !builtins.elem name inShell) (
-        map dependencyName (pyproject.project.dependencies ++ pyproject.project.optional-dependencies.test) ++ [ "strops" ]
+        map dependencyName (pyproject.project.dependencies ++ pyproject.project.optional-dependencies.test)
+        ++ [ "strops" ]
       );
     expected = [ ];
   };

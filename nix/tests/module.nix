@@ -44,7 +44,8 @@ let
   service = settings: (unitOf settings).serviceConfig;
   start = settings: (service settings).ExecStart;
   fails = expression: !(builtins.tryEval (builtins.deepSeq expression null)).success;
-  brokenAssertions = config: map (it: it.message) (builtins.filter (it: !it.assertion) config.assertions);
+  brokenAssertions =
+    config: map (it: it.message) (builtins.filter (it: !it.assertion) config.assertions);
   program = "${pkgs.stt}/bin/stt";
   usual = ''"${program}" "serve" "--host" "0.0.0.0" "--port" "15751" "--engine" "auto"'';
 in
@@ -126,7 +127,12 @@ in
     ];
   };
   testSystemdExpandsNothing = {
-    expr = lib.hasPrefix ''${usual} "--device" "cuda"'' (start { }) && builtins.match ''.* "--model" "/a b/100%%/[$][$]HOME"'' (start { model = "/a b/100%/$HOME"; }) == [ ];
+    expr =
+      lib.hasPrefix ''${usual} "--device" "cuda"'' (start { })
+      &&
+        builtins.match ''.* "--model" "/a b/100%%/[$][$]HOME"'' (start {
+          model = "/a b/100%/$HOME";
+        }) == [ ];
     expected = true;
   };
 
@@ -149,11 +155,19 @@ in
     expected = [ ];
   };
   testKeysAreNeverInTheStore = {
-    expr = map (path: fails (start { apiKeyFile = path; })) [
-      "${builtins.storeDir}/00000000000000000000000000000000-keys"
-      "keys"
-      ./module.nix
-    ];
+    expr =
+      map
+        (
+          path:
+          fails (start {
+            apiKeyFile = path;
+          })
+        )
+        [
+          "${builtins.storeDir}/00000000000000000000000000000000-keys"
+          "keys"
+          ./module.nix
+        ];
     expected = [
       true
       true
@@ -161,15 +175,26 @@ in
     ];
   };
   testTlsNeedsBoth = {
-    expr = map (tls: builtins.length (brokenAssertions (of { enable = true; inherit tls; }))) [
-      { }
-      { certificate = "/a"; }
-      { key = "/b"; }
-      {
-        certificate = "/a";
-        key = "/b";
-      }
-    ];
+    expr =
+      map
+        (
+          tls:
+          builtins.length (
+            brokenAssertions (of {
+              enable = true;
+              inherit tls;
+            })
+          )
+        )
+        [
+          { }
+          { certificate = "/a"; }
+          { key = "/b"; }
+          {
+            certificate = "/a";
+            key = "/b";
+          }
+        ];
     expected = [
       0
       1
@@ -190,24 +215,19 @@ in
   };
 
   testFirewall = {
-    expr =
-      map
-        (
-          settings: (of settings).networking.firewall.allowedTCPPorts
-        )
-        [
-          { enable = true; }
-          {
-            enable = true;
-            openFirewall = true;
-          }
-          {
-            enable = true;
-            openFirewall = true;
-            port = 8000;
-          }
-          { openFirewall = true; }
-        ];
+    expr = map (settings: (of settings).networking.firewall.allowedTCPPorts) [
+      { enable = true; }
+      {
+        enable = true;
+        openFirewall = true;
+      }
+      {
+        enable = true;
+        openFirewall = true;
+        port = 8000;
+      }
+      { openFirewall = true; }
+    ];
     expected = [
       [ ]
       [ 15751 ]
@@ -434,8 +454,16 @@ in
   };
   testCudaWithoutCuda = {
     expr = map (settings: builtins.length (of ({ enable = true; } // settings)).warnings) [
-      { package = pkgs.stt // { cudaSupport = false; }; }
-      { package = pkgs.stt // { cudaSupport = true; }; }
+      {
+        package = pkgs.stt // {
+          cudaSupport = false;
+        };
+      }
+      {
+        package = pkgs.stt // {
+          cudaSupport = true;
+        };
+      }
       {
         package = pkgs.stt // {
           cudaSupport = false;

@@ -23,7 +23,12 @@ let
       };
     in
     self // attributes // attributes.passthru or { };
-  package = name: derivation' { inherit name; meta.mainProgram = name; };
+  package =
+    name:
+    derivation' {
+      inherit name;
+      meta.mainProgram = name;
+    };
 
   # callPackage: what a function asks for by name comes from the set
   callFrom =
@@ -32,29 +37,54 @@ let
       function = import file;
       wanted = builtins.functionArgs function;
       found = builtins.intersectAttrs wanted set;
-      missing = builtins.filter (name: !wanted.${name} && !(found ? ${name} || given ? ${name})) (builtins.attrNames wanted);
+      missing = builtins.filter (name: !wanted.${name} && !(found ? ${name} || given ? ${name})) (
+        builtins.attrNames wanted
+      );
     in
     if missing == [ ] then
       function (found // given)
     else
       throw "${toString file}: the stand-in has no ${builtins.toJSON missing}";
 
-  fix = f: let final = f final; in final;
-  extend = overlays: fix (final: builtins.foldl' (prev: overlay: prev // overlay final prev) (base final) overlays);
+  fix =
+    f:
+    let
+      final = f final;
+    in
+    final;
+  extend =
+    overlays:
+    fix (final: builtins.foldl' (prev: overlay: prev // overlay final prev) (base final) overlays);
 
   base =
     final:
-    lib.genAttrs [ "basedpyright" "cargo" "clippy" "maturin" "nixfmt" "nixfmt-tree" "ruff" "rust-analyzer" "rustc" "rustfmt" ] package
+    lib.genAttrs [
+      "basedpyright"
+      "cargo"
+      "clippy"
+      "maturin"
+      "nixfmt"
+      "nixfmt-tree"
+      "ruff"
+      "rust-analyzer"
+      "rustc"
+      "rustfmt"
+    ] package
     // {
       inherit lib system;
-      config = { cudaSupport = false; } // config;
+      config = {
+        cudaSupport = false;
+      }
+      // config;
       stdenv.hostPlatform = {
         inherit system isLinux;
         isDarwin = !isLinux;
       };
       extend = overlay: extend (overlays ++ [ overlay ]);
       mkShell = attributes: derivation' ({ name = "nix-shell"; } // attributes);
-      runCommand = name: attributes: script: derivation' (attributes // { inherit name script; });
+      runCommand =
+        name: attributes: script:
+        derivation' (attributes // { inherit name script; });
       makeWrapper = package "makeWrapper";
       testers.runNixOSTest = test: derivation' (test // { name = "vm-test-run-${test.name}"; });
       rustPlatform = {
@@ -70,7 +100,10 @@ let
       pythonPackagesExtensions = [ ];
       python3 = final.python3Packages.python;
       python3Packages = fix (
-        python: builtins.foldl' (prev: extension: prev // extension python prev) (pythonBase final python) final.pythonPackagesExtensions
+        python:
+        builtins.foldl' (
+          prev: extension: prev // extension python prev
+        ) (pythonBase final python) final.pythonPackagesExtensions
       );
     };
 
@@ -110,7 +143,9 @@ let
       buildPythonPackage = derivation';
       toPythonApplication = application: application // { isApplication = true; };
       fetchPypi = arguments: derivation' (arguments // { name = arguments.pname; });
-      python = package "python3" // { withPackages = choose: package "python3-env" // { packages = choose python; }; };
+      python = package "python3" // {
+        withPackages = choose: package "python3-env" // { packages = choose python; };
+      };
     };
 in
 extend overlays

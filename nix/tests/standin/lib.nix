@@ -28,19 +28,30 @@ let
 in
 rec {
   inherit (builtins) concatMap replaceStrings;
-  genAttrs = names: f: listToAttrs (map (name: { inherit name; value = f name; }) names);
+  genAttrs =
+    names: f:
+    listToAttrs (
+      map (name: {
+        inherit name;
+        value = f name;
+      }) names
+    );
   optional = condition: value: if condition then [ value ] else [ ];
   optionals = condition: values: if condition then values else [ ];
   optionalAttrs = condition: values: if condition then values else { };
   optionalString = condition: text: if condition then text else "";
   concatMapStrings = f: list: concatStringsSep "" (map f list);
-  concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
+  concatMapStringsSep =
+    separator: f: list:
+    concatStringsSep separator (map f list);
   hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
   getAttrFromPath = path: value: foldl' (value: name: value.${name}) value path;
   hasAttrByPath =
     path: value:
-    path == [ ] || isAttrs value && value ? ${head path} && hasAttrByPath (tail path) value.${head path};
-  setAttrByPath = path: value: if path == [ ] then value else { ${head path} = setAttrByPath (tail path) value; };
+    path == [ ]
+    || isAttrs value && value ? ${head path} && hasAttrByPath (tail path) value.${head path};
+  setAttrByPath =
+    path: value: if path == [ ] then value else { ${head path} = setAttrByPath (tail path) value; };
   getExe = package: "${package}/bin/${package.meta.mainProgram}";
   showOption = concatStringsSep ".";
   generators.toPretty = _: builtins.toJSON;
@@ -57,9 +68,14 @@ rec {
       ) (filter (hasPrefix "test") (attrNames tests))
     );
 
-  licenses = genAttrs [ "mit" "asl20" ] (name: { inherit name; });
+  licenses = genAttrs [ "mit" "asl20" ] (name: {
+    inherit name;
+  });
   platforms = {
-    linux = [ "x86_64-linux" "aarch64-linux" ];
+    linux = [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
     darwin = [ "aarch64-darwin" ];
   };
 
@@ -78,12 +94,20 @@ rec {
             throw "lib.fileset.unions: ${toString path} does not exist"
         ) paths
       );
-    toSource = { root, fileset }: builtins.seq (length fileset) { outPath = toString root; inherit fileset; };
+    toSource =
+      { root, fileset }:
+      builtins.seq (length fileset) {
+        outPath = toString root;
+        inherit fileset;
+      };
   };
 
   # --- the module system
 
-  literalExpression = text: { _type = "literalExpression"; inherit text; };
+  literalExpression = text: {
+    _type = "literalExpression";
+    inherit text;
+  };
   mkOption = attributes: attributes // { _type = "option"; };
   isOption = value: value._type or "" == "option";
   mkEnableOption =
@@ -93,16 +117,30 @@ rec {
       default = false;
       description = "Whether to enable ${name}.";
     };
-  mkIf = condition: content: { _type = "if"; inherit condition content; };
-  mkMerge = contents: { _type = "merge"; inherit contents; };
-  mkOverride = priority: content: { _type = "override"; inherit priority content; };
+  mkIf = condition: content: {
+    _type = "if";
+    inherit condition content;
+  };
+  mkMerge = contents: {
+    _type = "merge";
+    inherit contents;
+  };
+  mkOverride = priority: content: {
+    _type = "override";
+    inherit priority content;
+  };
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
 
   types =
     let
-      type = description: check: merge: { _type = "option-type"; inherit description check merge; };
-      single = where: values: if length values == 1 then head values else throw "The option `${where}' has several values.";
+      type = description: check: merge: {
+        _type = "option-type";
+        inherit description check merge;
+      };
+      single =
+        where: values:
+        if length values == 1 then head values else throw "The option `${where}' has several values.";
       simple = description: check: type description check single;
       any = _: true;
       number = simple "number" (value: isInt value || isFloat value);
@@ -124,7 +162,8 @@ rec {
           where: values: if all (value: value == null) values then null else inner.merge where values
         );
       listOf =
-        inner: type "list of ${inner.description}" (value: isList value && all inner.check value) (_: concatLists);
+        inner:
+        type "list of ${inner.description}" (value: isList value && all inner.check value) (_: concatLists);
       attrsOf =
         inner:
         type "attribute set of ${inner.description}" isAttrs (
@@ -137,9 +176,14 @@ rec {
               map (
                 name:
                 let
-                  given = settle "${where}.${name}" inner (concatLists (map (value: optional (value ? ${name}) value.${name}) values));
+                  given = settle "${where}.${name}" inner (
+                    concatLists (map (value: optional (value ? ${name}) value.${name}) values)
+                  );
                 in
-                optional (given != null) { inherit name; value = given.value; }
+                optional (given != null) {
+                  inherit name;
+                  value = given.value;
+                }
               ) names
             )
           )
@@ -161,8 +205,12 @@ rec {
     where: type: definitions:
     let
       given = concatLists (map (discharge 100) definitions);
-      best = foldl' (least: definition: if definition.priority < least then definition.priority else least) 9999 given;
-      values = map (definition: definition.value) (filter (definition: definition.priority == best) given);
+      best = foldl' (
+        least: definition: if definition.priority < least then definition.priority else least
+      ) 9999 given;
+      values = map (definition: definition.value) (
+        filter (definition: definition.priority == best) given
+      );
       wrong = filter (value: !type.check value) values;
     in
     if given == [ ] then
@@ -192,7 +240,8 @@ rec {
         module:
         let
           loaded = if isAttrs module || isFunction module then module else import module;
-          called = if isFunction loaded then loaded ({ inherit lib options config; } // specialArgs) else loaded;
+          called =
+            if isFunction loaded then loaded ({ inherit lib options config; } // specialArgs) else loaded;
           plain = !(called ? config || called ? options);
         in
         concatLists (map load (called.imports or [ ]))
@@ -230,7 +279,8 @@ rec {
           option = head declared;
           default = optional (option ? default) (mkOverride 1500 option.default);
           settled = settle where (option.type or types.unspecified) (default ++ defined);
-          value = if settled == null then throw "The option `${where}' is used but not defined." else settled.value;
+          value =
+            if settled == null then throw "The option `${where}' is used but not defined." else settled.value;
           given = concatLists (map (discharge 100) defined);
         in
         if length declared > 1 then
@@ -265,7 +315,8 @@ rec {
       lib = import ./lib.nix;
       options = build [ ] declarations definitions;
       unknown = strange [ ] declarations definitions;
-      config = if unknown == [ ] then values options else throw "The option `${head unknown}' does not exist.";
+      config =
+        if unknown == [ ] then values options else throw "The option `${head unknown}' does not exist.";
     in
     {
       inherit options config;
@@ -284,7 +335,9 @@ rec {
         apply = _: getAttrFromPath to config;
       });
       config = mkMerge [
-        { warnings = optional old.isDefined "The option `${showOption from}' has been renamed to `${showOption to}'."; }
+        {
+          warnings = optional old.isDefined "The option `${showOption from}' has been renamed to `${showOption to}'.";
+        }
         (setAttrByPath to (mkIf old.isDefined (mkMerge old.definitions)))
       ];
     };
