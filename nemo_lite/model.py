@@ -9,7 +9,8 @@ for how that is shown and where it differs.
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, Self
@@ -120,6 +121,13 @@ class CanaryQwen(nn.Module):
         self.lock = threading.Lock()
         return self
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time, and on this model's GPU, whichever is the caller's."""
+        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with self.lock, on_device:
+            yield
+
     @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
@@ -163,7 +171,7 @@ class CanaryQwen(nn.Module):
             if (places := tokens.count(self.tokenizer.audio_id)) != len(row):
                 raise ValueError(f"row {i}: expected {places} clips, one per placeholder in its prompt, got {len(row)}")
         checked = [self._draft(draft, i) for i, draft in enumerate(drafts)]
-        with self.lock:
+        with self._alone():
             audio, lengths = self._embed([clip for row in clips for clip in row])
             places = iter(zip(range(0, len(lengths) * audio.shape[1], audio.shape[1]), lengths, strict=True))
             filled = [self._row(tokens, places, draft) for tokens, draft in zip(token_rows, checked, strict=True)]
@@ -180,7 +188,7 @@ class CanaryQwen(nn.Module):
         if self.tokenizer.audio_id in tokens:
             raise ValueError(f"expected a prompt without {self.tokenizer.audio_tag}: this mode takes no audio")
         _at_least_one(max_new_tokens)
-        with self.lock:
+        with self._alone():
             silent = torch.zeros(1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
             row = self._row(tokens, iter(()), ())
             [decoded] = self.decoder.decode([row], silent, max_new_tokens, adapter=adapter)
@@ -199,7 +207,7 @@ class CanaryQwen(nn.Module):
         longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
         steps = range(FRAME_STEP, longest + FRAME_STEP, FRAME_STEP) if self.static else range(1, 2)
         tokens = self.tokenizer.prompt(DEFAULT_PROMPT)
-        with self.lock:
+        with self._alone():
             for batch in sorted(batches, reverse=True):  # the largest first: it sizes the cache
                 for frames in reversed(steps):
                     clips = [torch.zeros(frames * 8 * self.config.preprocessor.hop_samples)] * batch
@@ -220,7 +228,7 @@ class CanaryQwen(nn.Module):
     @torch.inference_mode()
     def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:
         """What the language model hears: [B, T, hidden], of which row b's first lengths[b] frames mean something."""
-        with self.lock:
+        with self._alone():
             return self._embed([_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)])
 
     def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -257,13 +265,13 @@ class CanaryQwen(nn.Module):
             [audio] = encode(mel, mel_lengths)
         return audio, lengths
 
-    def _row(self, tokens: list[int], places: Iterable[tuple[int, int]], draft: tuple[int, ...]) -> Row:
+    def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...]) -> Row:
         """Put the frames of one clip after the other (where they start, how many) in the place of the placeholders."""
         ids: list[int] = []
         frames: list[int] = []
         for token in tokens:
             if token == self.tokenizer.audio_id:
-                start, length = next(iter(places))
+                start, length = next(places)
                 ids += [0] * length
                 frames += range(start, start + length)
             else:

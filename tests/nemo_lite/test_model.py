@@ -32,6 +32,11 @@ def test_static_shapes_and_replayed_graphs_change_nothing(static, models, heldou
         for a, b in zip(got, expected, strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=2e-4)
     assert 0 < capture.captures < capture.replays
+    for adapter in (True, False):
+        got, expected = (
+            m.generate_text("Transcribe", max_new_tokens=20, adapter=adapter) for m in (model, models[size])
+        )
+        assert got.token_ids == expected.token_ids
 
 
 def test_a_graph_is_captured_once(static, heldout):
