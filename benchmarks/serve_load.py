@@ -1,8 +1,8 @@
 """Live sessions against `stt serve` in a process of its own: `stt bench` with speech made for it.
 
-    python benchmarks/serve_load.py --sessions 1              the embedded engine
-    python benchmarks/serve_load.py --sessions 4
-    python benchmarks/serve_load.py --sessions 200 --instant  an engine that answers at once: the server by itself
+python benchmarks/serve_load.py --sessions 1              the embedded engine
+python benchmarks/serve_load.py --sessions 4
+python benchmarks/serve_load.py --sessions 200 --instant  an engine that answers at once: the server by itself
 """
 
 import argparse
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import soundfile
+
 from _common import sentences, talk
 
 INSTANT = """

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import re
+import socket
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -153,7 +154,8 @@ class LoadSession(asyncio.Protocol):
         self._transport.abort()
 
     def hang(self) -> None:
-        """Read no more."""
+        """Read no more, and let the system read little."""
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._transport.pause_reading()
 
     def _flush(self) -> None:

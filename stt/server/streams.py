@@ -14,6 +14,7 @@ from stt.vad import FRAME
 _LEAST_S: Final = FRAME / SAMPLE_RATE
 # More at once would keep the event loop too long.
 _MOST_S: Final = 1.0
+_NATIVE: Final = Format(SAMPLE_RATE, 1)
 _MARKS: Final = 1024  # 20 s of messages of 20 ms
 
 
@@ -103,9 +104,11 @@ class Inbox:
             self._room.set()
         if form != self._format:
             # What the old filter still holds, a few ms, is dropped: a client that changes its format starts anew.
-            self._format, self._resampler = form, Resampler(form.rate, form.channels)
-        assert self._resampler is not None  # noqa: S101 - for the type checker: made with the first format
-        return self._resampler.feed(from_pcm16(taken, form.channels))
+            # Most clients send what is needed, and then nothing is left to do: no filter, and PCM16 has no NaN.
+            self._format = form
+            self._resampler = None if form == _NATIVE else Resampler(form.rate, form.channels)
+        audio = from_pcm16(taken, form.channels)
+        return audio[:, 0] if self._resampler is None else self._resampler.feed(audio)
 
 
 @dataclass(slots=True, eq=False)
