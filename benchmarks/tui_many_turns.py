@@ -62,8 +62,9 @@ async def main() -> None:
 
             show("scroll a page", [frame(lambda: view.scroll_page_up(animate=False)) for _ in range(200)])
             await play.settle()
-            show("scroll to a place", [frame(lambda y=y: view.scroll_to(y=y, animate=False, immediate=True))
-                                       for y in range(0, view.max_scroll_y, max(1, view.max_scroll_y // 200))])  # fmt: skip
+            places = range(0, view.max_scroll_y, max(1, view.max_scroll_y // 200))
+            go = lambda y: view.scroll_to(y=y, animate=False, immediate=True)  # noqa: E731
+            show("scroll to a place", [frame(lambda y=y: go(y)) for y in places])
             view.follow()
             await play.settle()
             play.stretch = 0

@@ -112,6 +112,7 @@ class SttApp(App[None]):
     #search Label { padding: 0 1; }
     #search Input { width: 1fr; border: none; height: 1; padding: 0; background: $surface; }
     Footer { background: $surface; }
+    ToastRack { margin-bottom: 4; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "listen", "Mic"),

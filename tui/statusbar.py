@@ -147,7 +147,7 @@ class StatusBar(Widget):
         wide = self.size.width >= 100
         if self.interim_lag_s is not None or self.final_lag_s is not None:
             interim, final = (_lag(lag_s) for lag_s in (self.interim_lag_s, self.final_lag_s))
-            labels = ("lag: interim ", " final ") if wide else ("lag ", "/")
+            labels = ("lag: interim ", " final ") if self.size.width >= 120 else ("lag ", "/")
             segments += [Segment(f"  {labels[0]}", muted), Segment(interim, base)]
             segments += [Segment(labels[1], muted), Segment(final, base)]
         if self.overruns:
