@@ -44,21 +44,21 @@ async def test_sigterm_during_speech_the_final_still_arrives() -> None:
             lines.append(line)
     (url,) = [line["url"] for line in lines if line["message"] == "listening"]
     audio = np.concatenate([silence(0.2), tone(1.5), silence(2)])
-    async with connect(f"{url}/ws/transcribe?events=1", compression=None) as speaking:
-        async with connect(f"{url}/ws/transcribe", compression=None) as silent:
-            for i, frame in enumerate(frames(audio)):
-                await speaking.send(frame)
-                if i == 40:  # 0.8 s, in the middle of the word
-                    while (await said(speaking)).get("type") != "turn_started":
-                        pass
-                    process.send_signal(signal.SIGTERM)
-                    assert await rest(silent) == []
-                    assert silent.close_code == 1001
-                    with pytest.raises(InvalidStatus) as refused:
-                        await connect(f"{url}/ws/transcribe")
-                    assert refused.value.response.status_code == 503
-                    assert json.loads(refused.value.response.body)["code"] == "draining"
-            messages = await rest(speaking)
+    sessions = [connect(f"{url}/ws/transcribe?events={events}", compression=None) for events in (1, 0)]
+    async with sessions[0] as speaking, sessions[1] as silent:
+        for i, frame in enumerate(frames(audio)):
+            await speaking.send(frame)
+            if i == 40:  # 0.8 s, in the middle of the word
+                while (await said(speaking)).get("type") != "turn_started":
+                    pass
+                process.send_signal(signal.SIGTERM)
+                assert await rest(silent) == []
+                assert silent.close_code == 1001
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(f"{url}/ws/transcribe")
+                assert refused.value.response.status_code == 503
+                assert json.loads(refused.value.response.body)["code"] == "draining"
+        messages = await rest(speaking)
     finals = [m for m in messages if m.get("isFinal")]
     assert [(m["turn"], m["end"]) for m in finals] == [(0, pytest.approx(1.7, abs=0.04))]  # the whole word
     assert (speaking.close_code, speaking.close_reason) == (1001, "going away")

@@ -57,26 +57,27 @@ async def both(model: Trouble, after: ScriptedModel | None = None, **settings: f
 
     openers = iter([lambda: model, open_again])
     async with (
-        serving(lambda: next(openers)(), **settings) as running,
+        serving(lambda: next(openers)(), **settings) as running,  # noqa: PLW0108 - another one each time
         httpx.AsyncClient(base_url=running.http) as http,
+        running.connect("?interim_results=0") as first,
+        running.connect("?interim_results=0") as second,
     ):
-        async with running.connect("?interim_results=0") as first, running.connect("?interim_results=0") as second:
-            for frame in frames(spoken(ONE)):
-                await first.send(frame)
-            await running.until(model.met.is_set)
-            for frame in frames(spoken(TWO)):
-                await second.send(frame)
-            if settings:  # the engine has to be replaced
-                await running.until(lambda: running.service.state != "ready")
-                assert (await http.get("/ready")).status_code == 503
-                assert (await http.get("/health")).status_code == 200
-                seen.set()
-                await running.until(lambda: running.service.state == "ready")
-                assert (await http.get("/ready")).status_code == 200
-                assert running.service.metrics.registry.get_sample_value("stt_engine_restarts_total") == 1
-            await first.send('{"type": "finish"}')
-            await second.send('{"type": "finish"}')
-            return await asyncio.gather(rest(first), rest(second))
+        for frame in frames(spoken(ONE)):
+            await first.send(frame)
+        await running.until(model.met.is_set)
+        for frame in frames(spoken(TWO)):
+            await second.send(frame)
+        if settings:  # the engine has to be replaced
+            await running.until(lambda: running.service.state != "ready")
+            assert (await http.get("/ready")).status_code == 503
+            assert (await http.get("/health")).status_code == 200
+            seen.set()
+            await running.until(lambda: running.service.state == "ready")
+            assert (await http.get("/ready")).status_code == 200
+            assert running.service.metrics.registry.get_sample_value("stt_engine_restarts_total") == 1
+        await first.send('{"type": "finish"}')
+        await second.send('{"type": "finish"}')
+        return await asyncio.gather(rest(first), rest(second))
 
 
 async def test_an_engine_that_raises() -> None:

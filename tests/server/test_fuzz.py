@@ -18,7 +18,6 @@ from scripted import ScriptedModel, tone
 from serving import LoudnessBatch, as_json
 from stt.audio import to_pcm16
 from stt.server import ServerSettings, create_app
-from stt.server.service import Service
 from stt.vad_pool import VadPool
 
 SEQUENCES = int(os.environ.get("STT_FUZZ", "1200"))
@@ -130,7 +129,7 @@ def test_any_sequence_of_messages() -> None:
     loop = asyncio.new_event_loop()
     limits = ServerSettings(idle_timeout_s=0.01, max_errors=6, max_messages_per_s=100_000)
     app = create_app(limits, open_model=Model, open_vad=lambda: VadPool(LoudnessBatch()))
-    service: Service = app.state.service
+    service = app.state.service
     ran = 0
 
     async def start() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ class Relay:
         self.writers: set[asyncio.StreamWriter] = set()
         self.connections = 0
 
-    async def __aenter__(self) -> "Relay":
+    async def __aenter__(self) -> Self:
         self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
@@ -212,7 +212,7 @@ async def test_refusals_are_told() -> None:
 async def test_a_server_that_is_not_there() -> None:
     async with serving() as running:
         port = running.port
-    with pytest.raises(RemoteError, match="cannot connect to ws://127.0.0.1"):
+    with pytest.raises(RemoteError, match=r"cannot connect to ws://127\.0\.0\.1"):
         await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -424,10 +423,8 @@ async def test_a_mistake_of_ours_ends_one_session_without_details(
         assert (await turn(other, SPOKEN))[-1]["isFinal"]
 
 
-async def test_tls(tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*make, "-keyout", key, "-out", cert], check=True, capture_output=True)
+async def test_tls() -> None:
+    cert, key = (Path(__file__).parents[1] / "data" / "tls" / name for name in ("cert.pem", "key.pem"))
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     async with serving(tls_cert=cert, tls_key=key) as running:
