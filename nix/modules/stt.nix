@@ -263,6 +263,7 @@ in
         RestartPreventExitStatus = 2; # a wrong option does not get right by trying again
 
         DynamicUser = true;
+        User = "stt"; # by name, so that a second instance may use the same weights
         # weights, 5 GB for canary-qwen; all that the service may write
         CacheDirectory = "stt";
         CacheDirectoryMode = "0700";

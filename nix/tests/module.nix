@@ -345,7 +345,6 @@ in
       LogsDirectory = 0;
       ConfigurationDirectory = 0;
       ReadWritePaths = 0;
-      User = 0;
     } (service { });
     expected = { };
   };
@@ -383,6 +382,7 @@ in
     ];
     expected = {
       DynamicUser = true;
+      User = "stt";
       LimitCORE = 0;
       UMask = "0077";
       ProtectSystem = "strict";
