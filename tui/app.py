@@ -165,6 +165,7 @@ class SttApp(App[None]):
         self._changes = 0
         self._matches: list[tuple[int, int]] = []
         self._match: int | None = None
+        self._word_counts: list[int] = []  # of each block, 0 while it runs
         self._recording: Journal | None = None
         self._recording_since = 0.0
         self._quitting = False
@@ -200,6 +201,7 @@ class SttApp(App[None]):
 
     def on_mount(self) -> None:
         self.status.engine = self.options.server or "engine: loading"
+        self._count_words(0)
         self.begin_capture_print(self, stdout=False, stderr=True)
         self.set_interval(1.0, self._show_title)
         self.turns.focus()
@@ -303,12 +305,19 @@ class SttApp(App[None]):
             return
         if not isinstance(record, StretchBegan):
             self._changes += 1
+        self._count_words(first)
         self.turns.changed(first)
         if self._matches or self.search.has_class("shown"):
             self._find(keep=True)
         self._show_welcome()
         if isinstance(record, Heard) and not isinstance(record.event, TranscriptChanged):
             self._show_title()
+
+    def _count_words(self, first: int) -> None:
+        del self._word_counts[first:]
+        self._word_counts += [
+            len(block.text.split()) if block.state == "final" else 0 for block in self.document.blocks[first:]
+        ]
 
     def _show_turn_state(self, heard: Heard) -> None:
         if heard.stretch != self.document.stretch.stretch or not self._input:
@@ -374,12 +383,11 @@ class SttApp(App[None]):
         self.status.refresh()
 
     def _show_title(self) -> None:
-        finals = [block for block in self.document.blocks if block.state == "final"]
-        words = sum(block.text.count(" ") + 1 for block in finals)
+        turns, words = sum(count > 0 for count in self._word_counts), sum(self._word_counts)
         left = f"stt · {self.journal.path.stem}" if self.journal else "stt · not saved by itself"
         if self.options.replay:
             left = "stt · replay"
-        right = f"{len(finals)} turn{'s' * (len(finals) != 1)} · {words} word{'s' * (words != 1)}"
+        right = f"{turns} turn{'s' * (turns != 1)} · {words} word{'s' * (words != 1)}"
         if self._recording is not None:
             right = f"● REC {export.duration(self._monotonic() - self._recording_since)} · {right}"
         room = self.size.width - 2 - len(left) - len(right)
