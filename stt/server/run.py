@@ -85,8 +85,9 @@ def listen(settings: ServerSettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        # A client whose machine is gone is noticed in about 10 s. Pings of the WebSocket would take longer, and would
-        # take a client for dead whose answer waits behind audio that nobody has room for yet.
+        # A client whose machine is gone is noticed in about 10 s: while we wait for it by the keepalive, while it has
+        # not acknowledged what we sent by the user timeout. Pings of the WebSocket would take a client for dead whose
+        # answer waits behind audio that nobody has room for yet.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, option):

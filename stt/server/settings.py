@@ -36,8 +36,8 @@ class ServerSettings:
     """Malformed messages that a session survives."""
     max_unsent_bytes: int = 256 << 10
     """Messages that wait for a client that reads slowly; beyond it the client is closed with 1008."""
-    send_timeout_s: float = 20.0
-    """A client that reads nothing for so long, with messages waiting, is closed."""
+    send_timeout_s: float = 10.0
+    """A client that takes nothing for so long, with messages waiting, is closed; so is one whose machine is gone."""
     idle_timeout_s: float = 60.0
     """A client that sends nothing for so long is closed, after the final of its running turn."""
     handshake_timeout_s: float = 10.0
