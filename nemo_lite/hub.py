@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -79,10 +79,12 @@ def locate(where: str | PathLike[str], *, cache_dir: Path | None = None) -> Mode
     exist or holds no model.
     """
     repo = _repo(where)
-    checkpoint = _local_checkpoint(Path(where)) if repo is None else _cached(repo, CHECKPOINT_FILES, cache_dir)
+    checkpoint = _local_checkpoint(Path(where)) if repo is None else cached(repo, CHECKPOINT_FILES, cache_dir=cache_dir)
     if checkpoint is None:
         return None
-    llm = (_local_llm(checkpoint) if repo is None else None) or _cached(_llm_repo(checkpoint), LLM_FILES, cache_dir)
+    llm = (_local_llm(checkpoint) if repo is None else None) or cached(
+        _llm_repo(checkpoint), LLM_FILES, cache_dir=cache_dir
+    )
     return llm and ModelFiles(checkpoint, llm)
 
 
@@ -101,13 +103,40 @@ def download(
     to do.
     """
     repo = _repo(where)
-    into = _Transfer(cache_dir, endpoint, progress)
-    if repo is None:
-        checkpoint = _local_checkpoint(Path(where))
-    else:
-        checkpoint = into.fetch(repo, CHECKPOINT_FILES, folder and folder / "checkpoint")
+
+    def have(repo: str, names: tuple[str, ...], part: str) -> Path:
+        return fetch(
+            repo, names, folder=folder and folder / part, cache_dir=cache_dir, endpoint=endpoint, progress=progress
+        )
+
+    checkpoint = _local_checkpoint(Path(where)) if repo is None else have(repo, CHECKPOINT_FILES, "checkpoint")
     llm = _local_llm(checkpoint) if repo is None else None
-    return ModelFiles(checkpoint, llm or into.fetch(_llm_repo(checkpoint), LLM_FILES, folder and folder / "llm"))
+    return ModelFiles(checkpoint, llm or have(_llm_repo(checkpoint), LLM_FILES, "llm"))
+
+
+def fetch(
+    repo: str,
+    names: Sequence[str],
+    *,
+    folder: Path | None = None,
+    cache_dir: Path | None = None,
+    endpoint: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Have these files of any repository in one directory, complete and checked -> that directory.
+
+    Into the Hugging Face cache, or into `folder`. Raises DownloadError or ModelNotFoundError, which say what to do.
+    """
+    return _Transfer(cache_dir, endpoint, progress).fetch(repo, tuple(names), folder)
+
+
+def cached(repo: str, names: Sequence[str], *, cache_dir: Path | None = None) -> Path | None:
+    """The directory in the Hugging Face cache that holds all of these files, found without any network; or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(repo, name, cache_dir) for name in names]
+    folders = {Path(path).parent for path in found if isinstance(path, str)}
+    return folders.pop() if len(folders) == 1 and all(isinstance(path, str) for path in found) else None
 
 
 def _repo(where: str | PathLike[str]) -> str | None:
@@ -139,14 +168,6 @@ def _local_llm(checkpoint: Path) -> Path | None:
     return None
 
 
-def _cached(repo: str, names: tuple[str, ...], cache_dir: Path | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(repo, name, cache_dir) for name in names]
-    folders = {Path(path).parent for path in found if isinstance(path, str)}
-    return folders.pop() if len(folders) == 1 and all(isinstance(path, str) for path in found) else None
-
-
 def _llm_repo(checkpoint: Path) -> str:
     path = checkpoint / "config.json"
     try:
@@ -170,7 +191,7 @@ class _Transfer:
         cache = Path(self.cache_dir or constants.HF_HUB_CACHE)
         blobs = cache / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
         paths = []
-        with _explained(repo):
+        with explained(repo):
             offers = {name: get_hf_file_metadata(hf_hub_url(repo, name, endpoint=self.endpoint)) for name in names}
             targets = {n: folder / n if folder else blobs / _etag(offer, repo, n) for n, offer in offers.items()}
             _need_space(targets, offers)
@@ -284,7 +305,7 @@ def _need_space(targets: dict[str, Path], offers: dict[str, "HfFileMetadata"]) -
 
 
 @contextmanager
-def _explained(repo: str) -> Iterator[None]:
+def explained(repo: str) -> Iterator[None]:
     """Turn the hub's errors into ours, which say what to do."""
     from huggingface_hub import errors
 
@@ -303,7 +324,7 @@ def _explained(repo: str) -> Iterator[None]:
             f"the hub has no model {repo}, or it is private: check the name, or log in (`hf auth login`, or HF_TOKEN)."
         ) from error
     except errors.RemoteEntryNotFoundError as error:
-        raise ModelNotFoundError(f"{repo} is not a Canary-Qwen model, or not its tokenizer: {error}") from error
+        raise ModelNotFoundError(f"{repo} lacks a file that such a model must have: {error}") from error
     except errors.OfflineModeIsEnabled as error:
         raise DownloadError(
             f"{repo} is not in the cache and HF_HUB_OFFLINE forbids the network: unset it, or copy the model here and"

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 _ENGINES: Final = ("auto", "whisper", "canary-qwen")
 _DEVICES: Final = ("auto", "cuda", "cpu")
+_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 _FORMATS: Final = ("txt", "srt", "vtt", "json")
 
 _DESCRIPTION: Final = """\
@@ -80,6 +81,16 @@ examples:
   stt bench *.wav --sessions 4 --duration 120        four people for two minutes
 
 exit status: 0 if no turn was lost and no session failed, else 1.
+"""
+
+
+_MODELS_DESCRIPTION: Final = """\
+List the speech models stt knows, where they are on this machine and how big, or download some.
+
+examples:
+  stt models                               what there is
+  stt models download canary-qwen          5 GB, for a GPU
+  stt models download small --model-dir weights/small
 """
 
 
@@ -156,12 +167,26 @@ def _add_engine_options(parser: _Parser, device: str = "--device") -> None:
     )
     parser.option(
         group,
+        "--model-dir",
+        default=None,
+        metavar="DIR",
+        help="where weights are, or are to be downloaded to (default: the Hugging Face cache, HF_HOME)",
+    )
+    parser.option(
+        group,
         device,
         variable="STT_DEVICE",
         dest="engine_device",
         default="auto",
         choices=_DEVICES,
         help="where the engine runs; auto: cuda where it can be used (default: auto)",
+    )
+    parser.option(
+        group,
+        "--dtype",
+        default="auto",
+        choices=_DTYPES,
+        help="what the engine computes in; int8 is for whisper (default: what suits the device)",
     )
     parser.option(
         group,
@@ -517,6 +542,24 @@ def _add_tui(commands: Any) -> None:
     _add_engine_options(tui, device="--engine-device")
     _add_turn_options(tui)
     tui.set_defaults(run=_tui)
+    models: Any = commands.add_parser(
+        "models",
+        help="list speech models, download them",
+        description=_MODELS_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    models.add_argument("action", nargs="?", choices=("list", "download"), default="list", help="default: list")
+    models.add_argument("names", nargs="*", metavar="NAME", help="canary-qwen, a Whisper size (small), or a hub id")
+    models.option(
+        models,
+        "--model-dir",
+        default=None,
+        metavar="DIR",
+        help="download into this directory (default: the Hugging Face cache, HF_HOME)",
+    )
+    models.add_argument("--json", action="store_true", help="one JSON document per model")
+    models.set_defaults(run=_models)
+
     devices = commands.add_parser(
         "devices", help="list microphones", description="List the microphones, one a line: number, name, rate."
     )
@@ -541,6 +584,14 @@ def _tui(args: argparse.Namespace) -> int:
     )
 
 
+def _models(args: argparse.Namespace) -> int:
+    from stt.commands import models
+
+    if args.action == "list":
+        return models.list_models(as_json=args.json)
+    return models.download(args.names, args.model_dir)
+
+
 def _devices(args: argparse.Namespace) -> int:  # noqa: ARG001 - called like the others
     from stt.commands.devices import run
 
@@ -550,7 +601,14 @@ def _devices(args: argparse.Namespace) -> int:  # noqa: ARG001 - called like the
 def _engine_settings(args: argparse.Namespace) -> Any:
     from stt.settings import EngineSettings
 
-    return EngineSettings(args.engine, args.model, args.engine_device, args.threads)
+    return EngineSettings(
+        args.engine,
+        model=args.model,
+        model_dir=args.model_dir,
+        device=args.engine_device,
+        dtype=args.dtype,
+        threads=args.threads,
+    )
 
 
 def _turn_settings(args: argparse.Namespace, **more: Any) -> Any:

@@ -1,71 +1,55 @@
-"""Weights by hub id: what is there is used, what is not is downloaded, with progress and errors that say what to do.
+"""Weights by hub id: what is in the cache is used without any network, what is not is downloaded.
 
-huggingface_hub does the work: resumes an interrupted download, shares one cache (`HF_HOME`) with other programs,
-takes `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` from the environment.
+The transfer is `nemo_lite.hub`'s (importing it costs no torch): it goes on where an interrupted one stopped, checks
+what came against the hash that the hub announced, and says what to do about every failure. `HF_HOME`, `HF_ENDPOINT`,
+`HF_TOKEN` and `HF_HUB_OFFLINE` mean what they always mean.
 """
 
-import shutil
-import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
-from stt.errors import DownloadError
+from nemo_lite import hub
+from nemo_lite.errors import DownloadError as TransferError
+from nemo_lite.errors import ModelNotFoundError
+from stt.errors import DownloadError, EngineError
 
 
-def fetch(repo: str, files: list[str], *, progress: bool | None = None) -> Path:
-    """Return the directory with a repository's files (glob patterns), downloading what is missing.
+def fetch(repo: str, needed: Sequence[str], wanted: Sequence[str] = (), folder: Path | None = None) -> Path:
+    """Return the directory with a repository's files, downloading what is missing, with a bar for each file.
 
     Args:
         repo: hub id, `Systran/faster-whisper-small`.
-        files: glob patterns of the files wanted.
-        progress: bars on standard error; `None`: where that is a terminal.
+        needed: names of files without which it is no model of this kind.
+        wanted: glob patterns of further files to take where the repository has them.
+        folder: download into this directory, not into the shared cache.
 
     Raises:
-        DownloadError: no network, no such repository, not allowed, disk full, broken off ...
+        DownloadError: no network, not allowed, disk full, broken off ...
+        EngineError: there is no such repository, or it lacks a needed file.
 
     """
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    if folder is not None and all((folder / name).is_file() for name in needed):
+        return folder
+    if folder is None and (found := hub.cached(repo, needed)) is not None:
+        return found
+    with our_errors():
+        with hub.explained(repo):
+            from huggingface_hub import HfApi
 
-    try:
-        return Path(snapshot_download(repo, allow_patterns=files, local_files_only=True))
-    except HFValidationError as error:
-        msg = f"{repo!r}: expected a directory or a hub id like Systran/faster-whisper-small"
-        raise DownloadError(msg) from error
-    except LocalEntryNotFoundError:
-        pass
-    if sys.stderr.isatty() if progress is None else progress:
-        enable_progress_bars()
-        print(f"downloading {repo} ...", file=sys.stderr)
-    else:
-        disable_progress_bars()
-    try:
-        return Path(snapshot_download(repo, allow_patterns=files))
-    except GatedRepoError as error:
-        msg = f"{repo}: its owner asks you to accept conditions on its web page first; then set HF_TOKEN and try again"
-        raise DownloadError(msg) from error
-    except RepositoryNotFoundError as error:
-        msg = f"{repo}: no such repository (or it is private: set HF_TOKEN)"
-        raise DownloadError(msg) from error
-    except LocalEntryNotFoundError as error:
-        msg = f"{repo}: not downloaded yet, and the hub cannot be reached; check the network, or give a directory"
-        raise DownloadError(msg) from error
-    except (HfHubHTTPError, httpx.HTTPError) as error:
-        msg = f"{repo}: the download broke off ({error}); run the same command again, it goes on where it stopped"
-        raise DownloadError(msg) from error
-    except OSError as error:
-        import errno
+            there = [file.rfilename for file in HfApi().model_info(repo).siblings or []]
+        names = [*needed, *(name for name in there if any(fnmatch(name, pattern) for pattern in wanted))]
+        # The needed files last: where they are, all are.
+        return hub.fetch(repo, names[::-1], folder=folder)
 
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(Path.home()).free / 1e9
-            msg = f"{repo}: the disk is full ({free:.1f} GB free); make room, or set HF_HOME to a larger disk"
-        else:
-            msg = f"{repo}: {error}"
-        raise DownloadError(msg) from error
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Raise nemo_lite's errors of finding and fetching as those of this package."""
+    try:
+        yield
+    except TransferError as error:
+        raise DownloadError(str(error)) from error
+    except ModelNotFoundError as error:
+        raise EngineError(str(error)) from error

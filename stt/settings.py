@@ -59,7 +59,11 @@ class EngineSettings:
     """`whisper`, `canary-qwen`, or `auto`: canary-qwen where a GPU and its weights are there, else whisper."""
     model: str | None = None
     """A directory with weights or a hub id; `None`: the engine's default."""
+    model_dir: str | None = None
+    """Where weights are, or are to be downloaded to; `None`: the shared Hugging Face cache."""
     device: str = "auto"
     """`cuda`, `cpu`, or `auto`: cuda where the engine can use it."""
+    dtype: str = "auto"
+    """What it computes in: `float32`, `bfloat16`, `float16`, whisper also `int8`; `auto`: what suits the device."""
     threads: int = 0
     """CPU threads of the engine; 0: as many as this process may use cores."""

