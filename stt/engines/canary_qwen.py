@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 MODEL: Final = "nvidia/canary-qwen-2.5b"
 
 _DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
-# Shapes to meet before anybody waits for them; the recognizer's batches are cut to powers of two of this at most.
 _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
+# One number for all calls, because the GPU's graphs are made for it. Twice what anyone says in a window (about 3.5
+# tokens a second for 28 s), so that a loop does not cost seconds.
+_MAX_NEW_TOKENS: Final = 200
+# What the GPU meets before anybody waits: batches of live sessions, windows and drafts of every length.
 _WARM_BATCHES: Final = (1, 2, 4)
-_LONGEST_S: Final = 30.0
+_WARM_S: Final = 30.0
+_WARM_DRAFT: Final = 100
 
 
 class CanaryQwen:
@@ -65,7 +69,8 @@ class CanaryQwen:
         self._name = model or model_dir or MODEL
         self._out_of_memory = torch.OutOfMemoryError
         self._empty_cache = torch.cuda.empty_cache
-        self._model.warm_up(_WARM_BATCHES if self._device == "cuda" else (1,), longest_s=_LONGEST_S)
+        batches = _WARM_BATCHES if self._device == "cuda" else (1,)
+        self._model.warm_up(batches, longest_s=_WARM_S, max_new_tokens=_MAX_NEW_TOKENS, draft=_WARM_DRAFT)
 
     @property
     def name(self) -> str:
@@ -86,7 +91,7 @@ class CanaryQwen:
         try:
             found = self._model.transcribe(
                 [utterance.audio for utterance in batch],
-                max_new_tokens=max(_most_tokens(utterance) for utterance in batch),
+                max_new_tokens=_MAX_NEW_TOKENS,
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
             )
         except self._out_of_memory as error:
@@ -141,8 +146,3 @@ def _hypothesis(transcription: "Transcription") -> Hypothesis:
     logprobs = transcription.logprobs
     confidence = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
     return Hypothesis(transcription.text.strip(), transcription.token_ids, confidence)
-
-
-def _most_tokens(utterance: Utterance) -> int:
-    """More tokens than anyone can say (about 3.5 a second): a loop must not cost seconds."""
-    return 16 + round(10 * seconds(len(utterance.audio)))

@@ -46,3 +46,22 @@ def test_resampling_is_torchaudios(data, rate):
 def test_resampling_to_the_same_rate_is_nothing():
     audio = torch.randn(100)
     assert resample(audio, 16000) is audio
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["chirp_1s", "amnoise_3p37s", "noise_0p5s", "odd_12345smp"])
+def test_values_are_those_of_transformers_on_the_same_machine(data, nano, monkeypatch, name):
+    """`ParakeetFeatureExtractor` is NeMo's mel bit for bit with the checkpoint's filters and window put in.
+
+    NeMo's recorded tensors come from a machine whose FFT rounds otherwise; here both sides use the same one.
+    """
+    from transformers import ParakeetFeatureExtractor
+
+    reference = ParakeetFeatureExtractor(feature_size=128)
+    reference.mel_filters = nano.preprocessor.fb[0]
+    monkeypatch.setattr(torch, "hann_window", lambda *_, **__: nano.preprocessor.window)
+    audio = load_file(data / f"canary-nano/goldens/{name}.safetensors")["audio_i16"].float() / 32768
+    expected = reference(audio.numpy(), sampling_rate=16000, return_tensors="pt").input_features[0].T
+    mel, [valid] = nano.mel([audio])
+    worst = float((mel[0, :, :valid] - expected[:, :valid]).abs().max() / expected[:, :valid].pow(2).mean().sqrt())
+    assert worst <= 1e-5

@@ -113,6 +113,7 @@ let
     // lib.genAttrs [
       "faster-whisper"
       "httpx"
+      "huggingface-hub"
       "hypothesis"
       "jiwer"
       "librosa"
@@ -131,6 +132,7 @@ let
       "soxr"
       "starlette"
       "textual"
+      "tokenizers"
       "torch"
       "torchaudio"
       "tqdm"
