@@ -9,6 +9,7 @@ The terminal program, the server and the file command are this call with another
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from stt.audio import Samples, samples, seconds
@@ -43,6 +44,15 @@ _INLINE: Final = samples(0.5)
 _QUEUE: Final = 24
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request on its way through the queue."""
+
+    window: Window | None
+    """`None` once a newer request has made this one pointless: its audio, up to 1.5 MB, need not be kept."""
+    ticket: Ticket
+
+
 class Session:
     """One stream of audio, from its first sample to its last turn."""
 
@@ -58,7 +68,7 @@ class Session:
         self._language = language
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._segmenter = TurnSegmenter(settings)
-        self._queue: asyncio.Queue[tuple[TurnEvent, Ticket | None] | None] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[TurnEvent | _Asked | None] = asyncio.Queue(_QUEUE)
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
         self._tickets: set[Ticket] = set()
         self._open = False  # a turn has begun and its end is not yet sent
@@ -115,40 +125,47 @@ class Session:
 
     async def _push(self, events: list[TurnEvent]) -> None:
         for event in events:
-            await self._queue.put((event, self._submit(event) if isinstance(event, Window) else None))
+            await self._queue.put(self._submit(event) if isinstance(event, Window) else event)
 
-    def _submit(self, window: Window) -> Ticket:
+    def _submit(self, window: Window) -> _Asked:
         draft = self._drafts.get((window.turn, window.index))
         utterance = Utterance(window.audio, self._language, final=window.cause != "interim", draft=draft)
         ticket = self._recognizer.submit(self, utterance)
+        asked = _Asked(window, ticket)
+
+        def settled(ticket: Ticket) -> None:
+            self._tickets.discard(ticket)
+            if not ticket.cancelled() and ticket.exception() is None and ticket.result() is None:
+                asked.window = None
+
         self._tickets.add(ticket)
-        ticket.add_done_callback(self._tickets.discard)
-        return ticket
+        ticket.add_done_callback(settled)
+        return asked
 
     async def _recognize(self, sink: Sink) -> None:
         start, transcript, latency = 0, Transcript(), None
         while (item := await self._queue.get()) is not None:
             match item:
-                case TurnStarted() as event, _:
+                case TurnStarted() as event:
                     start, transcript, latency = event.start, Transcript(), None
                     self._open, self._done = True, event.start
                     await sink(event)
-                case Window() as window, ticket if ticket is not None:
-                    latency = await self._hear(window, ticket, transcript, start, sink) or latency
-                case TurnEnded(turn, began, end), _:
+                case _Asked() as asked:
+                    latency = await self._hear(asked, transcript, start, sink) or latency
+                case TurnEnded(turn, began, end):
                     self._open, self._done = False, end
                     await sink(TurnCompleted(turn, began, end, transcript.text, transcript.passages, latency))
                     self._drafts.clear()
-                case (TurnPaused() | TurnResumed()) as event, _:
+                case (TurnPaused() | TurnResumed()) as event:
                     await sink(event)
                 case _:
                     raise AssertionError(item)
 
-    async def _hear(
-        self, window: Window, ticket: Ticket, transcript: Transcript, start: int, sink: Sink
-    ) -> Latency | None:
+    async def _hear(self, asked: _Asked, transcript: Transcript, start: int, sink: Sink) -> Latency | None:
+        if (window := asked.window) is None:
+            return None
         try:
-            recognition = await ticket
+            recognition = await asked.ticket
         except EngineError as error:
             await sink(RecognitionFailed(window.turn, str(error)))
             return None

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import faulthandler
-import gc
 import logging
 import signal
 import socket
@@ -60,7 +59,6 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
         msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {error}"
         raise SettingsError(msg) from error
     service.on_failure = server.stop
-    service.on_ready = _spare_the_collector
     scheme = "ws" if settings.tls_cert is None else "wss"
     log("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
     with listener:
@@ -71,12 +69,6 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
         return 1
     log("stopped")
     return 0
-
-
-def _spare_the_collector() -> None:
-    """What is loaded now stays: looking through all of it, again and again, would hold up the event loop."""
-    gc.collect()
-    gc.freeze()
 
 
 def listen(settings: ServerSettings) -> socket.socket:

@@ -9,6 +9,7 @@ thread, fails the recognitions in that batch; what waits goes on waiting for the
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -165,6 +166,9 @@ class Service:
                 self.on_failure()
             return
         self.recognizer = Recognizer(model).__enter__()
+        # What is loaded now stays: to look through all of it, again and again, would hold up the event loop.
+        gc.collect()
+        gc.freeze()
         self._ready("ready")
         while True:
             await asyncio.sleep(_LOOK_S)
