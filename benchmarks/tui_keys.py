@@ -77,9 +77,9 @@ def tmux(*words: str) -> str:
     return subprocess.run(["tmux", "-L", "stt-keys", *words], capture_output=True, text=True, check=True).stdout
 
 
-def selected(screen: str) -> int | None:
-    """The line of the selected turn."""
-    return next((i for i, line in enumerate(screen.splitlines()) if line.startswith("▸")), None)
+def selected(screen: str) -> str | None:
+    """The time of day at which the selected turn began."""
+    return next((line[:9] for line in screen.splitlines() if line.startswith("▸")), None)
 
 
 def in_tmux(audio: str, home: str) -> None:
@@ -97,14 +97,16 @@ def in_tmux(audio: str, home: str) -> None:
             own.append(time.perf_counter() - began)
         show("tmux alone (no effect)", own)
         times = []
-        tmux("send-keys", "Up")
+        tmux("send-keys", "Up", "Up")
         for press in range(60):
             time.sleep(0.1 + 0.01 * (press % 7))
             before = selected(tmux("capture-pane", "-p"))
             began = time.perf_counter()
             tmux("send-keys", "Up" if press % 2 else "Down")
-            while selected(tmux("capture-pane", "-p")) == before:
+            while selected(screen := tmux("capture-pane", "-p")) == before:
                 time.sleep(0.002)
+                if time.perf_counter() > began + 10:
+                    raise SystemExit(f"the key had no effect within 10 s:\n{screen}")
             times.append(time.perf_counter() - began)
         show("tmux, engine at work", times)
     finally:
