@@ -131,6 +131,7 @@ class RemoteSession:
         on_message: Callable[[str], None] | None = None,
     ) -> None:
         self.url = _full_url(url, settings, language)
+        self._place = self.url.partition("?")[0].removesuffix(PATH)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._patience_s = patience_s
         self._notify = notify or (lambda _: None)
@@ -197,7 +198,7 @@ class RemoteSession:
                     ping_timeout=30,
                     max_size=4 << 20,
                 ) as websocket:
-                    self._notify(f"connected to {self.url}")
+                    self._notify(f"connected to {self._place}")
                     known, backoff_s = True, _FIRST_BACKOFF_S
                     why = await self._talk(websocket, sink)
                     if why is None:
@@ -206,13 +207,13 @@ class RemoteSession:
             except InvalidStatus as refused:
                 why = _refusal(refused)
                 if refused.response.status_code != 503:
-                    raise RemoteError(f"{self.url}: {why}") from None
+                    raise RemoteError(f"{self._place}: {why}") from None
             except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
                 why = str(error) or type(error).__name__
                 if not known:
-                    raise RemoteError(f"cannot connect to {self.url}: {why}") from error
+                    raise RemoteError(f"cannot connect to {self._place}: {why}") from error
             if loop.time() + backoff_s > lost + self._patience_s:
-                raise RemoteError(f"{self.url}: gave up after {self._patience_s:g} s: {why}")
+                raise RemoteError(f"{self._place}: gave up after {self._patience_s:g} s: {why}")
             self._notify(f"{why}; trying again in {backoff_s:.2g} s")
             # Many clients lose one server at the same moment; they should not all come back at the same moment.
             await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))
@@ -235,7 +236,7 @@ class RemoteSession:
         error = self._last_error
         why = str(error.get("error") or reason or f"the connection was lost (code {code})")
         if code in (1002, 1003, 1007, 1008, 1009) and error.get("code") != "idle":
-            raise RemoteError(f"{self.url}: {why}")
+            raise RemoteError(f"{self._place}: {why}")
         return why
 
     async def _send(self, websocket: ClientConnection, at: int) -> None:
@@ -255,7 +256,7 @@ class RemoteSession:
             except ConnectionClosed:
                 return
             if isinstance(text, bytes):
-                raise RemoteError(f"{self.url}: expected text messages, got bytes; is this an stt server?")
+                raise RemoteError(f"{self._place}: expected text messages, got bytes; is this an stt server?")
             self._on_message(text)
             try:
                 message = json.loads(text)
@@ -263,7 +264,7 @@ class RemoteSession:
                     raise ProtocolError("bad_message", f"expected a JSON object, got {text[:60]!r}")  # noqa: TRY301
                 event = decode_event(message)
             except (ValueError, ProtocolError) as error:
-                raise RemoteError(f"{self.url}: not understood: {error}; is this an stt server?") from None
+                raise RemoteError(f"{self._place}: not understood: {error}; is this an stt server?") from None
             if event is not None:
                 await self._pass_on(_moved(event, base, turns), sink)
             elif "error" in message:
