@@ -25,7 +25,7 @@ from stt.vad import Framer, Probabilities, weights
 _FRAMES_A_ROUND: Final = 8
 # A round begins no sooner than this after the one before, so that under load there is a batch to score. It adds less
 # than this to the 32 ms that a frame takes to be spoken; a pool with little to do does not wait at all.
-_ROUND_S: Final = 0.005
+_ROUND_S: Final = 0.010
 
 
 class BatchVad(Protocol):
