@@ -10,6 +10,24 @@ from typing import Literal
 from stt.clock import seconds
 
 
+class _Starts:
+    __slots__ = ()
+    start: int
+
+    @property
+    def start_s(self) -> float:
+        return seconds(self.start)
+
+
+class _Ends:
+    __slots__ = ()
+    end: int
+
+    @property
+    def end_s(self) -> float:
+        return seconds(self.end)
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Where the time of one recognition went, seconds of wall clock."""
@@ -22,36 +40,24 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(_Starts, _Ends):
     """A stretch of a turn whose words were recognized together (one window), for timestamps inside long turns."""
 
     start: int
     end: int
     text: str
 
-    @property
-    def start_s(self) -> float:
-        return seconds(self.start)
-
-    @property
-    def end_s(self) -> float:
-        return seconds(self.end)
-
 
 @dataclass(frozen=True, slots=True)
-class TurnStarted:
+class TurnStarted(_Starts):
     """Someone began to speak; sent before any recognition, so that an agent can stop talking."""
 
     turn: int
     start: int
 
-    @property
-    def start_s(self) -> float:
-        return seconds(self.start)
-
 
 @dataclass(frozen=True, slots=True)
-class TranscriptChanged:
+class TranscriptChanged(_Starts, _Ends):
     """The text of the running turn as known now; replaces the one before."""
 
     turn: int
@@ -83,26 +89,14 @@ class TranscriptChanged:
         """What may still change."""
         return self.text[self.stable_chars :].strip()
 
-    @property
-    def start_s(self) -> float:
-        return seconds(self.start)
-
-    @property
-    def end_s(self) -> float:
-        return seconds(self.end)
-
 
 @dataclass(frozen=True, slots=True)
-class TurnPaused:
+class TurnPaused(_Ends):
     """The speaker fell silent; the turn ends if the silence lasts."""
 
     turn: int
     end: int
     """Where speech stopped."""
-
-    @property
-    def end_s(self) -> float:
-        return seconds(self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,7 @@ class TurnResumed:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnCompleted:
+class TurnCompleted(_Starts, _Ends):
     """The turn is over and this is its final text; empty where the sound held no words."""
 
     turn: int
@@ -129,14 +123,6 @@ class TurnCompleted:
     passages: tuple[Passage, ...]
     latency: Latency | None
     """Of the recognition that gave the last words; `None` where nothing was recognized."""
-
-    @property
-    def start_s(self) -> float:
-        return seconds(self.start)
-
-    @property
-    def end_s(self) -> float:
-        return seconds(self.end)
 
 
 @dataclass(frozen=True, slots=True)
