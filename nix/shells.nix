@@ -19,6 +19,7 @@ in
         ++ [
           python.hibari-tts
           python.hypothesis
+          python.httpx
           python.jiwer
           python.pytest
           python.pytest-asyncio
