@@ -61,6 +61,7 @@ class Connection:
         self._in_turn = False
         self._draining = False
         self._errors = 0
+        self._counted_s = 0.0
         self._turns = 0
         self._interims = 0
 
@@ -89,6 +90,7 @@ class Connection:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
             metrics = self._service.metrics
+            self._count_audio()
             self._service.leave(self)
             metrics.closed.labels(reason).inc()
             metrics.coalesced.inc(self._outbox.coalesced)
@@ -140,7 +142,7 @@ class Connection:
 
     async def _receive(self) -> None:
         """Read until the client leaves; audio that nobody has room for is left to TCP's own backpressure."""
-        receive, inbox, metrics = self._websocket.receive, self._inbox, self._service.metrics
+        receive, inbox = self._websocket.receive, self._inbox
         pace_s = _PAUSE_EVERY / self._settings.max_messages_per_s
         since, count = self._clock(), 0
         while True:
@@ -154,6 +156,8 @@ class Connection:
                 # Messages that lie ready are handed out without a break: without this one, other sessions would wait.
                 await asyncio.sleep(max(0.0, since + pace_s - self._clock()))
                 since = self._clock()
+                inbox.least_s = self._service.piece_s
+                self._count_audio()
             self._last_heard = self._clock()
             try:
                 text = message.get("text")
@@ -167,14 +171,16 @@ class Connection:
                 continue
             match command:
                 case Audio():
-                    heard_s = inbox.received_s
                     inbox.put(command)
-                    metrics.audio.inc(inbox.received_s - heard_s)
                     if inbox.full:
                         await inbox.room()
                         self._last_heard = self._clock()
                 case Finish():
                     self.end(1000, "finished")
+
+    def _count_audio(self) -> None:
+        self._service.metrics.audio.inc(self._inbox.received_s - self._counted_s)
+        self._counted_s = self._inbox.received_s
 
     def _reject(self, error: ProtocolError) -> None:
         self._errors += 1

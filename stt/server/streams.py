@@ -10,8 +10,6 @@ from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
 from stt.server.protocol import Audio, Format
 from stt.vad import FRAME
 
-# The detector takes frames of 32 ms; waking a session for less is work for nothing.
-_LEAST_S: Final = FRAME / SAMPLE_RATE
 # More at once would keep the event loop too long.
 _MOST_S: Final = 1.0
 _NATIVE: Final = Format(SAMPLE_RATE, 1)
@@ -29,6 +27,8 @@ class Inbox:
         self._room = asyncio.Event()
         self._room.set()
         self._finished = False
+        self.least_s = FRAME / SAMPLE_RATE
+        """What a session is woken for. The detector takes frames of 32 ms: less would be work for nothing."""
         self._resampler: Resampler | None = None
         self._format: Format | None = None
         self._marks: deque[tuple[int, float]] = deque(maxlen=_MARKS)
@@ -52,7 +52,7 @@ class Inbox:
         self.received_s += duration_s
         self._waiting_s += duration_s
         self._marks.append((round(self.received_s * SAMPLE_RATE), self._clock()))
-        if self._waiting_s >= _LEAST_S:
+        if self._waiting_s >= self.least_s:
             self._heard.set()
         if self._waiting_s >= self._limit_s:
             self._room.clear()
@@ -82,7 +82,7 @@ class Inbox:
 
     async def __aiter__(self) -> AsyncIterator[Samples]:
         while True:
-            if not self._finished and self._waiting_s < _LEAST_S:
+            if not self._finished and self._waiting_s < self.least_s:
                 self._heard.clear()
                 await self._heard.wait()
             if not self._parts:
@@ -94,6 +94,8 @@ class Inbox:
     def _take(self) -> Samples:
         form, pcm = self._parts[0]
         size = 2 * form.channels * round(_MOST_S * form.rate)
+        if form == _NATIVE and len(pcm) >= 2 * FRAME:
+            size = min(size, len(pcm)) // (2 * FRAME) * 2 * FRAME  # whole frames: the detector has nothing to keep
         taken = bytes(pcm[:size])
         if len(pcm) <= size:
             self._parts.popleft()
