@@ -27,5 +27,5 @@ check: $(VENV)/bin/python
 ## bench: the figures that the README quotes (about 15 minutes on two cores)
 bench: $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet '.[test]'
-	for script in strops_merge vad whisper_context file_accuracy file_throughput; do \
+	for script in strops_merge vad whisper_context file_accuracy file_throughput tui_start tui_keys; do \
 		echo "== $$script"; $(VENV)/bin/python benchmarks/$$script.py || exit; done
