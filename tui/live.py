@@ -142,13 +142,19 @@ class Live:
 
     def listen(self, *, on: bool) -> None:
         """Open or close the input; the running turn gets its final."""
-        self._on = on
-        self._call(self._interrupt)
+
+        def change() -> None:
+            self._on = on
+
+        self._interrupt(change)
 
     def use(self, device: int | str | None) -> None:
         """Listen to another microphone."""
-        self._device, self._on = device, True
-        self._call(self._interrupt)
+
+        def change() -> None:
+            self._device, self._on = device, True
+
+        self._interrupt(change)
 
     def record(self, path: str | None) -> None:
         """Write the audio to a file from now on."""
@@ -161,19 +167,37 @@ class Live:
     def look_for_devices(self) -> threading.Event:
         """Look again, which interrupts listening; the event is set when that is done."""
         done = threading.Event()
-        self._looks.append(done)
-        self._call(self._interrupt)
+        self._interrupt(lambda: self._looks.append(done))
         return done
 
     def close(self) -> None:
         """Stop; the running turn gets its final, then `closed`."""
-        self._closing = True
         self._loading.settle("closed before the engine was loaded")
-        self._call(self._interrupt)
+
+        def change() -> None:
+            self._closing = True
+
+        self._interrupt(change)
 
     @property
     def closed(self) -> bool:
         return self._thread is None or not self._thread.is_alive()
+
+    def _interrupt(self, change: Callable[[], None]) -> None:
+        """Change what is wanted, and end what runs, as one step of the loop.
+
+        In two steps the loop could begin what is wanted in between, only to be interrupted in it.
+        """
+
+        def interrupt() -> None:
+            change()
+            self._interrupted = True
+            self._lost = False
+            self._wake.set()
+            if isinstance(self._input, Microphone):
+                self._loop.run_in_executor(None, self._input.close)
+
+        self._call(interrupt)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: it is all over
@@ -360,13 +384,6 @@ class Live:
         heard_at = next((when for heard, when in self._times if heard >= at), None)
         if heard_at is not None:
             self._tell(Lagged(time.monotonic() - heard_at, final))
-
-    def _interrupt(self) -> None:
-        self._interrupted = True
-        self._lost = False
-        self._wake.set()
-        if isinstance(self._input, Microphone):
-            self._loop.run_in_executor(None, self._input.close)
 
     def _change_recording(self, path: str | None) -> None:
         recorder, self._recorder = self._recorder, None
