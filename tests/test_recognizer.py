@@ -53,6 +53,16 @@ async def test_a_session_with_many_finals_does_not_starve_the_others() -> None:
     assert asked(model) == [[1], [10, 20], [11, 12], [13]]
 
 
+async def test_interims_leave_half_a_batch_to_the_finals_that_come_meanwhile() -> None:
+    model = ScriptedModel(max_batch=5)
+    with Recognizer(model) as recognizer:
+        await held(model, recognizer)
+        tickets = [recognizer.submit(session, ask(10 + session, final=False)) for session in range(4)]
+        model.free.set()
+        await asyncio.gather(*tickets)
+    assert asked(model) == [[1], [10, 11, 12], [13]]
+
+
 async def test_only_the_newest_interim_waits_and_a_final_makes_it_pointless() -> None:
     model = ScriptedModel()
     with Recognizer(model) as recognizer:
