@@ -35,6 +35,7 @@
   textual,
   tqdm,
   uvicorn,
+  uvloop,
   websockets,
 
   cudaSupport ? config.cudaSupport,
@@ -64,6 +65,7 @@ let
     tqdm
     transformers
     uvicorn
+    uvloop
     websockets
   ];
   stt = buildPythonPackage {

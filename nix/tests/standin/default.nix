@@ -138,6 +138,7 @@ let
       "tqdm"
       "transformers"
       "uvicorn"
+      "uvloop"
       "websockets"
     ] package
     // {
