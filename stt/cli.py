@@ -264,6 +264,11 @@ def _build() -> argparse.ArgumentParser:
         metavar="RATE[xCHANNELS]",
         help="the input is headerless 16-bit little-endian PCM: 16000, 44100x2",
     )
+    file.add_argument(
+        "--whole",
+        action="store_true",
+        help="give each recording to the engine in one piece, as it is; at most 30 s (to score sets of short clips)",
+    )
     file.add_argument("--quiet", "-q", action="store_true", help="no progress and no engine line; errors still show")
     _add_engine_options(file)
     _add_turn_options(file)
@@ -295,6 +300,7 @@ def _file(args: argparse.Namespace) -> int:
         output=args.output,
         raw=args.raw,
         quiet=args.quiet,
+        whole=args.whole,
     )
 
 

@@ -49,6 +49,19 @@ def stt(*args: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+def test_a_recording_in_one_piece(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "long.wav", silence(30.1), 16_000)
+    paths = [folder / "one.wav", folder / "quiet.ogg", folder / "blink.wav", tmp_path / "long.wav"]
+    status, out, err = run(capfd, *paths, "--whole", "--format", "json", "--quiet")
+    heard = [json.loads(line) for line in out.splitlines()]
+    turn, *rest = heard[0]["turns"]
+    assert (normalized(turn["text"]), rest) == (normalized(" ".join(TEXTS[:2])), [])
+    assert (turn["start"], turn["end"]) == (0, heard[0]["duration"])
+    assert [document["turns"] for document in heard[1:]] == [[], [], []]
+    assert status == 1
+    assert err.startswith(f"stt file: {paths[3]}: expected at most 30 s with --whole, got more; leave --whole out\n")
+
+
 def test_text_goes_to_standard_output_and_the_rest_to_standard_error(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,16 +8,23 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
-from stt.audio import Samples
+import numpy as np
+
+from stt.audio import Samples, samples, seconds
 from stt.errors import AudioError, EngineError, SettingsError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
-from stt.recognizer import Recognizer
-from stt.session import Session
+from stt.recognizer import Recognizer, Utterance
+from stt.session import Session, Sink, Source
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import STDIN, FileSource, RawPcm
+from stt.transcript import Transcript
+from stt.turns import Window
+from stt.vad import FRAME, SileroVad, SpeechDetector
+
+_WHOLE_S: Final = 30.0  # what Whisper sees; Canary-Qwen could take 40
 
 
 def run(
@@ -30,8 +37,9 @@ def run(
     output: str,
     raw: tuple[int, int] | None,
     quiet: bool,
+    whole: bool = False,
 ) -> int:
-    """Transcribe every file; returns 0 if all came out whole, else 1.
+    """Transcribe every file; returns 0 if all came out whole, else 1. `whole`: in one piece each, without turns.
 
     Raises:
         SettingsError: the options contradict each other or the engine.
@@ -42,7 +50,6 @@ def run(
     paths = [path for pattern in patterns for path in _expand(pattern)]
     targets = _targets(paths, output, kind)
     from stt.engines import check_language, open_engine
-    from stt.vad import SileroVad
 
     opened = open_engine(engine)
     check_language(opened.model, language)
@@ -53,7 +60,10 @@ def run(
     with Recognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
             job = _Job(path, target, kind, RawPcm(*raw) if raw else None, quiet=quiet)
-            session = Session(recognizer, vad, settings=turns, language=language)
+            if whole:
+                session = _Whole(recognizer, vad, turns, language, path)
+            else:
+                session = Session(recognizer, vad, settings=turns, language=language)
             try:
                 about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
                 asyncio.run(job.run(session, about))
@@ -69,6 +79,46 @@ def run(
     return 1 if failed else 0
 
 
+class _Whole:
+    """In place of a `Session`: the recording is one turn, and the engine gets it as it is, if anyone speaks in it."""
+
+    def __init__(
+        self, recognizer: Recognizer, vad: SileroVad, turns: TurnSettings, language: str | None, path: str
+    ) -> None:
+        self._recognizer, self._vad, self._turns, self._language = recognizer, vad, turns, language
+        self._path = path
+        self.done_s = 0.0
+
+    async def run(self, source: Source, sink: Sink) -> None:
+        """Send `TurnCompleted`, or `RecognitionFailed`.
+
+        Raises:
+            AudioError: it is too long for that, or whatever the source raises.
+
+        """
+        pieces: list[Samples] = []
+        async for piece in source:
+            pieces.append(piece)
+            if sum(map(len, pieces)) > samples(_WHOLE_S):
+                msg = f"{self._path}: expected at most {_WHOLE_S:g} s with --whole, got more; leave --whole out"
+                raise AudioError(msg)
+        audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        transcript, latency = Transcript(), None
+        probabilities = SpeechDetector(self._vad).feed(audio)[1]
+        speech = int((probabilities >= self._turns.speech_threshold).sum()) * FRAME
+        if speech and speech >= samples(self._turns.min_speech_s):
+            try:
+                recognition = await self._recognizer.submit(self, Utterance(audio, self._language))
+            except EngineError as error:
+                await sink(RecognitionFailed(0, str(error)))
+            else:
+                assert recognition is not None  # noqa: S101 - for the type checker: finals are never dropped
+                transcript.update(Window(0, 0, 0, 0, audio, "end"), recognition.hypothesis.text)
+                latency = recognition.latency
+        self.done_s = seconds(len(audio))
+        await sink(TurnCompleted(0, 0, len(audio), transcript.text, transcript.passages, latency))
+
+
 class _Job:
     """One file on its way to one output."""
 
@@ -78,7 +128,7 @@ class _Job:
         self._failures: list[str] = []
         self.written = False
 
-    async def run(self, session: Session, about: dict[str, Any]) -> None:
+    async def run(self, session: Session | _Whole, about: dict[str, Any]) -> None:
         """Transcribe the file; whatever ends it early, the turns completed before are written.
 
         Raises:
