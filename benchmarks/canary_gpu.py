@@ -12,7 +12,7 @@ made right to any share, and rounding does not decide.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +129,7 @@ def main() -> None:
     print(f"{where}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {dtype}, random weights")
     print(f"in memory: {gigabytes(device)}, the checkpoint for the plain way included")
     plain = PlainCanary(config, tensors, model.tokenizer, model.preprocessor) if args.plain_up_to else None
+    del tensors  # a second copy of the weights, unless the plain way holds it
     generator = torch.Generator().manual_seed(1)
 
     def noise(seconds: float, batch: int) -> list[torch.Tensor]:
@@ -170,9 +171,9 @@ def main() -> None:
     grown = torch.cat([clip, *noise(0.5, 1)])
     [before] = model.transcribe([clip], max_new_tokens=new)
 
-    def draft(share: float) -> list[int]:
-        right = round(share * len(before.token_ids))
-        return [token if i < right else token + 1 for i, token in enumerate(before.token_ids)]
+    def draft(share: float, tokens: Sequence[int] = before.token_ids) -> list[int]:
+        right = round(share * len(tokens))
+        return [token if i < right else token + 1 for i, token in enumerate(tokens)]
 
     longer = new + 2  # half a second more of speech
     for name, tokens in (
@@ -206,9 +207,12 @@ def main() -> None:
             print("  out of time")
             break
         clips = noise(seconds, batch)
+        drafts = [draft(0.9, answer.token_ids) for answer in model.transcribe(clips, max_new_tokens=new)]
+        kept = []
 
-        def interims(clips: list = clips, batch: int = batch) -> None:
-            model.transcribe(clips, max_new_tokens=longer, drafts=[draft(0.9)] * batch)
+        def interims(clips: list = clips, drafts: list = drafts, kept: list = kept) -> None:
+            answers = model.transcribe(clips, max_new_tokens=longer, drafts=drafts)
+            kept[:] = [answer.draft_kept for answer in answers]
 
         timed(interims, rounds=1)
         gigabytes(device)
@@ -219,7 +223,7 @@ def main() -> None:
         took = (time.perf_counter() - started) / calls
         print(
             f"  {batch:3} at a time: {batch / took:6.1f} per second, {took * 1e3:.0f} ms each batch;"
-            f" peak {gigabytes(device)}"
+            f" {sum(kept) / sum(map(len, drafts)):.0%} of the drafts kept; peak {gigabytes(device)}"
         )
 
     if device.type == "cuda":

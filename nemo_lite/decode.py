@@ -17,6 +17,7 @@ Shapes are static under CUDA graphs: rows come in powers of two, tokens and cach
 what they are, and the same code runs without graphs.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from nemo_lite.llm import KVCache, Qwen3
 SPAN_STEP = 64
 """Cache spans are multiples of this many slots."""
 TOKEN_STEP = 64
-"""Under static shapes, prompts are padded to multiples of this ..."""
+"""Under static shapes, prompts and each row's audio are padded to multiples of this ..."""
 DRAFT_STEP = 32
 """... and drafts to multiples of this."""
 GRAPH_TOKENS = 4096
@@ -86,6 +87,7 @@ class State(NamedTuple):
     misses: Tensor  # [B] passes in a row that kept nothing of it
     ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
     logprobs: Tensor  # [B, M] float32
+    broken: Tensor  # [B] bool: something was computed for this row that is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Decoded:
     logprobs: list[float]
     draft_kept: int
     """How many tokens of the draft were what greedy decoding gives."""
+    overflowed: bool = False
+    """The numbers overflowed after these tokens; there is nothing to go on with."""
 
     @property
     def forwards(self) -> int:
@@ -119,9 +123,13 @@ class GreedyDecoder:
         """Make the cache large enough for so many rows of so many tokens; growing it later costs the graphs."""
         capacity = self._rows(rows) * up(span, SPAN_STEP)
         if capacity > self.cache.capacity:
-            self.graphs.clear()
-            self.cache = KVCache(self.llm.config, 0, self.embedding)  # let the old memory go first
+            self.forget()  # let the old memory go first
             self.cache = KVCache(self.llm.config, capacity, self.embedding)
+
+    def forget(self) -> None:
+        """Let the cache's memory go, and the graphs that know its place."""
+        self.graphs.clear()
+        self.cache = KVCache(self.llm.config, 0, self.embedding)
 
     def decode(
         self,
@@ -149,12 +157,15 @@ class GreedyDecoder:
             n = up(longest, TOKEN_STEP) + width
             if batch * n > GRAPH_TOKENS:
                 n = up(reach - first, 8)
+            audio = F.pad(audio, (0, 0, 0, -len(audio) % (batch * TOKEN_STEP)))  # fewer shapes, fewer graphs
         furthest = max(len(row.ids) for row in rows) + max_new_tokens  # no row's position comes here
         self.reserve(batch, max(first + n, furthest + AHEAD + 1))
 
         table = _table(rows, drafts, batch, first, n, width, max_new_tokens)
         self.cache.view(batch, first).copy_(prefix.expand(-1, -1, -1, batch, -1, -1))
-        prefill = self._prefill(first, n, width, max(max_new_tokens, width) + 1, adapter=adapter)
+        # Steps work on drafts of one width, whatever that of this prefill: fewer shapes again.
+        room = up(max_new_tokens, DRAFT_STEP) if self.static else max(width, 1)
+        prefill = self._prefill(first, n, width, room, max(max_new_tokens, width) + 1, adapter=adapter)
         inputs = (to_device(torch.from_numpy(table), self.embedding.device), audio)
         if batch * n <= GRAPH_TOKENS:
             key = ("prefill", table.shape, first, width, max_new_tokens, audio.shape, adapter)
@@ -163,7 +174,7 @@ class GreedyDecoder:
             state = State(*prefill(*inputs))
 
         origin = [*range(len(rows)), *[FILLER] * (batch - len(rows))]  # which row of the call a row is
-        results: list[tuple[list[int], tuple[Tensor, ...]]] = []
+        results: list[tuple[list[int], State]] = []
         looks = [Look(state)]
         wide = width > 0
         for step in range(max_new_tokens - 1 if rehearse is None else rehearse):
@@ -177,9 +188,7 @@ class GreedyDecoder:
                 wide = any(drafting)
                 batch = self._rows(len(alive))
                 if batch <= len(origin) // 2:
-                    results.append(
-                        (origin, tuple(x.clone() for x in (state.ids, state.logprobs, state.made, state.kept)))
-                    )
+                    results.append((origin, State(*(tensor.clone() for tensor in state))))
                     chosen = alive + [i for i in range(len(origin)) if i not in alive][: batch - len(alive)]
                     index = to_device(torch.tensor(chosen), self.embedding.device)
                     self.cache.keep(len(origin), index, up(reach, SPAN_STEP))
@@ -192,7 +201,10 @@ class GreedyDecoder:
             state = State(*self.graphs(key, self._step(ahead, span, adapter=adapter), *state))
             looks.append(Look(state))
             reach = min(reach + ahead + 1, furthest)
-        results.append((origin, (state.ids, state.logprobs, state.made, state.kept)))
+        results.append((origin, state))
+        if any(bool(state.broken.any()) for _, state in results):
+            # What is stale is masked with weight 0, but 0 * NaN is NaN: it would stay for every call to come.
+            self.cache.memory.zero_()
         return _read(results)
 
     @property
@@ -222,7 +234,9 @@ class GreedyDecoder:
         self.prefixes.move_to_end(key)
         return self.prefixes[key]
 
-    def _prefill(self, first: int, n: int, width: int, columns: int, *, adapter: bool) -> Callable[..., State]:
+    def _prefill(
+        self, first: int, n: int, width: int, room: int, columns: int, *, adapter: bool
+    ) -> Callable[..., State]:
         def prefill(table: Tensor, audio: Tensor) -> State:
             ids, frames, draft = table[:, :n], table[:, n : 2 * n], table[:, 2 * n : 2 * n + width]
             length, drafted, limit = table[:, -3:].unbind(1)
@@ -242,12 +256,13 @@ class GreedyDecoder:
                 kept=nothing,
                 limit=limit,
                 ended=limit < 1,
-                draft=F.pad(draft, (0, max(0, 1 - width))),
+                draft=F.pad(draft, (0, room - width)),
                 drafted=drafted,
                 cursor=nothing,
                 misses=nothing,
                 ids=chosen.new_zeros(chosen.shape[0], columns),
                 logprobs=logprob.new_zeros(chosen.shape[0], columns),
+                broken=_broken(hidden),
             )
             # each its own memory: they are changed in place from here on
             return self._advance(State(*(tensor.clone() for tensor in state)), chosen, logprob)
@@ -263,6 +278,7 @@ class GreedyDecoder:
             ids = torch.cat([state.token[:, None], expected], dim=1)
             slots = state.position[:, None] + torch.arange(ahead + 1, device=ids.device)
             hidden = self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
+            state.broken.logical_or_(_broken(hidden))
             return self._advance(state, *self._choose(hidden))
 
         return step
@@ -289,7 +305,7 @@ class GreedyDecoder:
         state.kept.add_(run * alive)
         state.made.add_((run + 1) * alive)
         state.position.add_((run + 1) * alive)
-        state.ended.logical_or_((token == self.eos_id) | (state.made >= state.limit))
+        state.ended.logical_or_((token == self.eos_id) | (state.made >= state.limit) | state.broken)
 
         # where the draft goes on: behind the token that came, if it stands near where it was expected, else one further
         expected = state.cursor + run
@@ -331,6 +347,11 @@ class Look:
         return ended, drafting
 
 
+def _broken(hidden: Tensor) -> Tensor:
+    """Rows of [B, n, hidden] in which anything is not finite: if keys or values are not, so is what follows them."""
+    return ~hidden.isfinite().all(dim=2).all(dim=1)
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy without waiting. torch's host allocator reuses the pinned source only after the copy has run."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
@@ -364,11 +385,12 @@ def _table(
     return table
 
 
-def _read(results: list[tuple[list[int], tuple[Tensor, ...]]]) -> list[Decoded]:
+def _read(results: list[tuple[list[int], State]]) -> list[Decoded]:
     decoded: dict[int, Decoded] = {}
-    for origin, tensors in results:  # a row that moved on is overwritten by its later state
-        columns = (tensor.tolist() for tensor in tensors)
+    for origin, state in results:  # a row that moved on is overwritten by its later state
+        columns = (tensor.tolist() for tensor in (state.ids, state.logprobs, state.made, state.kept))
         for row, ids, logprobs, made, kept in zip(origin, *columns, strict=True):
             if row != FILLER:
-                decoded[row] = Decoded(ids[:made], logprobs[:made], kept)
+                good = next((i for i in range(made) if not math.isfinite(logprobs[i])), made)
+                decoded[row] = Decoded(ids[:good], logprobs[:good], min(kept, good), overflowed=good < made)
     return [decoded[row] for row in range(len(decoded))]

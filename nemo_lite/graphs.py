@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GRAPHS_KEPT = 256
+GRAPHS_KEPT = 1024
 """Each keeps its inputs and outputs in memory; the one unused for longest goes first."""
 
 Function = Callable[..., tuple[Tensor, ...]]
@@ -30,13 +30,31 @@ class Captured:
 class CudaCapture:
     """Captures a function into a CUDA graph; all graphs share one memory pool, because they never run at once."""
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+    def __init__(self, device: torch.device) -> None:
+        with torch.cuda.device(device):
+            # torch's own capture stream belongs to whichever device captured first.
+            self.stream = torch.cuda.Stream()
+            self.pool = torch.cuda.graph_pool_handle()
+            # Never dropped: a pool whose last graph is gone cannot be opened again while it holds any memory, and
+            # cuBLAS keeps its workspace there.
+            _, self.anchor = self(lambda: (torch.zeros(1, device="cuda").add_(1),))
 
     def __call__(self, run: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Replay]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            outputs = run()
+        graph, outputs, failure = torch.cuda.CUDAGraph(), (), None
+        current = torch.cuda.current_stream()
+        try:
+            # thread_local: what other threads do on the GPU meanwhile is no error.
+            with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                try:
+                    outputs = run()
+                except RuntimeError as error:
+                    failure = error
+                    raise
+        except RuntimeError:
+            torch.cuda.set_stream(current)  # ending a capture that failed raises before it does this itself ...
+            if failure is not None:
+                raise failure from None  # ... and says nothing of what failed: out of memory, most likely
+            raise
         return outputs, graph.replay
 
 
@@ -56,7 +74,7 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> "Graphs":
-        return cls(CudaCapture() if device.type == "cuda" else None)
+        return cls(CudaCapture(device) if device.type == "cuda" else None)
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self.capture is None:

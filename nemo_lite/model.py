@@ -10,7 +10,7 @@ for how that is shown and where it differs.
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal, Self
@@ -32,6 +32,8 @@ from nemo_lite.weights import load_weights
 Waveform = np.ndarray | Tensor
 """[samples] floating point in [-1, 1], 16 kHz, mono."""
 
+LOUDEST = 100.0
+"""Samples belong in [-1, 1]; a little more is bad mastering, this much is another unit."""
 FRAME_STEP = 16
 """Under static shapes, clips are padded to multiples of this many encoder frames (1.28 s)."""
 GRAPH_FRAMES = 8192
@@ -46,8 +48,8 @@ class Transcription:
     """What was generated, the end token included if `stop` is "eos". Serves as the next draft as it is."""
     logprobs: tuple[float, ...]
     """Natural logarithm of the probability of each of `token_ids`."""
-    stop: Literal["eos", "length"]
-    """Ended by the model, or cut off at `max_new_tokens`."""
+    stop: Literal["eos", "length", "overflow"]
+    """Ended by the model, cut off at `max_new_tokens`, or where the numbers overflowed (float16, of short range)."""
     draft_kept: int
     """Tokens of the draft that were kept."""
     forwards: int
@@ -123,9 +125,12 @@ class CanaryQwen(nn.Module):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One call at a time, and on this model's GPU, whichever is the caller's."""
-        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-        with self.lock, on_device:
+        """One call at a time, on this model's GPU, whichever is the caller's, and in float32 where that is meant."""
+        with self.lock, ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(torch.cuda.device(self.device))
+                # cuDNN's convolutions take TF32 for float32 unless told otherwise: 1e-3 instead of 1e-6.
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
             yield
 
     @property
@@ -152,9 +157,11 @@ class CanaryQwen(nn.Module):
         drafts: token ids expected per row, e.g. those of the previous hypothesis. They are scored in one pass and the
             longest prefix that greedy decoding gives is kept, so a draft changes the time taken and never the result
             (in float32; in bfloat16 as far as a pass of many tokens rounds like a pass of one).
-        Raises ValueError for audio that is not one-dimensional, floating point and finite, for a number of clips,
-        prompts or drafts that does not fit, and for token ids outside the vocabulary.
+        Raises ValueError for audio that is not one-dimensional, floating point, finite and within reason, for a number
+        of clips, prompts or drafts that does not fit, and for token ids outside the vocabulary.
         """
+        if isinstance(waveforms, (np.ndarray, Tensor)) and waveforms.ndim < 2:
+            raise ValueError("expected a sequence of clips, got one clip; put it into a list")
         rows = [[row] if isinstance(row, (np.ndarray, Tensor)) else list(row) for row in waveforms]
         if not rows:
             return []
@@ -189,47 +196,68 @@ class CanaryQwen(nn.Module):
             raise ValueError(f"expected a prompt without {self.tokenizer.audio_tag}: this mode takes no audio")
         _at_least_one(max_new_tokens)
         with self._alone():
-            silent = torch.zeros(1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
+            silent, _ = self._embed([])
             row = self._row(tokens, iter(()), ())
-            [decoded] = self.decoder.decode([row], silent, max_new_tokens, adapter=adapter)
+            [decoded] = self.decoder.decode([row], silent[0], max_new_tokens, adapter=adapter)
         return self._transcription(decoded)
 
     @torch.inference_mode()
     def warm_up(
-        self, batches: Sequence[int] = (1,), *, longest_s: float = 30.0, max_new_tokens: int = 256, draft: int = 0
+        self,
+        batches: Sequence[int] = (1,),
+        *,
+        longest_s: float = 30.0,
+        max_new_tokens: int = 256,
+        draft: int = 0,
+        largest: int = 1,
     ) -> None:
         """Meet every shape up to `longest_s` for these batch sizes, so that no caller waits for its graph or memory.
 
-        `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens. Without static shapes
-        (on a CPU) one short run suffices.
+        `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens; `largest`: a batch that
+        will come as well, not worth graphs of its own, but memory, which growing later would cost all graphs. Without
+        static shapes (on a CPU) one short run suffices.
         """
-        rate = self.config.preprocessor.sample_rate
+        rate, hop = self.config.preprocessor.sample_rate, self.config.preprocessor.hop_samples
         longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
-        steps = range(FRAME_STEP, longest + FRAME_STEP, FRAME_STEP) if self.static else range(1, 2)
+        sizes = range(FRAME_STEP, longest + FRAME_STEP, FRAME_STEP) if self.static else range(1, 2)
+        widths = range(0, up(draft, DRAFT_STEP) + 1, DRAFT_STEP)
         tokens = self.tokenizer.prompt(DEFAULT_PROMPT)
+
+        def meet(batch: int, frames: int, width: int, steps: int) -> None:
+            clips = [torch.zeros(frames * 8 * hop)] * batch
+            audio, lengths = self._embed(clips)
+            places = iter(zip(range(0, batch * audio.shape[1], audio.shape[1]), lengths, strict=True))
+            # the shortest draft of that width: with it, the most spans lie ahead
+            rows = [self._row(tokens, places, (0,) * max(0, width - DRAFT_STEP + 1)) for _ in clips]
+            self.decoder.decode(rows, audio.flatten(0, 1), max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
+
         with self._alone():
-            for batch in sorted(batches, reverse=True):  # the largest first: it sizes the cache
-                for frames in reversed(steps):
-                    clips = [torch.zeros(frames * 8 * self.config.preprocessor.hop_samples)] * batch
-                    for drafted in range(0, up(draft, DRAFT_STEP) + 1, DRAFT_STEP):
-                        audio, lengths = self._embed(clips)
-                        places = iter(zip(range(0, batch * audio.shape[1], audio.shape[1]), lengths, strict=True))
-                        short = (0,) * max(
-                            0, drafted - DRAFT_STEP + 1
-                        )  # the shortest of that width: the most spans ahead
-                        rows = [self._row(tokens, places, short) for _ in clips]
-                        self.decoder.decode(
-                            rows,
-                            audio.flatten(0, 1),
-                            max_new_tokens,
-                            rehearse=max_new_tokens - 1 if frames == steps[-1] else min(FRAME_STEP, max_new_tokens - 1),
-                        )
+            for batch in sorted({*batches, largest}, reverse=True):  # the largest first: it sizes the cache
+                if batch not in batches:
+                    meet(batch, sizes[-1], widths[-1], 0)
+                    continue
+                for frames in reversed(sizes):
+                    for width in widths:
+                        # The first two widths meet the steps, without and with a draft: two here, and from the longest
+                        # prompt as many as there can be.
+                        steps = 0 if width > DRAFT_STEP else max_new_tokens if frames == sizes[-1] else 2
+                        meet(batch, frames, width, steps)
+
+    def forget_shapes(self) -> None:
+        """Give back what was kept for shapes met so far: graphs and the cache's memory."""
+        with self._alone():
+            self.encoder_graphs.clear()
+            self.decoder.forget()
 
     @torch.inference_mode()
     def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:
         """What the language model hears: [B, T, hidden], of which row b's first lengths[b] frames mean something."""
+        clips = [_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)]
         with self._alone():
-            return self._embed([_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)])
+            audio, lengths = self._embed(clips)
+            return audio[
+                : len(clips)
+            ].clone(), lengths  # it may be a graph's own memory, written again by the next call
 
     def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-mel of float32 clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.
@@ -242,8 +270,9 @@ class CanaryQwen(nn.Module):
             frames = up(frames, 8 * FRAME_STEP)
             batch = 1 << (batch - 1).bit_length()
         hop = self.config.preprocessor.hop_samples
-        padded = torch.zeros(batch, frames * hop + hop - 1)  # the longest that has so many frames
-        samples = torch.zeros(batch, dtype=torch.int64)
+        pinned = self.device.type == "cuda"
+        padded = torch.zeros(batch, frames * hop + hop - 1, pin_memory=pinned)  # the longest that has so many frames
+        samples = torch.zeros(batch, dtype=torch.int64, pin_memory=pinned)
         for i, clip in enumerate(clips):
             padded[i, : len(clip)] = clip
             samples[i] = len(clip)
@@ -252,6 +281,8 @@ class CanaryQwen(nn.Module):
         return mel[:, :, :frames], torch.div(on_device, hop, rounding_mode="floor")
 
     def _embed(self, clips: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        if not clips:
+            return torch.zeros(1, 1, self.config.llm.hidden, dtype=self.dtype, device=self.device), []
         mel, mel_lengths = self.mel(clips)
         lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in clips]
 
@@ -280,14 +311,15 @@ class CanaryQwen(nn.Module):
         return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft)
 
     def _draft(self, draft: Sequence[int] | None, row: int) -> tuple[int, ...]:
-        tokens = tuple(int(token) for token in draft or ())
+        tokens = tuple(int(token) for token in draft) if draft is not None else ()
         if wrong := [token for token in tokens if not 0 <= token < self.config.llm.vocab]:
             raise ValueError(f"row {row}: expected draft ids in 0 ... {self.config.llm.vocab - 1}, got {wrong[:5]}")
         end = tokens.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in tokens else len(tokens)
         return tokens[:end]  # nothing comes after the end, and the end itself is scored without being asked
 
     def _transcription(self, decoded: Decoded) -> Transcription:
-        stop = "eos" if decoded.ids[-1] == self.tokenizer.eos_id else "length"
+        ended = bool(decoded.ids) and decoded.ids[-1] == self.tokenizer.eos_id
+        stop = "overflow" if decoded.overflowed else "eos" if ended else "length"
         text = self.tokenizer.decode(decoded.ids)
         return Transcription(
             text, tuple(decoded.ids), tuple(decoded.logprobs), stop, decoded.draft_kept, decoded.forwards
@@ -296,16 +328,19 @@ class CanaryQwen(nn.Module):
     def words(self, transcription: Transcription) -> list[tuple[str, float]]:
         """The words of a transcription, each with its probability: the product of its tokens'."""
         words: list[tuple[str, float]] = []
-        text = ""
+        text, pending = "", 0.0
         for i, logprob in enumerate(transcription.logprobs):
+            pending += logprob
             longer = self.tokenizer.decode(list(transcription.token_ids[: i + 1]))
-            new, text = longer[len(text) :], longer
-            if not new:  # the end token, or half of a character
+            new = longer[len(text) :]
+            if not new or new.endswith("\ufffd"):  # the end token, or a part of a character: it counts with the rest
                 continue
+            text = longer
             if new[0].isspace() or not words:
-                words.append((new.strip(), math.exp(logprob)))
+                words.append((new.strip(), math.exp(pending)))
             else:
-                words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(logprob))
+                words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(pending))
+            pending = 0.0
         return words
 
 
@@ -317,6 +352,8 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def _checked(clip: Waveform, where: str) -> Tensor:
+    if isinstance(clip, np.ndarray):  # torch takes no backward strides, no foreign byte order, and warns of read-only
+        clip = np.array(clip, clip.dtype.newbyteorder("="))
     clip = torch.as_tensor(clip)
     if clip.ndim != 1 or not clip.is_floating_point():
         raise ValueError(
@@ -324,8 +361,11 @@ def _checked(clip: Waveform, where: str) -> Tensor:
             f" got {clip.dtype} {tuple(clip.shape)}; mix channels down and divide 16-bit samples by 32768 first"
         )
     clip = clip.detach().to("cpu", torch.float32)
-    if not bool(torch.isfinite(clip).all()):
+    loudest = float(clip.abs().max()) if len(clip) else 0.0  # NaN where there is any
+    if not math.isfinite(loudest):
         raise ValueError(f"{where}: expected finite samples, got NaN or infinity")
+    if loudest > LOUDEST:
+        raise ValueError(f"{where}: expected samples in [-1, 1], got {loudest:g}; divide 16-bit samples by 32768 first")
     return clip
 
 

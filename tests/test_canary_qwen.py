@@ -113,11 +113,32 @@ def test_a_batch_that_does_not_fit_is_halved(canary: CanaryQwen, monkeypatch: py
     assert sizes == [3, 1, 2, 1, 1]
 
     def never(waveforms: Sequence[Samples], **options: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
     monkeypatch.setattr(canary._model, "transcribe", never)
     with pytest.raises(EngineError, match="out of memory on 2 s of audio"):
         canary.transcribe([Utterance(silence(2))])
+
+
+def test_a_gpu_too_small_for_the_largest_batch_gets_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    import nemo_lite
+
+    tried = []
+
+    def warm_up(self: Any, batches: Sequence[int], *, largest: int, **options: Any) -> None:
+        tried.append(largest)
+        if largest > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(nemo_lite.CanaryQwen, "warm_up", warm_up)
+    room = 1
+    assert CanaryQwen(model_dir=str(TOY), device="cpu").max_batch == 1
+    assert tried == [4, 2, 1]
+    room = 0
+    with pytest.raises(EngineError, match=r"cannot load canary-qwen from .* on cpu: CUDA out of memory"):
+        CanaryQwen(model_dir=str(TOY), device="cpu")
 
 
 @pytest.mark.parametrize("name", ["silence", "noise", "hum", "clicks"])

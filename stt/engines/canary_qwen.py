@@ -22,7 +22,7 @@ _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
 # tokens a second for 28 s), so that a loop does not cost seconds.
 _MAX_NEW_TOKENS: Final = 200
 # What the GPU meets before anybody waits: batches of live sessions, windows and drafts of every length.
-_WARM_BATCHES: Final = (1, 2, 4)
+_WARM_BATCHES: Final = (1, 2, 4, 8)
 _WARM_S: Final = 30.0
 _WARM_DRAFT: Final = 100
 
@@ -63,14 +63,32 @@ class CanaryQwen:
                 self._model: Model = nemo_lite.CanaryQwen.from_pretrained(
                     where, self._device, None if dtype == "auto" else getattr(torch, dtype)
                 )
-        except (nemo_lite.NemoLiteError, torch.cuda.OutOfMemoryError) as error:
+            self._empty_cache = torch.cuda.empty_cache
+            self._max_batch = self._warm_up()
+        except (nemo_lite.NemoLiteError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+                raise
             msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
             raise EngineError(msg) from error
         self._name = model or model_dir or MODEL
-        self._out_of_memory = torch.OutOfMemoryError
-        self._empty_cache = torch.cuda.empty_cache
-        batches = _WARM_BATCHES if self._device == "cuda" else (1,)
-        self._model.warm_up(batches, longest_s=_WARM_S, max_new_tokens=_MAX_NEW_TOKENS, draft=_WARM_DRAFT)
+
+    def _warm_up(self) -> int:
+        """Let the GPU meet what will come; returns the largest batch that it has memory for."""
+        most = _MAX_BATCH[self._device]
+        while True:
+            batches = [batch for batch in _WARM_BATCHES if batch <= most] if self._device == "cuda" else [1]
+            try:
+                self._model.warm_up(
+                    batches, longest_s=_WARM_S, max_new_tokens=_MAX_NEW_TOKENS, draft=_WARM_DRAFT, largest=most
+                )
+            except RuntimeError as error:
+                if most == 1 or not _out_of_memory(error):
+                    raise
+            else:
+                return most
+            most //= 2
+            self._model.forget_shapes()
+            self._empty_cache()
 
     @property
     def name(self) -> str:
@@ -79,7 +97,7 @@ class CanaryQwen:
 
     @property
     def max_batch(self) -> int:
-        return _MAX_BATCH[self._device]
+        return self._max_batch
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
@@ -94,7 +112,9 @@ class CanaryQwen:
                 max_new_tokens=_MAX_NEW_TOKENS,
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
             )
-        except self._out_of_memory as error:
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
             if len(batch) == 1:
                 msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
                 raise EngineError(msg) from error
@@ -104,6 +124,11 @@ class CanaryQwen:
         self._empty_cache()
         half = len(batch) // 2
         return self.transcribe(batch[:half]) + self.transcribe(batch[half:])
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory did not suffice, whoever says so: torch, the driver or cuBLAS."""
+    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED", "allocate memory"))
 
 
 def locate(model: str | None, model_dir: str | None) -> Path | str | None:

@@ -90,7 +90,10 @@ def test_waveforms_may_be_arrays_of_any_float(toy, clip):
     expected = toy.transcribe([audio])
     assert toy.transcribe([audio.numpy()]) == expected
     assert toy.transcribe([audio.double().numpy()]) == expected
-    assert toy.transcribe([audio.numpy()[::-1][::-1]]) == expected
+    backwards = audio.numpy()[::-1].copy()
+    backwards.flags.writeable = False
+    assert toy.transcribe([backwards[::-1]]) == expected
+    assert toy.transcribe([audio.numpy().astype(">f4")]) == expected
     assert toy.transcribe([]) == []
 
 
@@ -101,6 +104,7 @@ def test_waveforms_may_be_arrays_of_any_float(toy, clip):
         (np.zeros((2, 1600), np.float32), r"\(2, 1600\)"),
         (np.full(1600, np.nan, np.float32), "row 1: expected finite"),
         (np.full(1600, np.inf, np.float32), "row 1: expected finite"),
+        (np.full(1600, -12_000, np.float32), r"in \[-1, 1\], got 12000; divide 16-bit samples by 32768"),
     ],
 )
 def test_wrong_audio_is_refused(nano, audio, said):
@@ -120,6 +124,42 @@ def test_wrong_numbers_of_things_are_refused(nano):
         nano.transcribe([silence], max_new_tokens=0)
     with pytest.raises(ValueError, match="takes no audio"):
         nano.generate_text("Describe <|audioplaceholder|>")
+
+
+def test_one_clip_is_no_list_of_clips(nano):
+    for clip in (torch.zeros(1600), np.zeros(1600, np.float32)):
+        with pytest.raises(ValueError, match="put it into a list"):
+            nano.transcribe(clip)
+
+
+def test_prompts_without_audio(static, nano):
+    for model in (nano, static("nano")[0]):
+        [answer] = model.transcribe([[]], prompt="Say hi", max_new_tokens=8)
+        assert answer.token_ids == nano.generate_text("Say hi", max_new_tokens=8, adapter=True).token_ids
+        assert model.embed_audio([])[0].shape[0] == 0
+
+
+def test_a_row_that_overflows_harms_no_other_and_no_later_one(models, static, clip, monkeypatch):
+    """A value that is no number must not stay in the cache, where a weight of 0 would not take it away."""
+    monkeypatch.setattr("nemo_lite.model.LOUDEST", float("inf"))
+    audio = clip("toy", "timer")
+    for model in (models["toy"], static("toy")[0]):
+        expected = model.transcribe([audio])
+        for draft in (None, expected[0].token_ids):
+            healthy, broken = model.transcribe([audio, audio * 1e19], drafts=[draft, draft])
+            assert healthy.token_ids == expected[0].token_ids
+            assert (broken.text, broken.token_ids, broken.stop) == ("", (), "overflow")
+            assert model.transcribe([audio])[0].token_ids == expected[0].token_ids
+        assert all(np.isfinite(model.generate_text("Hi", max_new_tokens=8).logprobs))
+
+
+def test_embeddings_are_the_callers_own(static, clip):
+    model, _ = static("toy")
+    first, lengths = model.embed_audio([clip("toy", "timer")] * 3)
+    kept = first.clone()
+    model.embed_audio([clip("toy", "digits")] * 3)
+    assert first.shape[0] == len(lengths) == 3
+    assert torch.equal(first, kept)
 
 
 def test_the_adapter_off_is_the_model_before_merging(nano, data):
@@ -142,6 +182,15 @@ def test_words_with_their_probability(toy, clip):
     assert " ".join(word for word, _ in words) == answer.text == "The meeting is on Friday, July seventeenth."
     assert all(0.5 < probability <= 1 for _, probability in words)
     assert np.prod([p for _, p in words]) == pytest.approx(np.exp(sum(answer.logprobs[:-1])))
+
+
+def test_words_of_characters_that_are_several_tokens(toy):
+    text = "na\u00efve caf\u00e9 \u65e5\u672c\u8a9e \U0001f389 ok"
+    ids = tuple(toy.tokenizer.tokenizer.encode(text).ids)
+    answer = Transcription(text, ids, (-0.1,) * len(ids), "length", 0, len(ids))
+    words = toy.words(answer)
+    assert [word for word, _ in words] == text.split()
+    assert np.prod([p for _, p in words]) == pytest.approx(np.exp(sum(answer.logprobs)))
 
 
 def test_the_real_vocabularys_prompt_is_two_pieces(toy, nano, manifests):
@@ -208,6 +257,21 @@ def test_after_warming_up_no_graph_is_captured(static, heldout):
         [answer] = model.transcribe(clips[i : i + 1], max_new_tokens=80)
         model.transcribe(clips[i : i + 2], max_new_tokens=80, drafts=[answer.token_ids, None])
     assert capture.captures == warm
+
+
+def test_after_the_engines_warm_up_nothing_is_captured(static):
+    """With the engine's own numbers, for one batch size of its four."""
+    model, capture = static("nano")
+    model.warm_up([1], longest_s=30.0, max_new_tokens=200, draft=100, largest=4)
+    warm, graphs = capture.captures, len(model.decoder.graphs.captured)
+    r = np.random.default_rng(0)
+    for _ in range(20):
+        clip = 0.1 * r.standard_normal(r.integers(3_000, 28 * 16_000)).astype(np.float32)
+        model.transcribe([clip], max_new_tokens=200, drafts=[r.integers(0, 200, r.integers(0, 97)).tolist()])
+    assert capture.captures == warm
+    clips = [np.zeros(28 * 16_000, np.float32)] * 4
+    model.transcribe(clips, max_new_tokens=200, drafts=[[1] * 96] * 4)
+    assert len(model.decoder.graphs.captured) >= graphs, "a larger batch must not cost the graphs there are"
 
 
 def test_warming_up_on_a_cpu_is_short(toy, clip):
