@@ -43,6 +43,7 @@ class KnownModel:
     """To download, about."""
     licence: str
     note: str
+    """What to know before choosing it."""
 
 
 KNOWN = {
@@ -51,7 +52,7 @@ KNOWN = {
         "nvidia/canary-qwen-2.5b",
         5_130_000_000,
         "CC-BY-4.0",
-        "English, 2.5 billion parameters; wants a GPU with 8 GB or more",
+        "English, 2.5 billion parameters; wants a GPU with 10 GB or more (estimated)",
     ),
 }
 
@@ -72,18 +73,27 @@ class ModelFiles:
         )
 
 
+class DamagedModelError(ModelNotFoundError):
+    """A file is there, but cannot be what was downloaded."""
+
+    def __init__(self, message: str, repo: str | None) -> None:
+        super().__init__(message)
+        self.repo = repo
+        """The repository it comes from; None for a file in a directory given by hand."""
+
+
 def locate(where: str | PathLike[str], *, cache_dir: Path | None = None) -> ModelFiles | None:
     """Find a model without any network: in a directory, or, for a hub id or known name, in the cache.
 
     None means that it, or a part of it, is still to be downloaded. Raises ModelNotFoundError for a path that does not
-    exist or holds no model.
+    exist or holds no model, DamagedModelError where the checkpoint's config cannot be read.
     """
     repo = _repo(where)
     checkpoint = _local_checkpoint(Path(where)) if repo is None else cached(repo, CHECKPOINT_FILES, cache_dir=cache_dir)
     if checkpoint is None:
         return None
     llm = (_local_llm(checkpoint) if repo is None else None) or cached(
-        _llm_repo(checkpoint), LLM_FILES, cache_dir=cache_dir
+        _llm_repo(checkpoint, repo), LLM_FILES, cache_dir=cache_dir
     )
     return llm and ModelFiles(checkpoint, llm)
 
@@ -111,7 +121,7 @@ def download(
 
     checkpoint = _local_checkpoint(Path(where)) if repo is None else have(repo, CHECKPOINT_FILES, "checkpoint")
     llm = _local_llm(checkpoint) if repo is None else None
-    return ModelFiles(checkpoint, llm or have(_llm_repo(checkpoint), LLM_FILES, "llm"))
+    return ModelFiles(checkpoint, llm or have(_llm_repo(checkpoint, repo), LLM_FILES, "llm"))
 
 
 def fetch(
@@ -168,12 +178,19 @@ def _local_llm(checkpoint: Path) -> Path | None:
     return None
 
 
-def _llm_repo(checkpoint: Path) -> str:
+def _llm_repo(checkpoint: Path, repo: str | None) -> str:
     path = checkpoint / "config.json"
     try:
-        return str(json.loads(path.read_text("utf-8"))["pretrained_llm"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelNotFoundError(f"{path} does not name its language model (pretrained_llm): {error!r}") from error
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DamagedModelError(f"{path} is damaged ({error}); delete it and download it again", repo) from error
+    named = config.get("pretrained_llm") if isinstance(config, dict) else None
+    if not isinstance(named, str) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", named):
+        raise ModelNotFoundError(
+            f"{path}: expected pretrained_llm to be the hub id of the language model, got {named!r};"
+            f" put its {' and '.join(LLM_FILES)} into {checkpoint / 'llm'}, if this is a Canary-Qwen model"
+        )
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +219,15 @@ class _Transfer:
                     if not (target.is_file() and _is_what_was_offered(target, offer)):
                         self._resume(repo, name, offer, target)
                 target.with_name(f"{target.name}.lock").unlink(missing_ok=True)
+                if folder:
+                    paths.append(target)
+                    continue
                 # finds the blob in place and links it into a snapshot of the commit
-                paths.append(
-                    target
-                    if folder
-                    else Path(hf_hub_download(repo, name, cache_dir=self.cache_dir, endpoint=self.endpoint))
-                )
+                path = Path(hf_hub_download(repo, name, cache_dir=self.cache_dir, endpoint=self.endpoint))
+                if not path.samefile(target) and not _is_what_was_offered(path, offer):  # a damaged copy, not a link
+                    path.unlink()
+                    path = Path(hf_hub_download(repo, name, cache_dir=self.cache_dir, endpoint=self.endpoint))
+                paths.append(path)
         return paths[0].parent
 
     def _resume(self, repo: str, name: str, offer: "HfFileMetadata", target: Path) -> None:

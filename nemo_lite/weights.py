@@ -1,6 +1,7 @@
 """One strict pass over a safetensors file, straight into the model.
 
-The checkpoint and the model must agree on every key and every shape; whatever differs is an error that names it.
+The checkpoint and the model must agree on every key and every shape, and weights must be stored in floating point;
+whatever differs is an error that names it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ PREFIXES = {
 }
 """Ours -> the checkpoint's. The output layer is the embedding table and is not stored."""
 
+FLOATING = ("F64", "F32", "F16", "BF16")
+"""What a weight may be stored in. Anything else is quantised, and means nothing without its scales."""
+
 MAPPED_BYTES = 2**28
 """The file is opened anew after this many bytes: pages of a mapping that has been read count as used memory."""
 
@@ -34,15 +38,24 @@ def destinations(model: nn.Module) -> dict[str, Tensor]:
     return named
 
 
-def check_layout(expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size], where: str) -> None:
-    """Raise CheckpointError with the names of all keys that are missing, unexpected, or of another shape."""
+def check_layout(expected: Mapping[str, Tensor], found: Mapping[str, tuple[tuple[int, ...], str]], where: str) -> None:
+    """Raise CheckpointError with the names of all keys that are missing, unexpected, or of another shape or kind.
+
+    found: (shape, dtype as safetensors names it) per key.
+    """
+    both = expected.keys() & found.keys()
     problems = [
-        *(f"missing: {name} {tuple(expected[name])}" for name in expected.keys() - found.keys()),
-        *(f"unexpected: {name} {tuple(found[name])}" for name in found.keys() - expected.keys()),
+        *(f"missing: {name} {tuple(expected[name].shape)}" for name in expected.keys() - found.keys()),
+        *(f"unexpected: {name} {found[name][0]}" for name in found.keys() - expected.keys()),
         *(
-            f"wrong shape: {name} expected {tuple(expected[name])}, got {tuple(found[name])}"
-            for name in expected.keys() & found.keys()
-            if expected[name] != found[name]
+            f"wrong shape: {name} expected {tuple(expected[name].shape)}, got {found[name][0]}"
+            for name in both
+            if tuple(expected[name].shape) != found[name][0]
+        ),
+        *(
+            f"wrong dtype: {name} expected {', '.join(FLOATING)}, got {found[name][1]}"
+            for name in both
+            if expected[name].is_floating_point() and found[name][1] not in FLOATING
         ),
     ]
     if problems:
@@ -60,8 +73,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     device = next(model.parameters()).device
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        check_layout({name: tensor.shape for name, tensor in where.items()}, found, str(path))
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
+        check_layout(where, found, str(path))
         for names in _portions(where):
             with safe_open(path, framework="pt", device=str(device)) as file:
                 for name in names:

@@ -51,5 +51,8 @@ def our_errors() -> Iterator[None]:
         yield
     except TransferError as error:
         raise DownloadError(str(error)) from error
+    except hub.DamagedModelError as error:
+        again = [f" (`stt models download {name}` does both)" for name, m in hub.KNOWN.items() if m.repo == error.repo]
+        raise EngineError(f"{error}{''.join(again)}") from error
     except ModelNotFoundError as error:
         raise EngineError(str(error)) from error

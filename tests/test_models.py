@@ -104,6 +104,52 @@ def test_the_list_has_the_embedded_weights_and_canary_qwen(tmp_path: Path) -> No
     assert any(line.split()[:2] == ["canary-qwen", "canary-qwen"] and "5,130 MB" in line for line in lines)
 
 
+def test_the_list_says_what_the_flagship_asks_for(tmp_path: Path) -> None:
+    run = stt("models", home=tmp_path, hub=None)
+    said = "canary-qwen: CC-BY-4.0; English, 2.5 billion parameters; wants a GPU with 10 GB or more (estimated)"
+    assert said in run.stderr.splitlines()
+    assert len(said) <= 100
+    listed = stt("models", "--json", home=tmp_path, hub=None)
+    [model] = [model for model in map(json.loads, listed.stdout.splitlines()) if model["name"] == "canary-qwen"]
+    assert said == f"canary-qwen: {model['licence']}; {model['note']}"
+    assert model["problem"] is None
+
+
+def test_damaged_files_are_said_to_be_and_downloaded_again(tmp_path: Path) -> None:
+    toy = Path(__file__).parent / "data" / "canary-toy"
+    files = {f"nvidia/canary-qwen-2.5b/{path.name}": path.read_bytes() for path in (toy / "checkpoint").iterdir()}
+    files |= {f"Qwen/Qwen3-1.7B/{path.name}": path.read_bytes() for path in (toy / "llm").iterdir()}
+    again = "`stt models download canary-qwen`"
+    with StandIn(files) as hub:
+        got = stt("models", "download", "canary-qwen", home=tmp_path, hub=hub)
+        assert got.returncode == 0, got.stderr
+        [config] = tmp_path.rglob("models--nvidia*/snapshots/*/config.json")
+        config.write_text("{")
+
+        listed = stt("models", home=tmp_path, hub=None)
+        assert listed.returncode == 0
+        [line] = [line for line in listed.stdout.splitlines() if line.startswith("canary-qwen")]
+        assert line.endswith(f"damaged; {again}")
+        assert len(line) <= 100
+        assert any(line.startswith("large-v3 ") for line in listed.stdout.splitlines()), "the others are listed too"
+        said = f"{config} is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"
+        said += f"; delete it and download it again ({again} does both)"
+        assert f"canary-qwen: {said}" in listed.stderr.splitlines()
+        listed = stt("models", "--json", home=tmp_path, hub=None)
+        [model] = [model for model in map(json.loads, listed.stdout.splitlines()) if model["name"] == "canary-qwen"]
+        assert (model["path"], model["problem"]) == (None, said)
+
+        soundfile.write(tmp_path / "a.wav", talk([TEXT], [0.5]), 16_000)
+        run = stt("file", tmp_path / "a.wav", "--engine", "canary-qwen", home=tmp_path, hub=None)
+        assert (run.returncode, run.stderr) == (1, f"stt file: {said}\n")
+
+        assert stt("models", "download", "canary-qwen", home=tmp_path, hub=hub).returncode == 0
+    assert config.read_bytes() == files["nvidia/canary-qwen-2.5b/config.json"]
+    listed = stt("models", home=tmp_path, hub=None)
+    [line] = [line for line in listed.stdout.splitlines() if line.startswith("canary-qwen")]
+    assert line.endswith(str(config.parent))
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

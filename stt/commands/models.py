@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo_lite import hub
 from stt.engines import canary_qwen, whisper
 from stt.errors import EngineError, SettingsError
+from stt.hub import our_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Model:
     bytes: int | None
     """On disk, or what a download would fetch where that is known."""
     languages: str
+    licence: str | None = None
+    note: str | None = None
+    """What to know before choosing it."""
+    problem: str | None = None
+    """Why what is on this machine cannot be used, and what to do."""
 
 
 def known() -> Iterator[Model]:
@@ -34,7 +40,12 @@ def known() -> Iterator[Model]:
     except EngineError:
         yield Model("(default)", "whisper", None, None, None, "en")
     for name, model in hub.KNOWN.items():
-        files = hub.locate(name)
+        files = problem = None
+        try:
+            with our_errors():
+                files = hub.locate(name)
+        except EngineError as error:
+            problem = str(error)
         yield Model(
             name,
             name,
@@ -42,6 +53,9 @@ def known() -> Iterator[Model]:
             str(files.checkpoint) if files else None,
             files.bytes if files else model.bytes,
             "en",
+            model.licence,
+            model.note,
+            problem,
         )
     for name, repo in whisper.sizes().items():
         path = whisper.cached(repo)
@@ -55,11 +69,18 @@ def list_models(*, as_json: bool) -> int:
         for model in known():
             print(json.dumps(asdict(model)))
         return 0
+    models = list(known())
     print(f"{'NAME':20} {'ENGINE':12} {'LANGUAGES':10} {'SIZE':>9}  WHERE")
-    for model in known():
+    for model in models:
         size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
-        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {model.path or '-'}")
+        where = f"damaged; `stt models download {model.name}`" if model.problem else model.path or "-"
+        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {where}")
     print("-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr)
+    for model in models:
+        if model.note:
+            print(f"{model.name}: {model.licence}; {model.note}", file=sys.stderr)
+        if model.problem:
+            print(f"{model.name}: {model.problem}", file=sys.stderr)
     return 0
 
 

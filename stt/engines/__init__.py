@@ -56,14 +56,18 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
 
 
 def _choose(settings: EngineSettings) -> tuple[str, str]:
-    """Take canary-qwen where a GPU and its weights are there, or where its weights are what was named."""
+    """Take canary-qwen where a GPU that torch can use and its weights are there, or where its weights were named.
+
+    torch takes seconds to import, so it is asked last.
+    """
     from stt.engines import canary_qwen
 
     named = settings.model is not None or settings.model_dir is not None
+    missing = "canary-qwen's weights are not here; `stt models download canary-qwen` gets them"
     try:
         located = canary_qwen.locate(settings.model, settings.model_dir)
-    except EngineError:
-        located = None
+    except EngineError as error:
+        located, missing = None, str(error)
     if named:
         asked = settings.model in (canary_qwen.MODEL, "canary-qwen") or located is not None
         return ("canary-qwen", "auto: its weights were named") if asked else ("whisper", "auto: its weights were named")
@@ -74,8 +78,25 @@ def _choose(settings: EngineSettings) -> tuple[str, str]:
     if not ctranslate2.get_cuda_device_count():
         return "whisper", "auto: canary-qwen wants a GPU, and there is none"
     if located is None:
-        return "whisper", "auto: canary-qwen's weights are not here; `stt models download canary-qwen` gets them"
+        return "whisper", f"auto: {missing}"
+    if (why := _torch_without_cuda()) is not None:
+        return "whisper", f"auto: canary-qwen wants a GPU, and there is one, but {why}"
     return "canary-qwen", "auto: a GPU and its weights are there"
+
+
+def _torch_without_cuda() -> str | None:
+    """Say why torch cannot compute on the GPU that CTranslate2 sees; `None`: it can."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return f"torch cannot be imported ({error})"
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    return (
+        f"torch {torch.__version__} cannot use it: it needs a driver for CUDA {torch.version.cuda} (see `nvidia-smi`)"
+    )
 
 
 def check_language(model: SpeechModel, language: str | None) -> None:

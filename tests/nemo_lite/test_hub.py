@@ -104,6 +104,57 @@ def test_a_file_that_went_bad_on_the_disk_is_fetched_again(fetch):
     assert (fetch().checkpoint / "model.safetensors").read_bytes() == true
 
 
+@pytest.mark.parametrize("part", ["checkpoint", "llm"])
+@pytest.mark.parametrize("copied", [False, True], ids=["a link, as the hub makes it", "a copy of its own"])
+@pytest.mark.parametrize("damage", [b"{", b"", bytes(700)], ids=["cut off", "empty", "zeros"])
+def test_a_damaged_config_in_the_cache_is_fetched_again(fetch, stand_in, part, copied, damage):
+    files = fetch()
+    path = getattr(files, part) / "config.json"
+    true = path.read_bytes()
+    if copied:
+        path.unlink()  # as in a cache that was carried here by something that knows no links
+    path.write_bytes(damage)
+    assert fetch() == files
+    assert path.read_bytes() == true
+    assert stand_in.gets("model.safetensors") == [None]
+
+
+def test_a_damaged_config_is_named(fetch, tmp_path, data):
+    path = fetch().checkpoint / "config.json"
+    path.write_text("{")
+    with pytest.raises(hub.DamagedModelError) as raised:
+        hub.locate("canary-qwen", cache_dir=tmp_path / "cache")
+    assert str(raised.value).startswith(f"{path} is damaged (Expecting property name")
+    assert str(raised.value).endswith("; delete it and download it again")
+    assert raised.value.repo == REPO
+    path.unlink()  # as it says
+    assert hub.locate(REPO, cache_dir=tmp_path / "cache") is None
+    assert fetch().checkpoint == path.parent
+    assert hub.locate(REPO, cache_dir=tmp_path / "cache")
+
+    mine = tmp_path / "mine"
+    shutil.copytree(data / "canary-toy" / "checkpoint", mine)
+    (mine / "config.json").write_text("{")
+    for find in (hub.locate, fetch):
+        with pytest.raises(hub.DamagedModelError, match=r"mine/config\.json is damaged") as raised:
+            find(mine)
+        assert raised.value.repo is None
+
+
+@pytest.mark.parametrize("named", [None, 5, "/models/Qwen3-1.7B", "../Qwen"])
+def test_a_checkpoint_whose_language_model_is_not_on_the_hub(tmp_path, data, named):
+    folder = tmp_path / "mine"
+    shutil.copytree(data / "canary-toy" / "checkpoint", folder)
+    config = json.loads((folder / "config.json").read_text()) | {"pretrained_llm": named}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelNotFoundError, match=f"expected pretrained_llm to be the hub id .*, got {named!r}; put its"
+    ):
+        hub.locate(folder, cache_dir=tmp_path / "cache")
+    shutil.copytree(data / "canary-toy" / "llm", folder / "llm")
+    assert hub.locate(folder, cache_dir=tmp_path / "cache") == hub.ModelFiles(folder, folder / "llm")
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind", "said"),
     [

@@ -78,6 +78,17 @@ def test_a_plain_projection_where_an_adapted_one_belongs_is_named(copied):
         CanaryQwen.from_pretrained(folder, "cpu")
 
 
+def test_a_weight_in_integers_is_named(copied):
+    folder, tensors, save = copied
+    whole = "perception.encoder.layers.0.feed_forward1.linear1.weight"
+    tensors[whole] = tensors[whole].to(torch.int32)
+    tensors["perception.preprocessor.featurizer.fb"] = tensors["perception.preprocessor.featurizer.fb"].double()
+    save()
+    with pytest.raises(CheckpointError) as raised:
+        CanaryQwen.from_pretrained(folder, "cpu")
+    assert str(raised.value).splitlines()[1:] == [f"  wrong dtype: {whole} expected F64, F32, F16, BF16, got I32"]
+
+
 def test_a_truncated_file_is_named(copied):
     folder, _, _ = copied
     path = folder / "checkpoint" / "model.safetensors"
@@ -103,7 +114,12 @@ def test_files_that_are_not_there(copied, tmp_path):
     [
         ("checkpoint", ("perception", "encoder", "xscaling"), True, "xscaling=False only, got True"),
         ("checkpoint", ("perception", "encoder", "att_context_size"), [128, 0], r"att_context_size=\[-1, -1\] only"),
-        ("checkpoint", ("perception", "encoder", "d_model"), None, "expected d_model to be int, got None"),
+        (
+            "checkpoint",
+            ("perception", "encoder", "d_model"),
+            None,
+            "expected d_model to be a whole number above 0, got None",
+        ),
         ("checkpoint", ("perception", "preprocessor", "normalize"), "all_features", "normalize='per_feature' only"),
         ("checkpoint", ("lora", "target_modules"), ["q_proj", "lm_head"], r"cannot adapt \['lm_head'\]"),
         ("checkpoint", ("lora", "use_dora"), True, "use_dora=False only"),
