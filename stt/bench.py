@@ -23,14 +23,15 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from stt.audio import SAMPLE_RATE, Samples, to_pcm16
+from stt.client import authorization, session_url
 from stt.clock import seconds
 from stt.errors import RemoteError
 from stt.outputs import clock
-from stt.server.protocol import PATH
 
 _PAUSE_S: Final = 2.0  # between the files of a session
 _SLOTS: Final = 10  # in which sessions take turns within the time of a frame
 _STAGGER: Final = 3  # frames between the beginnings of two sessions
+_EVENTS: Final = {"events": "1", "sample_rate": "16000", "channels": "1"}  # whatever the URL says: the scripts are so
 _LAST_S: Final = 300.0  # for the finals after the last audio: a server far behind is measured too
 
 
@@ -86,7 +87,7 @@ def _length(size: int) -> bytes:
 class LoadSession(asyncio.Protocol):
     """One connection: `send` what the script says, note when each message came back."""
 
-    def __init__(self, script: Script, url: str, api_key: str | None) -> None:
+    def __init__(self, script: Script, url: str, headers: dict[str, str]) -> None:
         self.script = script
         self.sent = np.zeros(len(script.frames))
         """When each frame was written, on the event loop's clock."""
@@ -97,14 +98,14 @@ class LoadSession(asyncio.Protocol):
         self.writable.set()
         self._clock = asyncio.get_running_loop().time
         self._protocol = ClientProtocol(parse_uri(url), max_size=4 << 20)
-        self._api_key = api_key
+        self._headers = headers
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         request = self._protocol.connect()
-        if self._api_key:
-            request.headers["Authorization"] = f"Bearer {self._api_key}"
+        for name, value in self._headers.items():
+            request.headers[name] = value
         self._protocol.send_request(request)
         self._flush()
 
@@ -173,13 +174,14 @@ async def open_session(script: Script, url: str, api_key: str | None = None) -> 
 
     Raises:
         RemoteError: the server cannot be reached, or refuses.
+        SettingsError: the key cannot be sent.
 
     """
-    parts = urlsplit(url)
+    parts, headers = urlsplit(url), authorization(api_key)
     loop = asyncio.get_running_loop()
     try:
         _, session = await loop.create_connection(
-            lambda: LoadSession(script, url, api_key),
+            lambda: LoadSession(script, url, headers),
             parts.hostname or "",
             parts.port or (443 if parts.scheme == "wss" else 80),
             ssl=True if parts.scheme == "wss" else None,
@@ -202,7 +204,7 @@ async def hurry(session: LoadSession) -> None:
 
 
 async def speak(sessions: Sequence[LoadSession]) -> None:
-    """Let all sessions speak in real time, not in step, and wait until the server has sent the last finals.
+    """Let all sessions speak in real time, not in step, and wait, not for ever, until the last finals have come.
 
     One task for all: a timer for each frame of each session would cost more than what is measured.
     """
@@ -222,8 +224,7 @@ async def speak(sessions: Sequence[LoadSession]) -> None:
                     session.finish()
                 elif 0 <= index < len(session.script.frames) and not session.closed.done():
                     session.send(index)
-    async with asyncio.timeout(_LAST_S):
-        await asyncio.gather(*(session.closed for session in sessions))
+    await asyncio.wait([session.closed for session in sessions], timeout=_LAST_S)
 
 
 @dataclass(slots=True)
@@ -288,9 +289,10 @@ def measure(sessions: Sequence[LoadSession], began: float) -> Figures:
                 elif (before := last_text[number]) is not None:
                     figures.cadence.append(now - before)
                 last_text[number] = now
-        code, reason = session.closed.result() if session.closed.done() else (None, "still open")
-        if code != 1000:
-            figures.errors.append(f"closed {code} {reason}".strip())
+        if not session.closed.done():
+            figures.errors.append(f"no end within {_LAST_S:g} s of the last audio")
+        elif (closed := session.closed.result())[0] != 1000:
+            figures.errors.append(f"closed {closed[0]} {closed[1]}".strip())
         for number, turn in enumerate(turns):
             wrong, words = word_errors(turn.text, " ".join(texts.get(number, [])))
             figures.wrong_words += wrong
@@ -323,7 +325,7 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
 
 async def reference(script: Script, url: str, api_key: str | None) -> list[Turn]:
     """Hear a script in one session, as fast as the server takes it."""
-    session = await open_session(script, _with_events(url, interims=False), api_key)
+    session = await open_session(script, session_url(url, _EVENTS | {"interim_results": "0"}), api_key)
     await hurry(session)
     code, reason = session.closed.result()
     if code != 1000:
@@ -335,20 +337,13 @@ async def reference(script: Script, url: str, api_key: str | None) -> list[Turn]
     ]
 
 
-def _with_events(url: str, *, interims: bool = True) -> str:
-    parts = urlsplit(url)
-    options = [parts.query, "events=1", *([] if interims else ["interim_results=0"])]
-    path = parts.path.rstrip("/") or PATH
-    return f"{parts.scheme}://{parts.netloc}{path}?{'&'.join(o for o in options if o)}"
-
-
 class ServerStats:
     """The server's own account, from `/metrics`: a difference between two readings."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         parts = urlsplit(url)
         self._url = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}/metrics"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = authorization(api_key)
         self.first = self.read()
         self._began = time.monotonic()
 
@@ -402,14 +397,15 @@ async def run(
 
     Raises:
         RemoteError: the server cannot be reached, or refuses.
+        SettingsError: the URL is not one of a WebSocket, or the key is none.
 
     """
+    live = session_url(url, _EVENTS)
     for i, one in enumerate(scripts[:sessions]):
         one.turns = await reference(one, url, api_key)
         said = seconds(len(one.audio))
         say(f"reference {i + 1}: {len(one.turns)} turns in {clock(said)[3:8]} of audio")
     stats = ServerStats(url, api_key)
-    live = _with_events(url)
     # Not all at once: neither people nor pages do that, and the handshakes would be measured with the speech.
     opened = [await open_session(scripts[i % len(scripts)], live, api_key) for i in range(sessions)]
     began = asyncio.get_running_loop().time()
@@ -418,7 +414,11 @@ async def run(
     await asyncio.wait({speaking, *(session.closed for session in opened)}, return_when=asyncio.FIRST_COMPLETED)
     account = await asyncio.to_thread(stats.report, sessions)
     await speaking
-    return measure(opened, began), account
+    figures = measure(opened, began)
+    for session in opened:
+        if not session.closed.done():
+            session.vanish()
+    return figures, account
 
 
 def percentiles(values: Sequence[float]) -> str:

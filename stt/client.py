@@ -3,8 +3,8 @@
     source -> _record: tape -> _send -> websocket -> server
     sink <- _receive: Event <- message <-+
 
-The tape keeps the audio since the last completed turn. When the connection is lost, the next one hears it again: turns
-go on being counted, nothing said is lost and no final comes twice.
+The tape keeps the audio since the last completed turn. When the connection is lost, the tape goes on recording, and the
+next connection hears it again: turns go on being counted, nothing said is lost and no final comes twice.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import json
 import random
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -33,16 +33,19 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.server.access import is_key
 from stt.server.protocol import PATH, ProtocolError, decode_event
 from stt.session import Sink, Source
 from stt.settings import TurnSettings
 
-_KEEP_S: Final = 120.0  # of a turn that does not end; what is older is lost with the connection
-_AHEAD_S: Final = 5.0  # unsent audio, before a source that is faster than the network has to wait
+_KEEP_S: Final = 120.0  # on the tape; of a turn that does not end, what is older is lost with the connection
+_AHEAD_S: Final = 5.0  # unsent audio on a connection, before a source that is faster than the network has to wait
 _PIECE_S: Final = 1.0  # of a source that hands out more at once
 _BEFORE_TURN_S: Final = 0.3  # the pre-roll of a turn may reach back so far, where the gap before it is as long
 _FIRST_BACKOFF_S: Final = 0.25
 _MOST_BACKOFF_S: Final = 5.0
+_SETTLED_S: Final = 5.0  # a connection that lasted so long worked; so did one that brought something new
+_TELL_EVERY_S: Final = 5.0  # of lost audio
 _SEND_BUFFER: Final = 64 << 10  # more would only put our own pings at the end of a longer queue
 
 
@@ -55,16 +58,22 @@ class _Tape:
         self.end = 0
         self.sent = 0
         self.finished = False
+        self.connected = False
         self.changed = asyncio.Condition()
 
     async def append(self, piece: bytes) -> None:
-        """Add PCM16, and wait while too much of the tape is unsent."""
+        """Add PCM16, and wait while too much of the tape is unsent; without a connection, while the tape is full."""
         async with self.changed:
             self.pieces.append(piece)
             self.end += len(piece) // 2
             self.changed.notify_all()
-            await self.changed.wait_for(lambda: self.end - self.sent < samples(_AHEAD_S))
+            await self.changed.wait_for(self._room)
         self.forget(self.end - samples(_KEEP_S))
+
+    def _room(self) -> bool:
+        # What was sent and has no final must be heard again: new audio does not push it off the tape unseen.
+        full = self.connected or self.end - self.start >= samples(_KEEP_S)
+        return not full or self.end - self.sent < samples(_AHEAD_S)
 
     async def finish(self) -> None:
         async with self.changed:
@@ -72,9 +81,16 @@ class _Tape:
             self.changed.notify_all()
 
     def rewind(self) -> int:
-        """Go back to the beginning of what is kept; returns its sample index."""
+        """Go back to the beginning of what is kept, for a new connection; returns its sample index."""
+        self.connected = True
         self.sent = self.start
         return self.start
+
+    async def disconnect(self) -> None:
+        """Take in all that there is room for, until the next connection."""
+        async with self.changed:
+            self.connected = False
+            self.changed.notify_all()
 
     async def next(self, at: int) -> bytes | None:
         """Wait for the audio from a sample index on; `None` at the end."""
@@ -107,15 +123,16 @@ class RemoteSession:
 
     Args:
         url: `ws://host:port` or `wss://...`; the path is added where there is none, options in the query are kept.
-        api_key: sent as `Authorization: Bearer`.
+        api_key: sent as `Authorization: Bearer`; printable ASCII.
         settings: gaps and whether there are interims; `None`: the server's own. Other fields do not travel.
         language: `None`: the server's own; `auto` lets the engine find out.
         patience_s: how long to go on trying to reach a server that was lost, or is not ready yet.
-        notify: called with a sentence for people when the connection is made, lost, or tried again.
+        notify: called with a sentence for people when the connection is made, lost, or tried again, and when audio was
+            lost: a source that cannot wait counts that in its `overruns`.
         on_message: called with each message as it came.
 
     Raises:
-        SettingsError: the URL is not one of a WebSocket.
+        SettingsError: the URL is not one of a WebSocket, or the key is none.
 
     """
 
@@ -130,9 +147,9 @@ class RemoteSession:
         notify: Callable[[str], None] | None = None,
         on_message: Callable[[str], None] | None = None,
     ) -> None:
-        self.url = _full_url(url, settings, language)
+        self.url = session_url(url, _options(settings, language))
         self._place = self.url.partition("?")[0].removesuffix(PATH)
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = authorization(api_key)
         self._patience_s = patience_s
         self._notify = notify or (lambda _: None)
         self._on_message = on_message or (lambda _: None)
@@ -140,6 +157,8 @@ class RemoteSession:
         self._turns = 0  # completed
         self._started = -1  # the last turn of which the sink knows that it began
         self._done = 0
+        self._reached = 0  # the farthest that any event was
+        self._lost_blocks = 0  # as far as was told
         self._last_error: dict[str, Any] = {}
 
     @property
@@ -173,14 +192,26 @@ class RemoteSession:
     async def _record(self, source: Source) -> Exception | None:
         failure: Exception | None = None
         size = samples(_PIECE_S)
+        clock = asyncio.get_running_loop().time
+        told = clock() - _TELL_EVERY_S
         try:
             async for piece in source:
                 for at in range(0, len(piece), size):
                     await self._tape.append(to_pcm16(piece[at : at + size]))
+                if clock() - told > _TELL_EVERY_S and self._tell_overruns(source):
+                    told = clock()
         except Exception as error:  # noqa: BLE001 - kept and raised after the last final
             failure = error
+        self._tell_overruns(source)
         await self._tape.finish()
         return failure
+
+    def _tell_overruns(self, source: Source) -> bool:
+        lost = getattr(source, "overruns", 0) - self._lost_blocks
+        if lost > 0:
+            self._lost_blocks += lost
+            self._notify(f"{lost} blocks of audio were lost: the server did not take them in time")
+        return lost > 0
 
     async def _converse(self, sink: Sink) -> None:
         """Hold one connection after the other until all is said."""
@@ -199,11 +230,12 @@ class RemoteSession:
                     max_size=4 << 20,
                 ) as websocket:
                     self._notify(f"connected to {self._place}")
-                    known, backoff_s = True, _FIRST_BACKOFF_S
+                    known, since, reached = True, loop.time(), self._reached
                     why = await self._talk(websocket, sink)
                     if why is None:
                         return
-                    lost = loop.time()
+                    if self._reached > reached or loop.time() - since > _SETTLED_S:
+                        backoff_s, lost = _FIRST_BACKOFF_S, loop.time()
             except InvalidStatus as refused:
                 why = _refusal(refused)
                 if refused.response.status_code != 503:
@@ -226,10 +258,13 @@ class RemoteSession:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._last_error = {}
         base = self._tape.rewind()
-        async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(self._send(websocket, base))
-            await self._receive(websocket, sink, base, self._turns)
-            sending.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(self._send(websocket, base))
+                await self._receive(websocket, sink, base, self._turns)
+                sending.cancel()
+        finally:
+            await self._tape.disconnect()
         code, reason = websocket.close_code, websocket.close_reason
         if code == 1000 and self._tape.finished and self._tape.sent == self._tape.end:
             return None
@@ -284,6 +319,7 @@ class RemoteSession:
                 self._done = end
                 self._turns = turn + 1
                 self._tape.forget(end + samples(_BEFORE_TURN_S / 2))
+        self._reached = max(self._reached, self._done)
         await sink(event)
 
 
@@ -309,17 +345,44 @@ def _moved(event: Event, base: int, turns: int) -> Event:
             )
 
 
-def _full_url(url: str, settings: TurnSettings | None, language: str | None) -> str:
+def session_url(url: str, options: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> str:
+    """Check a server's URL; add the path where there is none, and options to the query: it wins over `defaults` alone.
+
+    Raises:
+        SettingsError: it is not the URL of a WebSocket.
+
+    """
     parts = urlsplit("")
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as a resolver would: an empty label, or one that is too long
     except ValueError:
         fits = False
     if not fits:
         msg = f"expected a URL like ws://127.0.0.1:15751 or wss://host, got {url!r}"
         raise SettingsError(msg)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = urlencode({**(defaults or {}), **dict(parse_qsl(parts.query, keep_blank_values=True)), **options})
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or PATH, query, ""))
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """Return the headers that carry a key; none for no key, or an empty one.
+
+    Raises:
+        SettingsError: no header can carry it. The message does not show it.
+
+    """
+    if not api_key:
+        return {}
+    if not is_key(api_key):
+        msg = "API key: expected printable ASCII characters, without white space around them, got others"
+        raise SettingsError(msg)
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def _options(settings: TurnSettings | None, language: str | None) -> dict[str, str]:
+    options = {}
     if settings is not None:
         options |= {
             "end_of_turn_ms": str(round(settings.end_of_turn_s * 1000)),
@@ -328,8 +391,7 @@ def _full_url(url: str, settings: TurnSettings | None, language: str | None) -> 
         }
     if language is not None:
         options["language"] = language
-    options |= {"events": "1", "sample_rate": "16000", "channels": "1"}
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or PATH, urlencode(options), ""))
+    return options | {"events": "1", "sample_rate": "16000", "channels": "1"}
 
 
 def _refusal(refused: InvalidStatus) -> str:

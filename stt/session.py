@@ -39,8 +39,8 @@ Sink = Callable[[Event], Awaitable[None]]
 
 # Pieces longer than this are scored off the event loop: a frame takes about 0.1 ms, and nothing may block it for long.
 _INLINE: Final = samples(0.5)
-# Turn events ahead of the recognizer. For a file this is what lets windows share batches; for a live stream it is
-# filled only if the engine cannot keep up with finals, and then the source waits.
+# Turn events ahead of the recognizer: for a file this is what lets windows share batches. All of them may be windows of
+# 24 s, which is why live sessions of a server are given a bound in seconds as well.
 _QUEUE: Final = 24
 
 
@@ -54,7 +54,17 @@ class _Asked:
 
 
 class Session:
-    """One stream of audio, from its first sample to its last turn."""
+    """One stream of audio, from its first sample to its last turn.
+
+    Args:
+        recognizer: shared by all sessions.
+        vad: a model of this thread, or the pool that scores many streams together.
+        settings: how sound becomes turns.
+        language: ISO 639-1 code; `None`: let the engine find out.
+        ahead_s: speech in windows that wait for the engine or are with it, interims aside; what would exceed it is not
+            taken from the source. One window may always be under way. `None`: the queue of turn events is bound enough.
+
+    """
 
     def __init__(
         self,
@@ -63,7 +73,9 @@ class Session:
         *,
         settings: TurnSettings | None = None,
         language: str | None = "en",
+        ahead_s: float | None = None,
     ) -> None:
+        settings = settings or TurnSettings()
         self._recognizer = recognizer
         self._language = language
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
@@ -71,6 +83,10 @@ class Session:
         self._queue: asyncio.Queue[TurnEvent | _Asked | None] = asyncio.Queue(_QUEUE)
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
         self._tickets: set[Ticket] = set()
+        self._unanswered = 0  # samples in windows whose recognition stands, once it is there
+        self._answered = asyncio.Event()
+        # While more than this is unanswered, no audio is taken: a whole window might be too much.
+        self._most_unanswered = None if ahead_s is None else max(0, samples(ahead_s - settings.window_s))
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last event sent
 
@@ -126,18 +142,25 @@ class Session:
     async def _push(self, events: list[TurnEvent]) -> None:
         for event in events:
             await self._queue.put(self._submit(event) if isinstance(event, Window) else event)
+            while self._most_unanswered is not None and self._unanswered > self._most_unanswered:
+                self._answered.clear()
+                await self._answered.wait()
 
     def _submit(self, window: Window) -> _Asked:
         draft = self._drafts.get((window.turn, window.index))
         utterance = Utterance(window.audio, self._language, final=window.cause != "interim", draft=draft)
         ticket = self._recognizer.submit(self, utterance)
         asked = _Asked(window, ticket)
+        unanswered = len(window.audio) if utterance.final else 0
 
         def settled(ticket: Ticket) -> None:
             self._tickets.discard(ticket)
+            self._unanswered -= unanswered
+            self._answered.set()
             if not ticket.cancelled() and ticket.exception() is None and ticket.result() is None:
                 asked.window = None
 
+        self._unanswered += unanswered
         self._tickets.add(ticket)
         ticket.add_done_callback(settled)
         return asked
@@ -156,6 +179,7 @@ class Session:
                     self._open, self._done = False, end
                     await sink(TurnCompleted(turn, began, end, transcript.text, transcript.passages, latency))
                     self._drafts.clear()
+                    transcript = Transcript()  # the old one holds the last window's audio, and a silence may be long
                 case (TurnPaused() | TurnResumed()) as event:
                     await sink(event)
                 case _:
@@ -164,6 +188,7 @@ class Session:
     async def _hear(self, asked: _Asked, transcript: Transcript, start: int, sink: Sink) -> Latency | None:
         if (window := asked.window) is None:
             return None
+        asked.window = None  # whoever still holds the request need not hold the audio
         try:
             recognition = await asked.ticket
         except EngineError as error:

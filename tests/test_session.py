@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import weakref
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scripted import LoudnessVad, ScriptedModel, tone
 from spoken import silence
 from stt.audio import Samples
-from stt.errors import AudioError
+from stt.errors import AudioError, EngineError
 from stt.events import (
     Event,
     RecognitionFailed,
@@ -195,6 +196,113 @@ async def test_a_slow_engine_makes_the_source_wait_and_drops_no_final() -> None:
         model.free.set()
         await task
     assert finals == 40
+
+
+class Held:
+    """A session with an engine that is held, fed with speech without end in pieces of 0.1 s."""
+
+    def __init__(self, recognizer: Recognizer, ahead_s: float | None, duration_s: int = 600) -> None:
+        self.taken_s = 0.0
+        self.texts: list[str] = []
+        session = Session(recognizer, LoudnessVad(), settings=TurnSettings(interim_s=None), ahead_s=ahead_s)  # type: ignore[arg-type]
+        self.task = asyncio.create_task(session.run(self.source(duration_s), self.sink))
+
+    async def source(self, duration_s: int) -> AsyncIterator[Samples]:
+        piece = tone(0.1)
+        for _ in range(10 * duration_s):
+            self.taken_s += 0.1
+            yield piece
+
+    async def sink(self, event: Event) -> None:
+        if isinstance(event, TurnCompleted):
+            self.texts.append(event.text)
+
+    async def until_it_waits(self) -> None:
+        taken_s = -1.0
+        while taken_s != (taken_s := self.taken_s):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "windows", "most_s"),
+    [(60.0, 2, 60), (30.0, 1, 30), (1.0, 1, 30), (100.0, 4, 110)],  # one is always let through
+)
+async def test_a_bound_in_seconds_holds_the_source_back_and_nothing_is_lost(
+    ahead_s: float, windows: int, most_s: float
+) -> None:
+    model = ScriptedModel(max_batch=1)
+    with Recognizer(model) as recognizer:
+        free = Held(recognizer, None, 200)
+        await free.task
+        said = len(model.batches)
+        model.batches.clear()
+        model.free.clear()
+        held = Held(recognizer, ahead_s, 200)
+        await held.until_it_waits()
+        assert recognizer.waiting + len(model.batches) == windows
+        assert held.taken_s <= most_s
+        model.free.set()
+        await held.task
+    assert held.texts == free.texts
+    assert len(model.batches) == said
+
+
+async def test_files_still_have_a_queue_full_of_windows_to_share_batches() -> None:
+    model = ScriptedModel(max_batch=1)
+    model.free.clear()
+    with Recognizer(model) as recognizer:
+        held = Held(recognizer, None)
+        await held.until_it_waits()
+        assert recognizer.waiting >= 24
+        held.task.cancel()
+        model.free.set()
+        await asyncio.wait([held.task])
+
+
+async def test_cancelling_and_failing_let_go_of_a_session_that_is_held_back() -> None:
+    model = ScriptedModel(max_batch=1)
+    model.free.clear()
+    with Recognizer(model) as recognizer:
+        cancelled, failed = Held(recognizer, 60), Held(recognizer, 60, 70)
+        await cancelled.until_it_waits()
+        cancelled.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled.task
+        recognizer.fail_waiting(EngineError("gone"))
+        recognizer.abandon(EngineError("gone"))
+        recognizer.restart(ScriptedModel())
+        await failed.task  # of 70 s, the last 20 are heard by the new engine
+        model.free.set()
+    assert len(failed.texts) == 1
+    assert failed.texts[0]
+
+
+async def test_an_idle_session_holds_no_audio_of_its_last_turn() -> None:
+    seen: list[weakref.ref[Samples]] = []
+
+    class Keeping(ScriptedModel):
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            seen.extend(weakref.ref(utterance.audio) for utterance in batch)
+            return [Hypothesis("word") for _ in batch]
+
+    done, gone = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[Samples]:
+        yield tone(10)
+        yield silence(3)
+        await gone.wait()
+
+    async def sink(event: Event) -> None:
+        if isinstance(event, TurnCompleted):
+            done.set()
+
+    with Recognizer(Keeping()) as recognizer:
+        task = asyncio.create_task(Session(recognizer, LoudnessVad()).run(source(), sink))  # type: ignore[arg-type]
+        await done.wait()
+        await recognizer.submit("another", Utterance(tone(1)))  # the worker holds its last batch until the next
+        assert [ref() for ref in seen[:-1]] == [None] * (len(seen) - 1)
+        gone.set()
+        await task
 
 
 async def test_cancelling_drops_what_waits() -> None:

@@ -5,11 +5,13 @@ import json
 import sys
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
 from stt.audio import Samples
 from stt.bench import Figures, percentiles, run, script
+from stt.client import authorization, session_url
 from stt.sources import FileSource
 
 
@@ -27,20 +29,26 @@ def bench(
 ) -> int:
     """Run the load and print its figures; returns 0 if nothing was lost, else 1.
 
+    A gap in the URL wins over `gap_s`.
+
     Raises:
         AudioError: a file cannot be read.
         RemoteError: the server cannot be reached, or refuses.
+        SettingsError: the URL is not one of a WebSocket, or the key is none.
 
     """
+    authorization(api_key)  # said before the files are read
+    url = session_url(url, {}, {"end_of_turn_ms": str(round(gap_s * 1000))})
+    gap_ms = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))["end_of_turn_ms"]
+    gap_s = int(gap_ms) / 1000 if gap_ms.isdecimal() else gap_s  # the server refuses others
     clips = asyncio.run(_read(paths))
     # Sessions that all say the same at once would share every pause: each begins with another file.
     count = min(len(clips), sessions)
     scripts = [script(clips[i:] + clips[:i], duration_s, frame_ms, binary=binary) for i in range(count)]
-    separator = "&" if "?" in url else "?"
     figures, server = asyncio.run(
         run(
             scripts,
-            f"{url}{separator}end_of_turn_ms={round(gap_s * 1000)}",
+            url,
             api_key=api_key,
             sessions=sessions,
             say=lambda line: print(line, file=sys.stderr),

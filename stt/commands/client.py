@@ -11,6 +11,7 @@ from stt.audio import Samples
 from stt.client import RemoteSession
 from stt.errors import DeviceError
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted
+from stt.session import Source
 from stt.settings import TurnSettings
 from stt.sources import FileSource, Microphone, find_device, input_devices, paced
 
@@ -45,16 +46,15 @@ def run(
     )
     if path is not None:
         with FileSource(path) as source:
-            pieces = aiter(source)
-            asyncio.run(_stream(session, pieces if fast else paced(pieces), screen))
+            asyncio.run(_stream(session, source if fast else paced(aiter(source)), screen))
     else:
         with Microphone(_choose(device)) as microphone:
             screen.notice(f"listening to {microphone.name}; Ctrl-C ends")
-            asyncio.run(_stream(session, aiter(microphone), screen))
+            asyncio.run(_stream(session, microphone, screen))
     return 1 if screen.failed else 0
 
 
-async def _stream(session: RemoteSession, pieces: AsyncIterator[Samples], screen: "_Screen") -> None:
+async def _stream(session: RemoteSession, source: Source, screen: "_Screen") -> None:
     """Run the session; the first Ctrl-C ends the audio and waits for the last final, the second ends all."""
     stopped = asyncio.Event()
 
@@ -66,29 +66,41 @@ async def _stream(session: RemoteSession, pieces: AsyncIterator[Samples], screen
     with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt there
         loop.add_signal_handler(signal.SIGINT, stop)
     try:
-        await session.run(_until(pieces, stopped), screen.event)
+        await session.run(_Until(source, stopped), screen.event)
     finally:
         screen.clear()
         with contextlib.suppress(NotImplementedError):
             loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _until(pieces: AsyncIterator[Samples], stopped: asyncio.Event) -> AsyncIterator[Samples]:
-    """Hand pieces on until they end or `stopped` is set."""
-    stop = asyncio.ensure_future(stopped.wait())
-    try:
-        while True:
-            piece = asyncio.ensure_future(anext(pieces, None))
-            await asyncio.wait((stop, piece), return_when=asyncio.FIRST_COMPLETED)
-            if not piece.done():
-                piece.cancel()
-                await asyncio.wait((piece,))
-                return
-            if (audio := piece.result()) is None:
-                return
-            yield audio
-    finally:
-        stop.cancel()
+class _Until:
+    """A source that ends where another does, or when `stopped` is set."""
+
+    def __init__(self, source: Source, stopped: asyncio.Event) -> None:
+        self._source = source
+        self._stopped = stopped
+
+    @property
+    def overruns(self) -> int:
+        """Blocks that the source had to drop."""
+        return getattr(self._source, "overruns", 0)
+
+    async def __aiter__(self) -> AsyncIterator[Samples]:
+        pieces = aiter(self._source)
+        stop = asyncio.ensure_future(self._stopped.wait())
+        try:
+            while True:
+                piece = asyncio.ensure_future(anext(pieces, None))
+                await asyncio.wait((stop, piece), return_when=asyncio.FIRST_COMPLETED)
+                if not piece.done():
+                    piece.cancel()
+                    await asyncio.wait((piece,))
+                    return
+                if (audio := piece.result()) is None:
+                    return
+                yield audio
+        finally:
+            stop.cancel()
 
 
 def _choose(device: str | None) -> int:

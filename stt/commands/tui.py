@@ -33,7 +33,7 @@ def run(
         SttError: the session to resume or to replay cannot be read.
 
     """
-    _check(device=device, source=source, replay=replay, resume=resume, connect=connect)
+    _check(device=device, source=source, replay=replay, resume=resume, connect=connect, api_key=api_key)
     from tui import journal
     from tui.app import Options, SttApp
     from tui.document import Document
@@ -84,7 +84,7 @@ def run(
     return app.return_code or 0
 
 
-def _check(**options: str | None) -> None:
+def _check(*, api_key: str | None, **options: str | None) -> None:
     if options["device"] in ("cuda", "cpu"):
         msg = f"--device is the microphone here; for where the engine runs say --engine-device {options['device']}"
         raise SettingsError(msg)
@@ -100,9 +100,11 @@ def _check(**options: str | None) -> None:
         if not Path(source).is_file():
             msg = f"--source {source}: no such file"
             raise SettingsError(msg)
-    if (connect := options["connect"]) is not None and not connect.startswith(("ws://", "wss://")):
-        msg = f"--connect: expected ws://HOST:PORT or wss://HOST:PORT, got {connect!r}"
-        raise SettingsError(msg)
+    if (connect := options["connect"]) is not None:
+        from stt.client import authorization, session_url
+
+        session_url(connect, {})
+        authorization(api_key)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         msg = "expected a terminal for keys and screen; for pipes use `stt file`"
         raise SettingsError(msg)

@@ -13,7 +13,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
     """Read API keys from a file, one a line; empty lines and lines that begin with # do not count.
 
     Raises:
-        SettingsError: the file cannot be read or holds no key.
+        SettingsError: the file cannot be read, holds no key, or one that cannot be sent.
 
     """
     try:
@@ -21,11 +21,23 @@ def read_keys(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"API key file {path}: {error}"
         raise SettingsError(msg) from error
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("#") and not is_key(line):
+            msg = f"API key file {path}, line {number}: expected a key of printable ASCII characters, got others"
+            raise SettingsError(msg)
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
         msg = f"API key file {path}: expected a key on a line of its own, found none"
         raise SettingsError(msg)
     return keys
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a header can carry this key so that it arrives as it is: printable ASCII, no white space around it.
+
+    Beyond ASCII, clients disagree about the encoding (curl sends UTF-8, browsers Latin-1), and servers hear Latin-1.
+    """
+    return bool(text) and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def authorized(header: str | None, keys: Sequence[str]) -> bool:

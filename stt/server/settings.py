@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stt.errors import SettingsError
+from stt.server.access import is_key
 
 DEFAULT_PORT = 15751
 
@@ -28,6 +29,8 @@ class ServerSettings:
     """Sessions at once; one more is refused with 503."""
     max_buffer_s: float = 10.0
     """Audio of one session that waits to be listened to; beyond it the server stops reading from that client."""
+    max_ahead_s: float = 60.0
+    """Speech of one session in windows that wait for the engine; beyond it the server stops listening to it."""
     max_message_bytes: int = 1 << 20
     """A larger message closes the connection with 1009."""
     max_messages_per_s: int = 2_000
@@ -56,6 +59,7 @@ class ServerSettings:
         check(0 <= self.port <= 65535, "a port of 0 to 65535", self.port)
         check(self.max_sessions >= 1, "max_sessions of 1 or more", self.max_sessions)
         check(1 <= self.max_buffer_s <= 600, "max_buffer_s of 1 to 600 seconds", self.max_buffer_s)
+        check(self.max_ahead_s > 0, "max_ahead_s above 0", self.max_ahead_s)
         check(self.max_message_bytes >= 4096, "max_message_bytes of 4096 or more", self.max_message_bytes)
         check(self.max_messages_per_s >= 100, "max_messages_per_s of 100 or more", self.max_messages_per_s)
         check(self.max_errors >= 0, "max_errors of 0 or more", self.max_errors)
@@ -69,6 +73,11 @@ class ServerSettings:
             "the certificate alone" if self.tls_key is None else "the key alone",
         )
         check(all(self.api_keys), "API keys that are not empty", "an empty one")
+        check(
+            all(map(is_key, self.api_keys)),
+            "API keys of printable ASCII characters, without white space around them",
+            "one with others",
+        )
         check(
             all(origin == "*" or "://" in origin for origin in self.allowed_origins),
             "origins like https://example.com, or *",

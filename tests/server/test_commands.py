@@ -12,10 +12,11 @@ import soundfile
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from scripted import tone
+from scripted import ScriptedModel, tone
 from serving import serving
 from spoken import silence
-from stt.bench import Figures, encode, percentiles, word_errors
+from stt.bench import Figures, encode, measure, open_session, percentiles, reference, script, speak, word_errors
+from stt.client import session_url
 
 
 async def stt(*arguments: str | Path, timeout_s: float = 60) -> tuple[int, str, str]:
@@ -70,6 +71,38 @@ async def test_bench_finds_nothing_wrong_where_nothing_is(clip: Path) -> None:
         code, out, _ = await stt("bench", clip, "--url", url, "--binary", "--end-of-turn", "0.5")
         assert code == 0
         assert "turns 2 of 2 expected" in out
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "http://127.0.0.1", "foo"])
+async def test_bench_wants_the_url_of_a_websocket(clip: Path, url: str) -> None:
+    code, out, err = await stt("bench", clip, "--url", url)
+    assert (code, out) == (2, "")
+    assert err == f"stt bench: expected a URL like ws://127.0.0.1:15751 or wss://host, got {url!r}\n"
+
+
+async def test_options_in_the_url_of_bench(clip: Path) -> None:
+    async with serving() as running:
+        url = f"ws://127.0.0.1:{running.port}?end_of_turn_ms=700&pause_ms=200"
+        code, out, err = await stt("bench", clip, "--url", url, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["turns"], result["gap_s"], result["errors"]) == (2, 0.7, [])
+
+
+async def test_bench_keeps_its_figures_when_the_last_finals_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stt.bench._LAST_S", 0.3)
+    model = ScriptedModel()
+    async with serving(model) as running:
+        said = script([tone(0.6)], 0, 20, binary=True)
+        said.turns = await reference(said, running.ws, None)
+        model.free.clear()
+        session = await open_session(said, session_url(running.ws, {"events": "1"}))
+        await speak([session])
+        figures = measure([session], 0.0)
+        session.vanish()
+        model.free.set()
+    assert figures.errors == ["no end within 0.3 s of the last audio"]
+    assert (figures.turns, figures.expected_turns) == (0, 1)
 
 
 async def test_bench_counts_what_is_lost() -> None:

@@ -1,6 +1,7 @@
 """`RemoteSession` gives the events that `Session` gives, through lost connections too."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Self
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+import stt.client
 from scripted import LoudnessVad, ScriptedModel, tone
 from serving import Running, serving
 from spoken import silence
 from stt.audio import Samples, from_pcm16, to_pcm16
 from stt.client import RemoteSession
+from stt.commands import client as client_command
 from stt.errors import AudioError, RemoteError, SettingsError
 from stt.events import Event, Latency, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
 from stt.recognizer import Recognizer
@@ -227,6 +230,122 @@ async def test_something_that_is_no_stt_server() -> None:
             await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
 
 
+async def test_a_server_that_accepts_and_fails_at_once_is_given_up() -> None:
+    connections = 0
+
+    async def failing(websocket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        await websocket.send('{"type": "turn_started", "turn": 0, "start": 0.0}')  # the same each time: no progress
+        await websocket.close(1011, "out of memory")
+
+    async with serve(failing, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(10):
+            with pytest.raises(RemoteError, match="gave up after 1 s: out of memory"):
+                await RemoteSession(url, patience_s=1).run(pieces(tone(60), pause_s=0.1), Heard())
+    assert 2 <= connections <= 4
+
+
+async def test_a_server_that_gets_on_between_its_failures_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six connections, each good for one turn, with waits that would soon be longer than the patience."""
+    monkeypatch.setattr(stt.client, "_FIRST_BACKOFF_S", 0.1)
+    connections = 0
+
+    async def failing(websocket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 6:
+            async for message in websocket:
+                if isinstance(message, str):
+                    return
+        heard = 0
+        while heard < 16_000:
+            heard += len(await websocket.recv()) // 2
+        await websocket.send(
+            '{"type": "turn_completed", "text": "a", "turn": 0, "start": 0.0, "end": 0.5, "passages": []}'
+        )
+        await websocket.close(1011, "out of memory")
+
+    heard = Heard()
+    async with serve(failing, "127.0.0.1", 0, max_queue=None) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(10):
+            await RemoteSession(url, patience_s=0.4).run(pieces(tone(6)), heard)
+    assert [turn for turn, _ in heard.finals] == [0, 1, 2, 3, 4]
+
+
+class Live:
+    """A source that cannot wait: it counts what it had to drop, as a microphone does."""
+
+    def __init__(self, taken_s: float) -> None:
+        self.overruns = 0
+        self.taken_s = 0.0
+        self.first, self.lost, self.back = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.most_s = taken_s
+
+    async def __aiter__(self) -> AsyncIterator[Samples]:
+        yield np.concatenate([tone(1), silence(2)])
+        self.first.set()
+        await self.lost.wait()
+        while self.taken_s < self.most_s:
+            self.taken_s += 1
+            yield np.concatenate([tone(0.5), silence(0.5)])
+            await asyncio.sleep(0)
+        self.overruns = 7
+        await self.back.wait()
+        yield silence(2)
+
+
+async def outage(source: Live, converse: Any, relay: Relay, taken_s: float) -> float:
+    """Cut the line, let the source go on for as long as anyone takes what it says, mend the line."""
+    async with serving() as running:
+        relay.target = running.port
+        task = asyncio.create_task(converse)
+        await running.until(source.first.is_set)
+        relay.target = 1  # nobody listens there
+        relay.cut()
+        await asyncio.sleep(0.2)
+        source.lost.set()
+        with contextlib.suppress(TimeoutError):
+            await running.until(lambda: source.taken_s >= taken_s, 3)
+        taken = source.taken_s
+        relay.target = running.port
+        source.back.set()
+        await task
+    return taken
+
+
+async def test_a_long_outage_loses_nothing_that_the_tape_can_hold() -> None:
+    source, heard, notes = Live(100), Heard(), []
+    async with Relay(0) as relay:
+        session = RemoteSession(relay.url, notify=notes.append, settings=TurnSettings(end_of_turn_s=0.4))
+        assert await outage(source, session.run(source, heard), relay, 100) == 100
+    assert len(heard.finals) == 101
+    assert all(text for _, text in heard.finals)
+    assert [note for note in notes if "lost:" in note] == [
+        "7 blocks of audio were lost: the server did not take them in time"
+    ]
+
+
+async def test_the_tape_is_bounded_in_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stt.client, "_KEEP_S", 30.0)
+    source, heard = Live(60), Heard()
+    async with Relay(0) as relay:
+        session = RemoteSession(relay.url, settings=TurnSettings(end_of_turn_s=0.4))
+        assert 26 <= await outage(source, session.run(source, heard), relay, 60) <= 31
+    assert len(heard.finals) == 61
+
+
+async def test_the_command_tells_of_lost_audio(capsys: pytest.CaptureFixture[str]) -> None:
+    source = Live(3)
+    async with Relay(0) as relay:
+        screen = client_command._Screen(raw=False)
+        session = RemoteSession(relay.url, notify=screen.notice)
+        await outage(source, client_command._stream(session, source, screen), relay, 3)
+    assert "stt client: 7 blocks of audio were lost" in capsys.readouterr().err
+
+
 async def test_a_failed_recognition_is_an_event() -> None:
     class Fails(ScriptedModel):
         def transcribe(self, batch: Any) -> Any:
@@ -241,7 +360,7 @@ async def test_a_failed_recognition_is_an_event() -> None:
     assert heard.finals == [(0, "")]
 
 
-@pytest.mark.parametrize("url", ["http://x", "x:1", "ws://", "", "ws://host:port", "ws://host:99999"])
+@pytest.mark.parametrize("url", ["http://x", "x:1", "ws://", "", "ws://host:port", "ws://host:99999", "ws://a..b"])
 def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(SettingsError, match="expected a URL like ws://"):
         RemoteSession(url)

@@ -82,7 +82,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--device", "cuda"), "--device is the microphone here; for where the engine runs say --engine-device cuda"),
         (("--source", "gone.wav"), "--source gone.wav: no such file"),
         (("--source", "-"), "standard input is the keyboard"),
-        (("--connect", "http://x"), "expected ws://HOST:PORT"),
+        (("--connect", "http://x"), "expected a URL like ws://127.0.0.1:15751 or wss://host, got 'http://x'"),
+        (("--connect", "ws://x", "--api-key", "k\u00e9y"), "API key: expected printable ASCII characters"),
         (("--replay", "a", "--resume"), "--replay and --resume exclude each other"),
     ],
 )
