@@ -105,14 +105,15 @@ class _Worker:
     thread: threading.Thread | None = None
     batch: list[_Request] = field(default_factory=list)  # running now
     began: float = 0.0
+    failed: int = 0  # batches in a row
 
 
 class Recognizer:
     """The batching scheduler. Use as a context manager; it ends its thread on the way out.
 
     A thread that hangs in its model cannot be ended from outside, and one that died serves nobody: whoever watches
-    over a recognizer looks at `running_s` and `alive`, and gives up on the worker with `abandon`. What waits goes on
-    waiting, for the worker that `restart` begins with another model.
+    over a recognizer looks at `running_s`, `failed` and `alive`, and gives up on the worker with `abandon`. What waits
+    goes on waiting, for the worker that `restart` begins with another model.
     """
 
     def __init__(self, model: SpeechModel) -> None:
@@ -122,6 +123,7 @@ class Recognizer:
         self._changed = threading.Condition()
         self._closed = True
         self._worker: _Worker | None = None
+        self._abandoned: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self._closed = False
@@ -133,15 +135,17 @@ class Recognizer:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Let the running batch end, fail what waits, end the thread."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Let the running batch end, fail what waits, end the thread; one that takes longer than this is abandoned."""
         with self._changed:
             self._closed = True
             worker = self._worker
             self._changed.notify_all()
         self.fail_waiting(EngineError("the engine was closed"))
         if worker is not None and worker.thread is not None:
-            worker.thread.join()
+            worker.thread.join(timeout_s)
+            if worker.thread.is_alive():
+                self.abandon(EngineError("the engine was closed"))
 
     @property
     def running_s(self) -> float:
@@ -157,6 +161,17 @@ class Recognizer:
         return worker is not None and worker.thread is not None and worker.thread.is_alive()
 
     @property
+    def failed(self) -> int:
+        """How many batches in a row the engine failed on; 0 after each that it did not fail on."""
+        worker = self._worker
+        return worker.failed if worker is not None else 0
+
+    @property
+    def hung(self) -> bool:
+        """Whether a thread that was given up on still runs."""
+        return any(thread.is_alive() for thread in self._abandoned)
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a batch."""
         with self._changed:
@@ -167,6 +182,8 @@ class Recognizer:
         with self._changed:
             worker, self._worker = self._worker, None
             batch = worker.batch if worker is not None else []
+            if worker is not None and worker.thread is not None:
+                self._abandoned = [thread for thread in (*self._abandoned, worker.thread) if thread.is_alive()]
             self._changed.notify_all()
         for request in batch:
             _settle(request, error)
@@ -255,11 +272,13 @@ class Recognizer:
                     msg = f"{worker.model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
                     raise EngineError(msg)  # noqa: TRY301 - handled like any other failure of this batch
             except BaseException as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
+                worker.failed += 1
                 for request in batch:
                     _settle(request, _as_engine_error(error))
                 if not isinstance(error, Exception):
                     return  # SystemExit and the like end the thread: `alive` tells
                 continue
+            worker.failed = 0
             took = time.monotonic() - worker.began
             for request, hypothesis in zip(batch, hypotheses, strict=True):
                 latency = Latency(worker.began - request.asked, took, len(batch))

@@ -98,6 +98,31 @@ async def test_an_error_reaches_the_sessions_of_its_batch_and_the_worker_goes_on
         assert (await recognizer.submit("a", ask(15))).hypothesis.text == "w15"
 
 
+async def test_batches_that_fail_are_counted_until_one_does_not() -> None:
+    def hear(utterance: Utterance) -> str:
+        return "word" if len(utterance.audio) == 1 else str(1 / 0)
+
+    counts = []
+    with Recognizer(ScriptedModel(hear)) as recognizer:
+        for length in (2, 2, 1, 2, 2, 2):
+            await asyncio.gather(recognizer.submit("a", ask(length)), return_exceptions=True)
+            counts.append(recognizer.failed)
+    assert counts == [1, 2, 0, 1, 2, 3]
+
+
+async def test_close_gives_up_on_an_engine_that_hangs() -> None:
+    model = ScriptedModel()
+    with Recognizer(model) as recognizer:
+        ticket = await held(model, recognizer)
+        await asyncio.to_thread(recognizer.close, 0.01)
+        assert recognizer.hung
+        with pytest.raises(EngineError, match="closed"):
+            await ticket
+        model.free.set()
+        while recognizer.hung:
+            await asyncio.sleep(0.001)
+
+
 async def test_a_wrong_number_of_results_is_an_error_not_a_shift() -> None:
     class Short(ScriptedModel):
         def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:

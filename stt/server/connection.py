@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from typing import Final
+from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -26,6 +26,16 @@ from stt.session import Session
 _PAUSE_EVERY: Final = 64  # messages: often enough to be fair, seldom enough to cost nothing
 _DRAIN_IDLE_S: Final = 1.0
 _LAST_WORD_S: Final = 1.0
+# What a close code tells, of the client or of the server, where no `end` was under way; others: it vanished.
+_GONE: Final[dict[Any, str]] = {
+    1000: "left",
+    1001: "left",
+    1002: "bad_message",
+    1007: "bad_message",
+    1008: "flood",
+    1009: "bad_message",
+    1012: "cut_off",
+}
 
 
 class _GoneError(Exception):
@@ -51,7 +61,13 @@ class Connection:
         self._encoder = Encoder(options)
         self._inbox = Inbox(self._settings.max_buffer_s)
         self._outbox = Outbox(self._settings.max_unsent_bytes)
-        self._session = Session(service.recognizer, service.vad, settings=options.turns, language=options.language)
+        self._session = Session(
+            service.recognizer,
+            service.vad,
+            settings=options.turns,
+            language=options.language,
+            ahead_s=self._settings.max_ahead_s,
+        )
         self._clock = asyncio.get_running_loop().time
         self._last_heard = self._clock()
         self._idle_s = self._settings.idle_timeout_s
@@ -81,6 +97,7 @@ class Connection:
             reason = "vanished"  # while it was let in
         except Exception:  # noqa: BLE001 - a mistake of ours ends this session alone, and the client hears no details
             reason = "failed"
+            self._service.metrics.errors.labels("internal").inc()
             LOGGER.exception("session %s failed", self.id)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_LAST_WORD_S):
@@ -150,7 +167,7 @@ class Connection:
             if message["type"] == "websocket.disconnect":
                 if self._said_goodbye:
                     return
-                raise _GoneError("left" if message.get("code") in (1000, 1001) else "vanished")
+                raise _GoneError(_GONE.get(message.get("code", 1006), "vanished"))
             count += 1
             if count % _PAUSE_EVERY == 0:
                 # Messages that lie ready are handed out without a break: without this one, other sessions would wait.
@@ -240,7 +257,7 @@ class Connection:
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
         self._said_goodbye = True
-        # A client that does not read would keep us waiting for room in its buffer; the server cuts it off later.
+        # It goes behind what is buffered for a client that does not read; the server cuts such a one off later.
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(_LAST_WORD_S):
                 await self._websocket.close(code, reason)

@@ -51,5 +51,7 @@ def configure(kind: str, level: str = "info") -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    # uvicorn takes a handshake that was answered with a status other than 101 for one that was not answered.
-    return "returned without completing handshake" not in record.getMessage()
+    # uvicorn takes a handshake that was answered with a status other than 101 for one that was not answered, and shows
+    # the traceback of text that is not UTF-8: what clients do wrong is told by the end of their session.
+    message = record.getMessage()
+    return "returned without completing handshake" not in message and "Invalid UTF-8" not in message

@@ -40,7 +40,7 @@ class Metrics:
             buckets=_SHORT,
         )
         self.ready = Gauge("stt_ready", "1 while the engine is loaded and works", registry=r)
-        self.restarts = Counter("stt_engine_restarts", "Engines replaced because they hung or died", registry=r)
+        self.restarts = Counter("stt_engine_restarts", "Engines replaced because they hung, died or failed", registry=r)
         self.lag = Histogram(
             "stt_event_loop_lag_seconds",
             "How late the event loop wakes",

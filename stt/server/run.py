@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import logging
+import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -14,7 +17,10 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.protocol import State
 
 from stt.errors import SettingsError, SttError
 from stt.server.access import is_loopback
@@ -31,6 +37,11 @@ _SOCKET_BUFFER: Final = 64 << 10
 _HEADER_BYTES: Final = 16 << 10
 _CLOSING_S: Final = 12.0  # uvicorn waits 10 s for the close frame of the other side
 _STOPPING_S: Final = 15.0  # after the drain: closing, and the end of the batch that runs
+# Frames that never become messages: what one second may hold of them, pings and pongs being the dearer ones.
+_MOST_STRAYS: Final = 2_000
+_FRAGMENT, _CONTROL = 1, 10
+_FRAGMENT_BYTES: Final = 1 << 10  # larger ones are bounded by the size of a message
+_PIECE_BYTES: Final = 4 << 10
 
 
 def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text", manager: Manager | None = None) -> int:
@@ -69,6 +80,12 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
             raise service.failure
         return 1
     log("stopped")
+    if service.hung:
+        # A thread in native code, when the interpreter is finalized around it, ends the process by SIGABRT or SIGSEGV.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
@@ -104,6 +121,76 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, with bounds on frames that never become messages: no app sees them, so none can pace them.
+
+    Frames of data take their old way: there are 10,000 a second of them.
+    """
+
+    _second = 0.0
+    _strays = 0
+    _pong = b""  # the newest, for a client that does not read
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what is large in pieces, or thousands of pings would be parsed before the first is counted."""
+        if len(data) <= _PIECE_BYTES:
+            super().data_received(data)
+            return
+        for at in range(0, len(data), _PIECE_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[at : at + _PIECE_BYTES])
+
+    def handle_ping(self) -> None:
+        """Answer; to a client that does not read only the newest, once it does (RFC 6455, 5.5.3)."""
+        if self._too_many(_CONTROL):
+            return
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        elif pongs := self.conn.data_to_send():
+            self._pong = pongs[-1]
+
+    def resume_writing(self) -> None:
+        """Send the pong that was held back."""
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and not self.close_sent and not self.transport.is_closing():
+            self.transport.write(pong)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Count it; nobody asked for it."""
+        if not self._too_many(_CONTROL):
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Add to an unfinished message; its first frame is always followed by one of these, and need not be counted."""
+        if event.fin or len(event.data) >= _FRAGMENT_BYTES or not self._too_many(_FRAGMENT):
+            super().handle_cont(event)
+
+    def _too_many(self, cost: int) -> bool:
+        if self.transport.is_closing():
+            return True
+        now = self.loop.time()
+        if now - self._second >= 1:
+            self._second, self._strays = now, 0
+        self._strays += cost
+        if self._strays <= _MOST_STRAYS:
+            return False
+        self.conn.data_to_send()  # pongs: dropped
+        if self.conn.state is State.OPEN:
+            self.conn.fail(1008, "too many control frames or fragments")
+            self.handle_parser_exception()
+        else:
+            self.transport.abort()
+        return True
+
+    async def send(self, message: Any) -> None:
+        """Send, when there is room; a close frame at once, behind what is buffered: nothing comes after it."""
+        if message["type"] == "websocket.close":
+            self.writable.set()
+        await super().send(message)
+
+
 class Server(uvicorn.Server):
     """uvicorn, which drains before it shuts down, and cuts off connections that do not get on."""
 
@@ -115,7 +202,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 loop="auto",  # uvloop where there is one: with 200 sessions it is a third as late as asyncio's
                 http="h11",
-                ws=WebSocketsSansIOProtocol,
+                ws=WebSocketProtocol,
                 ws_max_size=settings.max_message_bytes,
                 ws_ping_interval=None,  # see `listen`
                 ws_per_message_deflate=False,  # audio does not get smaller, and no small frame may become a large one
@@ -154,11 +241,28 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, hurry at the second."""
+        """Drain at the first signal, hurry at the second; uvicorn's `force_exit` would leave the engine as it is."""
+        del sig, frame
         if self.should_exit:
             self._hurry.set()
-            self.force_exit = True
-        super().handle_exit(sig, frame)
+        self.stop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen as uvicorn does, but bound the TLS handshake: no connection is known before it is done."""
+        await super().startup(sockets=[])
+        protocol = functools.partial(
+            H11Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        for listener in sockets or ():
+            self.servers.append(
+                await asyncio.get_running_loop().create_server(
+                    protocol,
+                    sock=listener,
+                    backlog=self.config.backlog,
+                    ssl=self.config.ssl,
+                    ssl_handshake_timeout=self._handshake_s if self.config.ssl is not None else None,
+                )
+            )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running turns end while `/health` and `/ready` still answer; then shut down."""

@@ -3,17 +3,20 @@
     loading -> ready <-> restarting        any -> draining
             -> failed (the first engine could not be opened)
 
-The keeper looks at the engine's worker once a second. A batch that runs for longer than `engine_timeout_s`, or a dead
-thread, fails the recognitions in that batch; what waits goes on waiting for the engine that is opened in its place.
+The keeper looks at the engine's worker once a second. It gives up on one whose batch runs for longer than
+`engine_timeout_s`, whose thread is dead, or that failed on three batches in a row; the recognitions in the running
+batch fail, and what waits goes on waiting for the engine that is opened in its place.
 """
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -35,6 +38,10 @@ _LAG_S: Final = 0.1
 _MANY_SESSIONS: Final = 64
 _MOST_BACKOFF_S: Final = 30.0
 _OPEN_TIMEOUTS: Final = 10  # an engine may take longer to load than to decode
+_MOST_FAILED: Final = 3  # batches in a row: one utterance that an engine cannot bear is no reason to give it up
+_LAST_BATCH_S: Final = 5.0  # what runs when the server ends
+
+_T = TypeVar("_T")
 
 
 class Drainable(Protocol):
@@ -61,6 +68,7 @@ class Service:
         self._open_model = open_model
         self._open_vad = open_vad
         self._tasks: list[asyncio.Task[None]] = []
+        self._loads: list[threading.Thread] = []
         self._empty = asyncio.Event()
         self._began = time.monotonic()
         self.metrics.queue.set_function(lambda: self.recognizer.waiting if self.recognizer else 0)
@@ -75,11 +83,14 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.recognizer is not None:
-            if self.recognizer.running_s > _LOOK_S:  # its thread may never come back: do not wait for it
-                self.recognizer.abandon(EngineError("the server is shutting down"))
-            await asyncio.to_thread(self.recognizer.close)
+            await asyncio.to_thread(self.recognizer.close, _LAST_BATCH_S)
         if self.vad is not None:
             self.vad.__exit__(None, None, None)
+
+    @property
+    def hung(self) -> bool:
+        """Whether a thread still opens or runs an engine that nobody waits for: native code, which cannot be ended."""
+        return any(load.is_alive() for load in self._loads) or (self.recognizer is not None and self.recognizer.hung)
 
     def refusal(self) -> tuple[str, str] | None:
         """Why no session can begin now (code and text), or `None`."""
@@ -163,7 +174,7 @@ class Service:
 
     async def _keep(self) -> None:
         try:
-            self.vad = (await asyncio.to_thread(self._open_vad)).__enter__()
+            self.vad = (await self._in_daemon_thread(self._open_vad)).__enter__()
             model = await self._open_warm()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
             self.state, self.failure = "failed", error
@@ -186,6 +197,8 @@ class Service:
                 await self._replace(self.recognizer, f"the engine hung for {hung_s:.0f} s")
             elif not self.recognizer.alive:
                 await self._replace(self.recognizer, "the engine's thread died")
+            elif (failed := self.recognizer.failed) >= _MOST_FAILED:
+                await self._replace(self.recognizer, f"the engine failed on {failed} batches in a row")
 
     async def _replace(self, recognizer: Recognizer, why: str) -> None:
         self._not_ready("restarting")
@@ -214,8 +227,26 @@ class Service:
             model.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
             return model
 
-        # A thread of its own, as a daemon: one that hangs must not keep the process from ending.
-        return await _in_daemon_thread(load)
+        return await self._in_daemon_thread(load)
+
+    async def _in_daemon_thread(self, call: Callable[[], _T]) -> _T:
+        """Call it in a thread of its own, as a daemon: one that hangs must not keep the process from ending."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[_T] = loop.create_future()
+
+        def work() -> None:
+            try:
+                settle = functools.partial(result.set_result, call())
+            except BaseException as error:  # noqa: BLE001 - handed over
+                failure = error if isinstance(error, Exception) else EngineError(f"{type(error).__name__}: {error}")
+                settle = functools.partial(result.set_exception, failure)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(lambda: None if result.done() else settle())
+
+        thread = threading.Thread(target=work, name="load", daemon=True)
+        self._loads = [load for load in (*self._loads, thread) if load is thread or load.is_alive()]
+        thread.start()
+        return await result
 
     def _ready(self, what: str) -> None:
         if self.state != "draining":
@@ -234,30 +265,3 @@ class Service:
             due = clock() + _LAG_S
             await asyncio.sleep(_LAG_S)
             self.metrics.lag.observe(max(0.0, clock() - due))
-
-
-async def _in_daemon_thread(call: Callable[[], SpeechModel]) -> SpeechModel:
-    import threading
-
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[SpeechModel] = loop.create_future()
-
-    def settle(value: SpeechModel | None, error: BaseException | None) -> None:
-        if result.cancelled():
-            return
-        if error is not None:
-            result.set_exception(error)
-        elif value is not None:
-            result.set_result(value)
-
-    def work() -> None:
-        value, failure = None, None
-        try:
-            value = call()
-        except BaseException as error:  # noqa: BLE001 - handed over
-            failure = error if isinstance(error, Exception) else EngineError(f"{type(error).__name__}: {error}")
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            loop.call_soon_threadsafe(settle, value, failure)
-
-    threading.Thread(target=work, name="load", daemon=True).start()
-    return await result

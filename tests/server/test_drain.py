@@ -1,6 +1,7 @@
 """The end of a server: running turns get their finals, nothing new begins, and the process exits with 0."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -123,3 +124,79 @@ async def test_an_engine_that_hangs_does_not_hold_the_server_beyond_the_time() -
         assert websocket.close_code == 1012
         model.free.set()
         await draining
+        name = "stt_sessions_closed_total"
+        assert running.service.metrics.registry.get_sample_value(name, {"reason": "cut_off"}) == 1
+
+
+async def test_an_engine_that_hung_just_now_does_not_hold_the_server_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stt.server.service._LAST_BATCH_S", 0.2)
+    model = ScriptedModel()
+    async with serving(model, drain_timeout_s=0.01) as running, running.connect() as websocket:
+        model.free.clear()
+        for frame in frames(np.concatenate([tone(0.5), silence(2)])):
+            await websocket.send(frame)
+        await running.until(lambda: running.service.recognizer is not None and running.service.recognizer.running_s > 0)
+        await drained(running)
+        assert running.service.hung
+        model.free.set()
+        await running.until(lambda: not running.service.hung)
+
+
+STUCK = """
+import atexit, sys, threading
+sys.path[:0] = {path!r}
+from scripted import ScriptedModel
+from serving import LoudnessBatch
+from stt.server import ServerSettings, create_app
+from stt.server.run import serve
+from stt.vad_pool import VadPool
+
+class Stuck(ScriptedModel):
+    def transcribe(self, batch):
+        return self.hang() if batch[0].audio.any() else super().transcribe(batch)
+    def hang(self):
+        print("hangs", file=sys.stderr, flush=True)
+        threading.Event().wait()
+
+opens = dict(open_model=Stuck, open_vad=lambda: VadPool(LoudnessBatch()))
+if {where!r} != "transcribe":
+    opens[{where!r}] = Stuck().hang
+atexit.register(print, "the interpreter was finalized around the thread", file=sys.stderr)
+settings = ServerSettings(port=0, drain_timeout_s=60)
+sys.exit(serve(create_app(settings, **opens), settings, log_format="json"))
+"""
+
+
+@pytest.mark.parametrize(("where", "signals"), [("open_model", 1), ("open_vad", 1), ("transcribe", 2)])
+async def test_the_exit_status_is_0_whatever_the_engine_is_at(where: str, signals: int) -> None:
+    """Native code that still runs when the interpreter ends would end the process by SIGABRT, now and then."""
+    import json
+
+    path = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STUCK.format(path=path, where=where), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        websocket = None
+        url = ""
+        while b"hangs" not in (line := await process.stderr.readline()):
+            url = json.loads(line).get("url", url)
+            if b'"ready"' in line:
+                websocket = await stack.enter_async_context(connect(f"{url}/ws/transcribe", compression=None))
+                for frame in frames(np.concatenate([tone(0.5), silence(2)])):
+                    await websocket.send(frame)
+        process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            while b'"draining"' not in await process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        if websocket is not None:
+            await rest(websocket)
+            assert websocket.close_code == 1012
+    assert process.returncode == 0
+    assert b"finalized" not in errors
+    logged = [json.loads(line) for line in errors.splitlines()]
+    assert logged[-1]["message"] == "stopped"
+    assert [line for line in logged if "exception" in line or line["level"] == "error"] == []

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from scripted import ScriptedModel, tone
-from serving import frames, rest, serving
+from serving import frames, rest, said, serving
 from spoken import silence
 from stt.recognizer import Hypothesis, Utterance
 from stt.server.protocol import ENGINE_FAILED
@@ -100,6 +100,35 @@ async def test_an_engine_that_hangs_is_replaced_and_what_it_says_later_is_not_he
     model.release.set()
     assert first == [FAILURE]
     assert [m["text"] for m in second] == ["after"]
+
+
+async def test_an_engine_that_fails_three_times_in_a_row_is_replaced() -> None:
+    """Once it is broken it stays so: an illegal memory access ends all work on a GPU."""
+
+    class Broken(ScriptedModel):
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            if any(utterance.audio.any() for utterance in batch):  # anything but the warm-up
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().transcribe(batch)
+
+    openers = iter([Broken, lambda: ScriptedModel(lambda _: "after")])
+    async with (
+        serving(lambda: next(openers)()) as running,  # noqa: PLW0108 - another one each time
+        running.connect("?interim_results=0") as websocket,
+    ):
+        for i in range(3):
+            assert running.service.recognizer is not None
+            assert running.service.recognizer.failed == i
+            for frame in frames(spoken(ONE)):
+                await websocket.send(frame)
+            assert (await said(websocket))["code"] == "engine_failed"
+        restarts = "stt_engine_restarts_total"
+        await running.until(lambda: running.service.metrics.registry.get_sample_value(restarts) == 1)
+        await running.until(lambda: running.service.state == "ready")
+        for frame in frames(spoken(TWO)):
+            await websocket.send(frame)
+        await websocket.send('{"type": "finish"}')
+        assert [m["text"] for m in await rest(websocket)] == ["after"]
 
 
 async def test_an_engine_that_cannot_be_opened_again_fails_what_waits_and_is_tried_again() -> None:

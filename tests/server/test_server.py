@@ -1,6 +1,7 @@
 """The server over real sockets: sessions, access, limits, and exact answers to bad input."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
@@ -197,7 +198,7 @@ def test_origin_rules(origin: str | None, host: str, *, local: bool, allowed: bo
 
 def test_access_rules(tmp_path: Path) -> None:
     assert authorized(None, [])
-    assert authorized("bearer k\u00e9y", ["k\u00e9y"])
+    assert authorized("bearer key", ["other", "key"])
     assert not authorized("Bearer ", ["key"])
     assert not authorized("Bearer key2", ["key"])
     assert [is_loopback(h) for h in ("127.0.0.1", "::1", "[::1]", "localhost", "a.localhost", "0.0.0.0", "x.org")] == (
@@ -284,8 +285,10 @@ async def test_a_message_of_100_mb_closes_its_connection_alone() -> None:
         with pytest.raises(ConnectionClosed) as closed:
             await websocket.send(bytes(100_000_000))
             await websocket.recv()
-        assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
         assert (await turn(other, SPOKEN))[-1]["isFinal"]
+        assert counted(running, "stt_sessions_closed_total", reason="bad_message") == 1
 
 
 async def test_text_that_is_not_utf8_closes_its_connection_alone() -> None:
@@ -294,6 +297,7 @@ async def test_text_that_is_not_utf8_closes_its_connection_alone() -> None:
         assert await rest(websocket) == []
         assert websocket.close_code == 1007
         assert (await turn(other, SPOKEN))[-1]["isFinal"]
+        assert counted(running, "stt_sessions_closed_total", reason="bad_message") == 1
 
 
 async def raw_websocket(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -322,6 +326,93 @@ async def test_a_flood_of_tiny_frames_is_slowed_and_others_are_not() -> None:
         await running.until(lambda: clock() - began > 0.5)
         received = counted(running, "stt_audio_seconds_total") * 16_000 - len(SPOKEN)
         assert 100 < received < 1_000 * (clock() - began) + 200
+        writer.transport.abort()
+
+
+def frame_of(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    assert len(payload) < 126
+    return bytes([fin << 7 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+CONT, TEXT, PING, PONG = 0, 1, 9, 10
+
+
+@pytest.mark.parametrize(
+    ("flood", "first"),
+    [
+        (frame_of(PING, b"x" * 125), b""),
+        (frame_of(PING), b""),
+        (frame_of(PONG), b""),
+        (frame_of(CONT, fin=False), frame_of(TEXT, fin=False)),
+        (frame_of(CONT, b"x", fin=False) + frame_of(PING), frame_of(TEXT, fin=False)),
+    ],
+    ids=["full pings", "empty pings", "pongs", "fragments", "both"],
+)
+async def test_a_flood_of_frames_that_are_no_messages_ends_its_connection(flood: bytes, first: bytes) -> None:
+    """The client does not read: what is written to it stays in our buffer, as far as the kernel does not take it."""
+    async with serving() as running, running.connect() as other:
+        _, writer = await raw_websocket(running)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await running.until(lambda: len(running.server.server_state.connections) == 2)
+        buffered = [c.transport.get_write_buffer_size for c in running.server.server_state.connections]
+        writer.write(first + flood * 200_000)
+        most = 0
+
+        def ended() -> bool:
+            nonlocal most
+            most = max(most, *(size() for size in buffered))
+            return counted(running, "stt_sessions_closed_total", reason="flood") == 1
+
+        await running.until(ended)
+        assert most < 100_000
+        assert (await turn(other, SPOKEN))[-1]["isFinal"]
+        writer.transport.abort()
+
+
+async def test_a_client_that_floods_and_reads_is_told_why() -> None:
+    async with serving() as running:
+        reader, writer = await raw_websocket(running)
+        writer.write(frame_of(PING) * 201)
+        async with asyncio.timeout(10):
+            got = await reader.read()
+        assert got.endswith(b"too many control frames or fragments")
+        assert b"\x03\xf0" in got  # 1008
+        writer.close()
+
+
+async def test_pings_and_fragments_of_a_usual_client_are_no_flood() -> None:
+    """A megabyte in fragments of 2 KiB, messages in two fragments each, and more pings than anyone needs."""
+    async with serving(max_buffer_s=100) as running, running.connect() as websocket:
+        await websocket.send(bytes(2_048) for _ in range(500))
+        for _ in range(300):
+            await websocket.send([b"\0", b"\0"])
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[await websocket.ping() for _ in range(100)])
+        assert (await turn(websocket, SPOKEN))[-1]["isFinal"]
+
+
+async def test_a_client_that_does_not_read_gets_the_newest_pong_once_it_does() -> None:
+    """Nothing is added to what waits for it: a client that asks 100 times a second would fill our memory in a day."""
+    long = ScriptedModel(lambda _: "word " * 2_000_000 + "end")  # more than the kernel takes
+    async with serving(long, max_unsent_bytes=10**8) as running:
+        reader, writer = await raw_websocket(running)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (connection,) = running.server.server_state.connections
+        transport: Any = connection.transport
+        for frame in frames(np.concatenate([tone(0.5), silence(2)]), 16_000):
+            writer.write(masked(frame))
+        await running.until(lambda: transport.get_write_buffer_size() > 100_000)
+        before = transport.get_write_buffer_size()
+        for i in range(150):
+            writer.write(frame_of(PING, b"ping %3d" % i * 15))
+        await running.until(lambda: b"ping 149" in connection._pong)  # type: ignore[attr-defined]
+        assert transport.get_write_buffer_size() <= before
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            got = b""
+            while b"ping 149" not in got:
+                got = got[-1_000:] + await reader.read(1 << 16)
+        assert b"ping 148" not in got
         writer.transport.abort()
 
 
@@ -394,6 +485,26 @@ async def test_a_slow_reader_is_closed_and_others_notice_nothing() -> None:
         writer.transport.abort()
 
 
+async def test_a_slow_reader_that_reads_on_learns_why_it_was_closed() -> None:
+    long = ScriptedModel(lambda utterance: "word " * 3_000 + str(len(utterance.audio)))
+    audio = np.concatenate([part for _ in range(40) for part in (tone(0.5), silence(1.7))])
+    async with serving(long, max_unsent_bytes=100_000) as running, running.connect(max_queue=1) as websocket:
+        websocket.transport.pause_reading()
+
+        async def send() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                for frame in frames(np.tile(audio, 5), 16_000):
+                    await websocket.send(frame)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(send())
+            await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1, 20)
+            websocket.transport.resume_reading()
+            turns = [m["turn"] for m in await rest(websocket) if m["isFinal"]]
+        assert (websocket.close_code, websocket.close_reason) == (1008, "reads too slowly")
+        assert turns == list(range(len(turns)))
+
+
 async def test_interims_to_a_slow_reader_are_coalesced_in_order() -> None:
     outbox = Outbox(limit_bytes=40)
     for text, interim in [("a1", True), ("a2", True), ("A", False), ("b1", True), ("b-started", False), ("b2", True)]:
@@ -419,6 +530,7 @@ async def test_a_mistake_of_ours_ends_one_session_without_details(
                     {"error": "the server failed; please reconnect", "code": "internal"},
                 ]
                 assert websocket.close_code == 1011
+        assert counted(running, "stt_errors_total", code="internal") == 1
         assert "internal details" in caplog.text
         assert (await turn(other, SPOKEN))[-1]["isFinal"]
 
@@ -431,6 +543,16 @@ async def test_tls() -> None:
         url = running.ws.replace("ws://", "wss://")
         async with connect(url, ssl=trusting, compression=None) as websocket:
             assert (await turn(websocket, SPOKEN))[-1]["isFinal"]
+
+
+async def test_a_tls_handshake_has_to_be_done_in_time() -> None:
+    cert, key = (Path(__file__).parents[1] / "data" / "tls" / name for name in ("cert.pem", "key.pem"))
+    async with serving(tls_cert=cert, tls_key=key, handshake_timeout_s=0.2) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
 
 
 def test_settings_that_cannot_work() -> None:
