@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from stt.audio import to_pcm16
 from stt.server import ServerSettings, create_app
 from stt.vad_pool import VadPool
 
-SEQUENCES = int(os.environ.get("STT_FUZZ", "1200"))
+SEQUENCES = int(os.environ.get("STT_FUZZ", "5000"))
 AT_ONCE = 12
 
 LOUD = to_pcm16(tone(0.4))
@@ -125,6 +126,7 @@ async def healthy(app: Any) -> None:
     assert client.sent[-1] == {"type": "websocket.close", "code": 1000, "reason": "finished"}
 
 
+@pytest.mark.timeout(900)
 def test_any_sequence_of_messages() -> None:
     loop = asyncio.new_event_loop()
     limits = ServerSettings(idle_timeout_s=0.01, max_errors=6, max_messages_per_s=100_000)
