@@ -255,9 +255,8 @@ class CanaryQwen(nn.Module):
         clips = [_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)]
         with self._alone():
             audio, lengths = self._embed(clips)
-            return audio[
-                : len(clips)
-            ].clone(), lengths  # it may be a graph's own memory, written again by the next call
+            # A graph's own memory, it may be, which the next call writes again.
+            return audio[: len(clips)].clone(), lengths
 
     def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-mel of float32 clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.

@@ -18,8 +18,8 @@ in
         python.stt.dependencies
         ++ [
           python.hibari-tts
-          python.hypothesis
           python.httpx
+          python.hypothesis
           python.jiwer
           python.pytest
           python.pytest-asyncio
