@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
 from stt.server.protocol import Audio, Format
 from stt.vad import FRAME
@@ -104,13 +106,15 @@ class Inbox:
         self._waiting_s = self._waiting_s - len(taken) / (2 * form.channels * form.rate) if self._parts else 0.0
         if self._waiting_s < self._limit_s:
             self._room.set()
+        held = None
         if form != self._format:
-            # What the old filter still holds, a few ms, is dropped: a client that changes its format starts anew.
+            held = None if self._resampler is None else self._resampler.finish()
             # Most clients send what is needed, and then nothing is left to do: no filter, and PCM16 has no NaN.
             self._format = form
             self._resampler = None if form == _NATIVE else Resampler(form.rate, form.channels)
         audio = from_pcm16(taken, form.channels)
-        return audio[:, 0] if self._resampler is None else self._resampler.feed(audio)
+        audio = audio[:, 0] if self._resampler is None else self._resampler.feed(audio)
+        return audio if held is None else np.concatenate((held, audio))
 
 
 @dataclass(slots=True, eq=False)

@@ -111,6 +111,7 @@ let
     final: python:
     final
     // lib.genAttrs [
+      "av"
       "faster-whisper"
       "httpx"
       "huggingface-hub"
@@ -129,7 +130,6 @@ let
       "silero-vad"
       "sounddevice"
       "soundfile"
-      "soxr"
       "starlette"
       "textual"
       "tokenizers"
