@@ -130,6 +130,7 @@ let
       "silero-vad"
       "sounddevice"
       "soundfile"
+      "soxr"
       "starlette"
       "textual"
       "tokenizers"
