@@ -16,8 +16,8 @@ from scripted import ScriptedModel
 from stt.audio import to_pcm16
 from stt.recognizer import SpeechModel
 from stt.server import ServerSettings, create_app
+from stt.server.dialects.native import PATH
 from stt.server.notify import Manager
-from stt.server.protocol import PATH
 from stt.server.run import Server, listen
 from stt.server.service import Service
 from stt.settings import TurnSettings

@@ -16,7 +16,7 @@ from stt.errors import SettingsError
 from stt.recognizer import SpeechModel
 from stt.server.access import authorized, is_loopback, origin_allowed
 from stt.server.connection import Connection
-from stt.server.protocol import PATH, Options, ProtocolError, parse_options
+from stt.server.dialects.native import PATH, Options, ProtocolError, parse_options
 from stt.server.service import OpenModel, Service
 from stt.server.settings import ServerSettings
 from stt.settings import EngineSettings, TurnSettings

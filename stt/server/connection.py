@@ -16,9 +16,9 @@ from typing import Any, Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
-from stt.server import protocol
+from stt.server.dialects import native as protocol
+from stt.server.dialects.native import Audio, Decoder, Encoder, Finish, Options, ProtocolError
 from stt.server.logs import LOGGER, log
-from stt.server.protocol import Audio, Decoder, Encoder, Finish, Options, ProtocolError
 from stt.server.service import Service
 from stt.server.streams import Inbox, Outbox
 from stt.session import Session

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
-from stt.server.protocol import Audio, Format
+from stt.server.dialects.native import Audio, Format
 from stt.vad import FRAME
 
 # More at once would keep the event loop too long.

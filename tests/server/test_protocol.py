@@ -19,7 +19,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.server.protocol import (
+from stt.server.dialects.native import (
     ENGINE_FAILED,
     Audio,
     Command,
