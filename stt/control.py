@@ -1,22 +1,27 @@
-"""What a source may hand out between samples: commands to a running session, in order with the audio."""
+"""Commands that a source may hand out between pieces of audio; each takes effect exactly where it stands."""
 
 from dataclasses import dataclass
 
+from stt.recognition.service import RecognitionOptions
 from stt.settings import TurnSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """All audio before this is to be final now."""
+    """All audio before this is final now: a turn that runs ends here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forget what was heard and is not yet final."""
+    """Forget what is not final yet: a turn that runs ends without a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """From here on, other settings; `None`: as they are."""
+    """Go on with other settings; `None` keeps those there are."""
 
     settings: TurnSettings | None = None
+    options: RecognitionOptions | None = None
+
+
+Control = Flush | Clear | Configure

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
 from stt.errors import SettingsError
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.server.access import Offered, authorized, is_loopback, offered, origin_allowed
 from stt.server.dialect import Denial, Dialect, RefusedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
@@ -102,10 +102,12 @@ def create_app(
             raise RefusedError(*why)
         assert service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
         try:
-            check_language(service.recognizer.model, options.language)
+            check_language(service.recognizer.model, options.recognition.language)
         except SettingsError:
             known = ", ".join(sorted(service.recognizer.model.languages)[:12])
-            raise RefusedError("bad_option", f"language: the engine knows {known}, got {options.language!r}") from None
+            raise RefusedError(
+                "bad_option", f"language: the engine knows {known}, got {options.recognition.language!r}"
+            ) from None
         return options
 
     def talk(kind: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, Protocol
 
-from stt.control import Clear, Configure, Flush
+from stt.control import Control
 from stt.events import Event
+from stt.recognition import RecognitionOptions
 from stt.settings import TurnSettings
 
 Frame = str | bytes
@@ -39,8 +40,7 @@ class SessionOptions:
     """What the request asked for, over the server's defaults."""
 
     turns: TurnSettings
-    language: str | None
-    """ISO 639-1 code; `None`: the engine finds out."""
+    recognition: RecognitionOptions
     headers: tuple[tuple[str, str], ...] = ()
     """Of the answer that lets the client in."""
     tick_s: float | None = None
@@ -111,7 +111,7 @@ class Answer:
     content: Any
 
 
-Command = Audio | Flush | Clear | Configure | Finish | Malformed | Answer
+Command = Audio | Control | Finish | Malformed | Answer
 
 
 # Notices: what the host has to tell between the events of the session.

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from stt.audio import Samples, samples, seconds
+from stt.control import Control
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
 from stt.server.dialect import (
     Answer,
@@ -32,7 +33,7 @@ from stt.server.dialect import (
 )
 from stt.server.logs import LOGGER, log
 from stt.server.service import Service
-from stt.server.streams import Control, Inbox, Outbox
+from stt.server.streams import Inbox, Outbox
 from stt.server.wire import LAST_WORD_S, GoneError, Wire
 from stt.session import Session
 
@@ -67,7 +68,7 @@ class Host:
             service.recognizer,
             service.vad,
             settings=options.turns,
-            language=options.language,
+            options=options.recognition,
             ahead_s=self._settings.max_ahead_s,
         )
         self._clock = asyncio.get_running_loop().time
@@ -75,7 +76,7 @@ class Host:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._how: How | None = None
         self._saying_goodbye = False
-        self._in_turn = False
+        self._started = self._completed = -1  # the newest turns; one may start before the final of the one before
         self._draining = False
         self._errors = 0
         self._counted_s = 0.0
@@ -234,17 +235,17 @@ class Host:
     async def _sink(self, event: Event) -> None:
         metrics = self._service.metrics
         match event:
-            case TurnStarted():
-                self._in_turn = True
+            case TurnStarted(turn):
+                self._started = turn
             case TranscriptChanged(latency=latency):
                 self._interims += 1
                 metrics.interims.inc()
                 metrics.wait.observe(latency.waited_s)
             case TurnCompleted():
-                self._in_turn = False
+                self._completed = event.turn
                 self._turns += 1
                 metrics.turns.labels("words" if event.text else "empty").inc()
-                decided = self._inbox.arrival(event.end + samples(self._options.turns.end_of_turn_s))
+                decided = self._inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))
             case RecognitionFailed():
@@ -305,4 +306,4 @@ class Host:
     @property
     def _between_turns(self) -> bool:
         """Whether nobody speaks in what was received, also in what the session has not come to yet."""
-        return not self._in_turn and self._session.done_s >= self._inbox.received_s - _UNDER_WAY_S
+        return self._started == self._completed and self._session.done_s >= self._inbox.received_s - _UNDER_WAY_S

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
-from stt.control import Clear, Configure, Flush
+from stt.control import Configure, Control
 from stt.events import Event, TranscriptChanged, TurnCompleted
 from stt.server.dialect import MONO_16K, Audio, Format, Notice, Tick
 from stt.vad import FRAME
-
-Control = Flush | Clear | Configure
 
 # More at once would keep the event loop too long.
 _MOST_S: Final = 1.0

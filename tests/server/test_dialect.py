@@ -18,6 +18,7 @@ from scripted import ScriptedModel, tone
 from serving import Running, frames, rest, said, serving
 from spoken import silence
 from stt.events import Event, Latency, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.recognition import RecognitionOptions
 from stt.server.dialect import (
     MONO_16K,
     Answer,
@@ -59,7 +60,9 @@ class Parrot:
             raise RefusedError("bad_option", "squawk")
         tick_s = float(query["tick"]) if "tick" in query else None
         turns = replace(turns, end_of_turn_s=0.4)
-        return SessionOptions(turns, language, (("parrot-id", request.session), ("parrot-query", repr(query))), tick_s)
+        return SessionOptions(
+            turns, RecognitionOptions(language), (("parrot-id", request.session), ("parrot-query", repr(query))), tick_s
+        )
 
     def refuse(self, error: RefusedError) -> Denial:
         return Denial(error.status, {"parrot": {"says": str(error)}}, {"x-parrot": error.code})

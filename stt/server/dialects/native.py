@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from stt.errors import SettingsError
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     Passage,
@@ -22,6 +23,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.recognition import RecognitionOptions
 from stt.server.dialect import (
     MONO_16K,
     Audio,
@@ -88,7 +90,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
-    end_of_turn_s = _whole(given, "end_of_turn_ms", round(turns.end_of_turn_s * 1000), 100, 60_000) / 1000
+    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
     # A client that wants turns to end sooner than they would pause need not say so twice.
     pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
     try:
@@ -232,7 +234,7 @@ class Encoder:
     | event               | message                                            | sent                               |
     |---------------------|----------------------------------------------------|------------------------------------|
     | `TurnStarted`       | `{"type": "turn_started", turn, start}`            | events=1                           |
-    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1)       |
+    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1, 3)    |
     | `TurnPaused`        | `{"type": "turn_paused", turn, end}`               | events=1                           |
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
@@ -240,6 +242,7 @@ class Encoder:
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
+    (3) Not an interim without words, unless text of the turn was shown that now goes.
 
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
@@ -248,31 +251,35 @@ class Encoder:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._shown = False
+        self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
         events = self._options.events
         match event:
             case TurnStarted():
-                self._shown = False
                 message = {"type": "turn_started", "turn": event.turn, "start": event.start_s}
                 return dump(message) if events else None
             case TranscriptChanged():
                 if not self._options.interim_results and (not events or event.cause == "interim"):
                     return None
-                if not events and not event.text and not self._shown:
+                if not event.text and event.turn not in self._shown and (not events or event.cause == "interim"):
                     return None
-                self._shown = self._shown or bool(event.text)
+                if event.text:
+                    self._shown.add(event.turn)
                 return dump(_text(event, events=events))
             case TurnPaused():
                 return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                return dump(_text(event, events=events)) if events or event.text or self._shown else None
+                shown = event.turn in self._shown
+                self._shown.discard(event.turn)
+                return dump(_text(event, events=events)) if events or event.text or shown else None
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
+            case Acknowledged():
+                return None
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -378,7 +385,7 @@ class Native:
         self._events = options.events
         self._decoder = Decoder(options.format)
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, options.language)
+        return SessionOptions(options.turns, RecognitionOptions(options.language))
 
     def refuse(self, error: RefusedError) -> Denial:
         """Say it in the shape of all errors."""
