@@ -28,6 +28,7 @@ from nemo_lite.device import default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.weights import load_weights
@@ -82,20 +83,23 @@ class CanaryQwen(nn.Module):
         path_or_hub_id: str | PathLike[str] = "nvidia/canary-qwen-2.5b",
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        int8: bool = False,
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
 
         A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
-        float32 on a CPU. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
+        speed. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         config = read_config(files.checkpoint, files.llm)
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
-        return model.prepare()
+        return model.prepare(int8=int8)
 
     @classmethod
     def empty(
@@ -109,13 +113,16 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None) -> Self:
-        """To be called once, when the weights are in place: merge, fold, set up decoding.
+    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+        """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
+        self.int8 = int8
+        if int8:
+            quantize(self)
         self.static = self.device.type == "cuda" if static is None else static
         self.encoder_graphs = graphs or Graphs.on(self.device)
         self.decoder = GreedyDecoder(
