@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stt.audio import seconds
 from stt.errors import EngineError, EngineLostError
 from stt.hub import our_errors
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import CanaryQwen as Model
@@ -126,6 +126,10 @@ class CanaryQwen:
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that is lost
             self._empty_cache()
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a GPU decodes its rows side by side."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
