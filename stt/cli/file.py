@@ -25,14 +25,17 @@ exit status: 0 if every file was transcribed whole, 1 if any was not, 2 for a wr
 
 
 def _run(args: argparse.Namespace) -> int:
+    from stt.commands.destinations import kind_of
     from stt.commands.file import run
 
+    # A suffix that was written says more than a variable that is set.
+    kind = args.format if "format" in args.given else kind_of(args.output) or args.format
     return run(
         args.paths,
         engine=engine_settings(args),
         turns=turn_settings(args, interim_s=None, speculative=False),
         language=spoken_language(args),
-        kind=args.format,
+        kind=kind,
         output=args.output,
         raw=args.raw,
         quiet=args.quiet,
@@ -55,6 +58,7 @@ FILE: Final = Command(
             default="txt",
             choices=("txt", "srt", "vtt", "json"),
             help="txt: a line per turn; srt, vtt: subtitles; json: one document per file",
+            shown_default="by the suffix of --output, else txt",
         ),
         Option(
             name="--output",

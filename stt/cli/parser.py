@@ -52,7 +52,13 @@ def parse(
 def _take_values(
     command: Command, written: argparse.Namespace, environment: Mapping[str, str], parser: _Parser
 ) -> None:
-    """Put values in the place of texts: of the option, else of its variable, else the default."""
+    """Put values in the place of texts: of the option, else of its variable, else the default.
+
+    `given` gets the attributes of the options that stand on the command line.
+    """
+    written.given = frozenset(
+        o.attribute for o in command.all_options if isinstance(o, Option) and o.attribute in written
+    )
     for option in command.all_options:
         if isinstance(option, Flag):
             continue
