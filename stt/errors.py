@@ -1,5 +1,14 @@
 """What can go wrong, told apart by who can mend it. Every message says what was expected and what came."""
 
+import errno
+
+
+def reason(error: OSError) -> str:
+    """Return in words what the system says about a file that cannot be written or read."""
+    if error.errno == errno.EBADF:
+        return "closed"
+    return error.strerror or str(error)
+
 
 class SttError(Exception):
     """Base of all errors raised on purpose by this package; its text is meant for a person."""
