@@ -1,6 +1,12 @@
 """What can go wrong, told apart by who can mend it. Every message says what was expected and what came."""
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stt.events import TurnCompleted
 
 
 def reason(error: OSError) -> str:
@@ -24,6 +30,15 @@ class SettingsError(SttError, ValueError):
 
 class EngineError(SttError, RuntimeError):
     """The engine cannot be opened, or failed on a batch."""
+
+
+class IncompleteError(EngineError):
+    """The engine failed on parts of a recording, or on all of it."""
+
+    def __init__(self, message: str, turns: "Sequence[TurnCompleted]") -> None:
+        super().__init__(message)
+        self.turns = tuple(turns)
+        """What it did recognize; a turn that lacks a part has the text of the others."""
 
 
 class DownloadError(EngineError, OSError):
