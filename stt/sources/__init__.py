@@ -11,7 +11,7 @@ pacing       a file at the pace at which it would be spoken
 
 from stt.sources.decoding import RawPcm
 from stt.sources.files import FileSource
-from stt.sources.inputs import STDIN
+from stt.sources.inputs import STDIN, printable
 from stt.sources.microphone import InputDevice, Level, Microphone, find_device, import_sounddevice, input_devices
 from stt.sources.pacing import paced
 
@@ -26,4 +26,5 @@ __all__ = [
     "import_sounddevice",
     "input_devices",
     "paced",
+    "printable",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stt.audio import Samples, to_pcm16
-from stt.server.protocol import Audio, Format
+from stt.server.dialect import Audio, Format
 from stt.server.streams import Inbox
 
 
