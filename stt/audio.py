@@ -180,7 +180,9 @@ class Resampler:
         Channels are mixed (`Downmix`). Values that are not finite (a broken float file) count as silence, and values
         beyond full scale are clipped, so that one bad sample cannot poison the recurrent state of the detector.
         """
-        audio = np.clip(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0).astype(np.float32, copy=False)
+        audio = audio.astype(np.float32, copy=False)
+        if audio.size and not (audio.max() <= 1.0 and audio.min() >= -1.0):  # comparisons with NaN are false
+            audio = np.clip(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
         mono = audio if audio.ndim == 1 else audio[:, 0] if self._downmix is None else self._downmix.feed(audio)
         return mono if self._filter is None else self._filter.feed(mono)
 
