@@ -32,6 +32,13 @@ class EngineError(SttError, RuntimeError):
     """The engine cannot be opened, or failed on a batch."""
 
 
+class EngineLostError(EngineError):
+    """The engine's device is gone for this process: every call will fail, also those of a newly opened engine.
+
+    Only a new process helps, so whoever serves with it ends, with an exit status that makes its manager start it anew.
+    """
+
+
 class IncompleteError(EngineError):
     """The engine failed on parts of a recording, or on all of it."""
 
