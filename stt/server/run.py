@@ -56,7 +56,9 @@ def serve(
     listener = listen(settings)
     url, local = _where(listener, "ws" if settings.tls_cert is None else "wss")
     if not settings.api_keys and not local:
-        log("anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=settings.host)
+        log(
+            "anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=settings.host
+        )
     manager = manager or Manager(None)
     if manager.watched:
         faulthandler.enable()  # what a loop hung in, for the log: the watchdog ends it by SIGABRT
