@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag, Option, raw_pcm
+from stt.cli.options import Argument, Command, Flag, Option, raw_pcm, track
 from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
@@ -80,6 +80,7 @@ FILE: Final = Command(
         Option(
             name="--track",
             variable=None,
+            convert=track,
             metavar="N|LANGUAGE",
             help="of several audio tracks the one with this number (from 1) or language: 2, de, eng",
             shown_default="the default one",
