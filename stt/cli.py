@@ -60,6 +60,7 @@ examples:
   stt tui --source talk.flac             a recording, played as if it were spoken now
   stt tui --connect ws://box:15751       a server recognizes; its key: --api-key or STT_API_KEY
   stt tui --resume                       go on with the last session
+  stt tui --sessions                     earlier sessions: read, save, go on with, delete
   stt tui --replay session.jsonl         watch a session again, with its timing
 
 exit status: 0, 1 if a session cannot be read, 2 for a wrong option.
@@ -537,6 +538,10 @@ def _add_tui(commands: Any) -> None:
     kept.add_argument(
         "--resume", nargs="?", const="", metavar="FILE", help="go on with the last session, or the one in FILE"
     )
+    kept.add_argument(
+        "--sessions", action="store_true", help="show the sessions there are: to read, save, go on, delete"
+    )
+    kept.add_argument("--json", action="store_true", help="with --sessions: print one JSON document for each")
     kept.add_argument("--no-autosave", action="store_true", help="do not keep the session as it grows")
     tui.option(
         kept,
@@ -585,6 +590,8 @@ def _tui(args: argparse.Namespace) -> int:
         api_key=args.api_key,
         resume=args.resume,
         replay=args.replay,
+        sessions=args.sessions,
+        as_json=args.json,
         autosave=not args.no_autosave,
         record_format=args.record_format,
     )

@@ -61,7 +61,15 @@ class Undone:
     """The reader took back the last edit or clearing."""
 
 
-Record = StretchBegan | Heard | Edited | Cleared | Undone
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The program was left before a turn had its final: the words it had then are all there will be."""
+
+    stretch: int
+    turn: int
+
+
+Record = StretchBegan | Heard | Edited | Cleared | Undone | Unfinished
 """Everything that changes a document; a journal is a list of these."""
 
 
@@ -81,6 +89,8 @@ class Block:
     failure: str = ""
     """Why a part of the turn is missing."""
     edited: bool = False
+    unfinished: bool = False
+    """It ended without a final: its last words may be wrong, or missing."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -123,7 +133,8 @@ class Document:
                 before = self.blocks[index]
                 text = printable(text)
                 self._undo.append(before)
-                self.blocks[index] = replace(before, text=text, stable_chars=len(text), passages=(), edited=True)
+                edited = replace(before, text=text, stable_chars=len(text), passages=())
+                self.blocks[index] = replace(edited, edited=True, unfinished=False)
                 return index
             case Cleared():
                 finished = [block for block in self.blocks if block.state == "final"]
@@ -134,6 +145,9 @@ class Document:
                 return 0
             case Undone():
                 return self._take_back()
+            case Unfinished(stretch, turn):
+                running = self.running
+                return self._settle() if running is not None and running.key == (stretch, turn) else None
 
     @property
     def can_undo(self) -> Literal["", "edit", "clearing"]:
@@ -207,7 +221,7 @@ class Document:
         """End the running turn with the words it has: nothing more will come for it."""
         if (running := self.running) is None:
             return None
-        self.blocks[-1] = replace(running, state="final", stable_chars=len(running.text))
+        self.blocks[-1] = replace(running, state="final", stable_chars=len(running.text), unfinished=True)
         self._drop_empty()
         return max(0, len(self.blocks) - 1)
 
