@@ -1,7 +1,7 @@
 """How far texts are behind what is heard. Pure: the clock is handed in.
 
-A lag counts from the moment at which what a text is about was heard: of an interim its last sample, of a final the end
-of the silence that ended the turn. While a text that is due is not there, the lag grows, and is told nevertheless.
+A lag counts from the moment at which what a text is about was heard: of an interim its last sample, of a final that at
+which the turn was found to be over. While a text that is due is not there, the lag grows, and is told nevertheless.
 """
 
 from collections import deque
@@ -21,10 +21,10 @@ class Lag:
 
     def __init__(self, settings: TurnSettings) -> None:
         self._interim = None if settings.interim_s is None else samples(settings.interim_s)
-        self._silence = samples(settings.end_of_turn_s)
+        self._silence = None if settings.end_of_turn_s is None else samples(settings.end_of_turn_s)
         self._times: deque[tuple[int, float]] = deque(maxlen=_MEMORY)  # samples, when they had been heard
-        self._covered: int | None = None  # of the running turn, what its text is about
-        self._paused: int | None = None
+        self._covered: dict[int, int] = {}  # of each turn without a final, up to where its text goes
+        self._paused: dict[int, int] = {}  # and where it paused
 
     def hear(self, heard: int, at_s: float) -> None:
         """So many samples had been heard at a time."""
@@ -33,34 +33,37 @@ class Lag:
     def take(self, event: Event, now_s: float) -> Lagged | None:
         """Return the lag of a text."""
         match event:
-            case TurnStarted(start=start):
-                self._covered, self._paused = start, None
-            case TurnPaused(end=end):
-                self._paused = end
-            case TurnResumed():
-                self._paused = None
-            case TranscriptChanged(end=end, cause=cause):
-                self._covered = end
+            case TurnStarted(turn, start):
+                self._covered[turn] = start
+            case TurnPaused(turn, end):
+                self._paused[turn] = end
+            case TurnResumed(turn):
+                self._paused.pop(turn, None)
+            case TranscriptChanged(turn=turn, end=end, cause=cause):
+                self._covered[turn] = end
                 return self._lagged(end, now_s, final=False) if cause == "interim" else None
-            case TurnCompleted(end=end, text=text):
-                self._covered = self._paused = None
-                return self._lagged(end + self._silence, now_s, final=True) if text else None
+            case TurnCompleted(turn=turn, end=end, text=text, decided=decided):
+                self._covered.pop(turn, None)
+                self._paused.pop(turn, None)
+                return self._lagged(max(end, decided), now_s, final=True) if text else None
             case _:
                 pass
         return None
 
     def waiting(self, now_s: float) -> Lagged | None:
         """Return by how much the text that is due is late by now, `None` where that is no more than usual."""
-        if self._covered is None:
-            return None
-        if self._paused is not None:
-            return self._late(self._paused + self._silence, now_s, final=True)
-        if self._interim is None:
-            return None
+        late = (self._waiting(turn, now_s) for turn in self._covered)
+        return max((lagged for lagged in late if lagged is not None), key=lambda lagged: lagged.lag_s, default=None)
+
+    def _waiting(self, turn: int, now_s: float) -> Lagged | None:
+        covered, paused = self._covered[turn], self._paused.get(turn)
+        interim, silence = self._interim, self._silence
+        if paused is not None:
+            return None if silence is None else self._late(paused + silence, now_s, final=True)
         # What follows the text is due when it is worth an interim, and is as old as its beginning.
-        if self._late(self._covered + self._interim, now_s, final=False) is None:
+        if interim is None or self._late(covered + interim, now_s, final=False) is None:
             return None
-        return self._late(self._covered, now_s, final=False)
+        return self._late(covered, now_s, final=False)
 
     def _late(self, due: int, now_s: float, *, final: bool) -> Lagged | None:
         lagged = self._lagged(due, now_s, final=final)

@@ -25,7 +25,7 @@ from stt.audio import SAMPLE_RATE, Samples, samples, seconds
 from stt.engines import OpenedEngine, check_language, open_engine
 from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
 from stt.events import Event
-from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
@@ -91,6 +91,10 @@ class Loading:
     @property
     def max_batch(self) -> int:
         return self.opened.result().model.max_batch if self.ready else 1
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call."""
+        return self.opened.result().model.cost(seconds) if self.ready else sum(seconds)
 
     @property
     def ready(self) -> bool:
@@ -224,7 +228,7 @@ class Live:
             stack.callback(self._change_recording, None)
             self._vad = await asyncio.to_thread(SileroVad)
             if self._plan.server is None:
-                recognizer = stack.enter_context(Recognizer(self._loading))
+                recognizer = stack.enter_context(LocalRecognizer(self._loading))
                 # Leaving waits for the recognizer's thread, which may wait for the engine.
                 stack.callback(lambda: self._loading.settle("closed before the engine was loaded"))
                 self._load()
@@ -254,7 +258,7 @@ class Live:
 
         threading.Thread(target=load, name="engine", daemon=True).start()
 
-    async def _next(self, recognizer: Recognizer | None) -> None:
+    async def _next(self, recognizer: LocalRecognizer | None) -> None:
         """One stretch, or the wait for it."""
         self._interrupted = False
         self._wake.clear()
@@ -312,14 +316,15 @@ class Live:
         self._file = self._file or _File(self._plan.file)
         return self._file
 
-    async def _stretch_of(self, source: "Microphone | _File", recognizer: Recognizer | None) -> None:
+    async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
         self._stretch += 1
         self._lag = Lag(self._plan.turns)
         self._began = self._heard
         async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
-                session = Session(recognizer, self._vad, settings=self._plan.turns, language=self._plan.language)
+                options = RecognitionOptions(self._plan.language)
+                session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
                 await self._remote(source, tapped)

@@ -39,11 +39,11 @@ class Transcript:
         self._count_words(0)
 
     def break_off(self) -> bool:
-        """Let the running turn, if there is one, stay with the words it has; returns whether it did."""
-        running = self.document.running
-        if running is not None:
-            self.apply(Unfinished(running.stretch, running.turn))
-        return running is not None and bool(running.text)
+        """Let the turns without a final stay with the words they have; returns whether there were such words."""
+        broken = self.document.open
+        for block in broken:
+            self.apply(Unfinished(block.stretch, block.turn))
+        return any(block.text for block in broken)
 
     def close(self) -> None:
         """Let go of the files."""

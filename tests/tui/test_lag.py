@@ -23,7 +23,7 @@ def text(end_s: float, cause: str = "interim") -> TranscriptChanged:
 
 
 def final(end_s: float) -> TurnCompleted:
-    return TurnCompleted(0, 0, round(end_s * SECOND), "words", (), None)
+    return TurnCompleted(0, 0, round(end_s * SECOND), "words", (), None, round((end_s + 1.5) * SECOND))
 
 
 def started(start_s: float = 0.0) -> TurnStarted:
@@ -62,6 +62,15 @@ def test_a_text_that_does_not_come_is_late_by_more_and_more(told: list[Event], n
     for event in told:
         lag.take(event, now_s)
     assert lag.waiting(now_s) == late
+
+
+def test_a_turn_whose_final_is_due_is_late_though_the_next_one_goes_well():
+    lag = listening(10)
+    for event in (started(), text(2.0), paused(3.0), TurnStarted(1, 5 * SECOND)):
+        lag.take(event, 5.0)
+    assert lag.waiting(6.0) == Lagged(pytest.approx(1.5), final=True)
+    lag.take(final(3.0), 6.0)
+    assert lag.waiting(6.1) is None
 
 
 def test_without_interims_only_finals_are_due():

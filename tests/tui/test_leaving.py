@@ -65,6 +65,15 @@ async def test_a_turn_that_is_left_stays_with_its_words_and_says_that_it_is_not_
         assert play.app.copied == ["almost"]
 
 
+async def test_every_turn_whose_final_is_still_to_come_is_kept_as_unfinished(tmp_path: Path):
+    async with on_stage(journal=Journal(tmp_path / "a.jsonl")) as play:
+        await almost(play)
+        await play.hear(TurnStarted(1, 50_000), TranscriptChanged(1, 50_000, 60_000, "more", 0, 0, "interim", FAST))
+        await play.press("q", "q")
+    resumed = journal.replayed(journal.read(tmp_path / "a.jsonl")[0])
+    assert [(block.text, block.unfinished) for block in resumed.blocks] == [("almost", True), ("more", True)]
+
+
 async def test_a_turn_without_words_leaves_nothing_and_nothing_is_said(tmp_path: Path):
     async with on_stage(journal=Journal(tmp_path / "a.jsonl")) as play:
         await play.open()
