@@ -1,5 +1,6 @@
 """Everything can be read: in the light theme as in the dark one, and on a small screen."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -148,3 +149,12 @@ async def test_an_error_is_not_pushed_away_by_what_matters_less():
         assert play.told == "it broke"
         play.app.main.message._next()  # its time is over
         assert play.told == "by the way"
+
+
+async def test_dialogs_show_all_their_buttons_on_a_small_screen():
+    async with on_stage((40, 12)) as play:
+        await talk(play)
+        await play.press("s")
+        assert re.search(r"txt +srt +vtt +json +md", play.screen_text)
+        await play.press("escape", "q")  # nothing is saved
+        assert re.search(r"Stay \(n\) +Quit \(y\)", play.screen_text)
