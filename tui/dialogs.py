@@ -106,7 +106,7 @@ class AskScreen(ModalScreen[bool]):
     AskScreen {{ {_CSS}
         & > #box {{ width: 64; }}
         Horizontal {{ height: auto; margin-top: 1; align-horizontal: right; }}
-        Button {{ margin-left: 2; }}
+        Button {{ margin-left: 1; min-width: 8; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -185,7 +185,7 @@ class SaveScreen(ModalScreen[Path | None]):
         & > #box {{ width: 76; }}
         Input {{ border: tall $primary; }}
         #formats {{ height: auto; }}
-        #formats Button {{ margin-right: 1; min-width: 8; }}
+        #formats Button {{ margin-right: 1; min-width: 5; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
