@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tui.lag
 import tui.live
 from tui.app import SttApp
 from tui.bottom import MessageLine
@@ -62,6 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     paced = tui.live.paced
     tui.live.paced = lambda pieces, piece_s: paced(pieces, args.slowly * piece_s)
+    tui.lag._GRACE_S *= args.slowly  # noqa: SLF001 - what counts as late is slower likewise
     (HERE / "tui.svg").write_text(asyncio.run(draw(args.audio)), encoding="utf-8")
 
 
