@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from stt.audio import to_pcm16
 from stt.clock import samples, seconds
-from stt.errors import RemoteError, SettingsError
+from stt.errors import RefusedError, RemoteError, SettingsError
 from stt.events import (
     Acknowledged,
     Event,
@@ -240,7 +240,7 @@ class RemoteSession:
             except InvalidStatus as refused:
                 why = _refusal(refused)
                 if refused.response.status_code != 503:
-                    raise RemoteError(f"{self._place}: {why}") from None
+                    raise RefusedError(f"{self._place}: {why}") from None
             except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
                 why = str(error) or type(error).__name__
                 if not known:
