@@ -108,7 +108,7 @@ def _torch_without_cuda() -> str | None:
 
 
 def check_language(model: SpeechModel, language: str | None) -> None:
-    """Tell before the first word whether an engine knows a language; `None` and `auto` (let it find out) are always fine.
+    """Tell before the first word whether an engine knows a language; `None` and `auto` (find out) are always fine.
 
     Raises:
         SettingsError: it does not.

@@ -16,7 +16,7 @@ from stt.audio import Samples, samples, seconds
 Span = tuple[float, float]
 """Start and end in seconds."""
 
-# In 90 windows of one to four voices, words and the pause after them were at most 1.6 s long where nothing was left out,
+# In 90 windows of one to four voices, words and the pause after them lasted 1.6 s at most where nothing was left out,
 # and 1.8 s or more where a sentence was.
 _LONG_S: Final = 1.7
 # So much sound has to be in it: a word that a pause follows has less.

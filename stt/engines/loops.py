@@ -23,6 +23,8 @@ _LONGEST_WORD: Final = 24  # letters; what is longer ("hahaha...") may be a loop
 _WORDS_PER_S: Final = 7.0
 _LETTERS_PER_S: Final = 22.0
 _SYLLABLES_PER_S: Final = 9.0
+# Of the time there is; who speaks as fast as this seldom says a sentence twice.
+_HURRIED: Final = 0.6
 
 # Fewer copies than this are a manner of speaking; fewer units are over before anyone could call them a loop.
 _COPIES: Final = 4
@@ -43,10 +45,11 @@ class Repetition:
         return len(self.starts)
 
 
-def find_repetition(text: str, copies: int = _COPIES) -> Repetition | None:
-    """Find the shortest phrase that fills the end of a text with so many copies or more."""
+def find_repetition(text: str, duration_s: float) -> Repetition | None:
+    """Find the shortest phrase that fills the end of a text again and again: four times; twice where time is short."""
     spans = [span for match in _WORD.finditer(text) for span in _units(match)]
     keys = [text[start:end].casefold() for start, end in spans]
+    copies = 2 if least_s(text) > _HURRIED * duration_s else _COPIES
     for period in range(1, len(keys) // copies + 1):
         # How far back from the end does the text repeat itself with this period?
         first = len(keys)
@@ -82,18 +85,21 @@ def cut_loop(text: str, duration_s: float, said: Callable[[Repetition], int] | N
         said: how many of the copies were said, in the engine's judgement; it is asked about repetitions that would
             have fitted into the audio. `None`: it knows no better than to believe them all.
 
-    A text that nobody can say in the time is cut to one copy; if it is nothing but four copies or more, to nothing.
+    Where the engine knows no better, a text that nobody can say in the time is cut to one copy; if it is nothing but
+    four copies or more, to nothing.
 
     """
     rushed = least_s(text) > duration_s
-    repetition = find_repetition(text, 2 if rushed else _COPIES)
+    repetition = find_repetition(text, duration_s)
     if repetition is None:
         return text
-    whole = not _WORD.search(text[: repetition.starts[0]])
+    before = text[: repetition.starts[0]]
     if said is not None:
-        copies = min(said(repetition), 1 if rushed else repetition.copies)
+        copies = said(repetition)
+        if rushed:  # no more than there is time for, whatever the engine thinks
+            copies = min(copies, max(1, int((duration_s - least_s(before)) / least_s(repetition.phrase))))
     elif rushed:
-        copies = 0 if whole and repetition.copies >= _COPIES else 1
+        copies = 1 if _WORD.search(before) or repetition.copies < _COPIES else 0
     else:
         copies = repetition.copies
     if copies >= repetition.copies:

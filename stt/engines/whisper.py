@@ -51,7 +51,8 @@ _GUESS_LOGPROB: Final = -1.6
 _SURE_LOGPROB: Final = -0.7
 
 _STEP_S: Final = 0.02  # of the decoder's attention
-# A window that leaves speech out is heard again in halves, and those that still do in theirs: six more at most.
+# A window that leaves speech out is heard again in halves, and those that still do in theirs: two levels cost about
+# three times the window at most, and only where two decodings of all of it left something out.
 _MOST_SPLITS: Final = 2
 
 
@@ -169,7 +170,7 @@ class Whisper:
         doubted: dict[str | None, list[int]] = {}
         for row, (utterance, aligned) in enumerate(zip(batch, heard, strict=True)):
             text = aligned.hypothesis.text
-            if text and (utterance.final or find_repetition(text) or least_s(text) > seconds(len(utterance.audio))):
+            if text and (utterance.final or find_repetition(text, seconds(len(utterance.audio)))):
                 doubted.setdefault(tokenizers[row].language_code, []).append(row)
         for rows in doubted.values():
             view, tokenizer = _rows(encoded, rows), tokenizers[rows[0]]
@@ -228,12 +229,13 @@ class Whisper:
         def said(repetition: Repetition) -> int:
             ends = self._ends(hypothesis.tokens)
             firsts = [bisect.bisect_right(ends, start) for start in repetition.starts]
-            times = [aligned.spans[first][0] for first in firsts]
+            times = [*(aligned.spans[first][0] for first in firsts), aligned.spans[-1][1]]
             least = least_s(repetition.phrase) / 2
-            if sum(b - a >= least for a, b in itertools.pairwise(times)) * 2 >= repetition.copies - 1:
+            timed = sum(end - start >= least for start, end in itertools.pairwise(times))
+            if timed * 3 >= repetition.copies * 2:  # attention is no stopwatch: most of them had time, so all were said
                 return repetition.copies
             surely = _mean_logprob(aligned.probabilities[firsts[0] : firsts[1]]) >= _UNSURE_LOGPROB
-            return 1 if surely else 0
+            return max(1, timed) if surely else 0
 
         text = cut_loop(hypothesis.text, seconds(len(audio)), said)
         if text == hypothesis.text:
@@ -268,15 +270,16 @@ class Whisper:
         if at is None:
             return best
         halves = [
-            self._decode([replace(utterance, audio=audio, language=tokenizer.language_code)], _FULL_CONTEXT, splits - 1)
+            replace(utterance, audio=audio, language=tokenizer.language_code)
             for audio in (utterance.audio[:at], utterance.audio[at:])
         ]
-        return self._better(best, _joined(halves[0][0], halves[1][0], seconds(at), seconds(len(utterance.audio))))
+        left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
+        return self._better(best, _joined(left, right, seconds(at), seconds(len(utterance.audio))))
 
     def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
-        """Keep the one that leaves less unheard; the first in doubt."""
-        sure = bool(second.probabilities) and _mean_logprob(second.probabilities) >= _SURE_LOGPROB
-        if not sure or second.unheard_s >= first.unheard_s:
+        """Keep the one that says more and leaves less unheard; the first in doubt."""
+        more = len(second.hypothesis.text) > len(first.hypothesis.text) and second.unheard_s < first.unheard_s
+        if not more or _mean_logprob(second.probabilities) < _SURE_LOGPROB:
             return first
         hypothesis = replace(second.hypothesis, confidence=math.exp(_mean_logprob(second.probabilities)))
         return replace(second, hypothesis=hypothesis)
@@ -332,8 +335,12 @@ def cores() -> int:
 
 
 def _context(utterance: Utterance) -> int:
+    return _FULL_CONTEXT if utterance.final else _short_context(utterance)
+
+
+def _short_context(utterance: Utterance) -> int:
     need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
-    return _FULL_CONTEXT if utterance.final else next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
+    return next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 
 def _most_tokens(utterance: Utterance) -> int:
