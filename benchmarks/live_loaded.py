@@ -23,7 +23,7 @@ from stt.audio import Samples, samples, seconds
 from stt.client import RemoteSession
 from stt.engines.whisper import Whisper, cores
 from stt.events import Event, TurnCompleted
-from stt.recognizer import Recognizer
+from stt.recognition import LocalRecognizer
 from stt.session import Session
 from stt.settings import TurnSettings
 from stt.vad import SileroVad
@@ -44,8 +44,7 @@ async def _live(audio: Samples, session: Session | RemoteSession) -> list[float]
 
     async def sink(event: Event) -> None:
         if isinstance(event, TurnCompleted):
-            decided_s = event.end_s + _TURNS.end_of_turn_s  # of the last turn, too: silence follows it
-            late.append(time.monotonic() - began - decided_s)
+            late.append(time.monotonic() - began - event.decided_s)
 
     await session.run(source(), sink)
     return late
@@ -59,7 +58,7 @@ async def _run(count: int, server: str | None, threads: int, duration_s: float) 
         if server is not None:
             sessions = [RemoteSession(server) for _ in talks]
         else:
-            recognizer = open_.enter_context(Recognizer(Whisper(device="cpu", threads=threads)))
+            recognizer = open_.enter_context(LocalRecognizer(Whisper(device="cpu", threads=threads)))
             vad = SileroVad()
             sessions = [Session(recognizer, vad, settings=_TURNS) for _ in talks]
         began = time.process_time()

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from scripted import ScriptedModel
 from stt.audio import to_pcm16
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.server import ServerSettings, create_app
 from stt.server.notify import Manager
 from stt.server.protocol import PATH

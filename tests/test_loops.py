@@ -44,7 +44,7 @@ def test_what_people_say_again_and_again_stays(text: str, duration_s: float, sai
         ("ha" * 100, 4, ""),
         ("He said ha" + "ha" * 100, 4, "He said ha"),
         ("我们走吧" + "谢谢大家" * 20, 4, "我们走吧谢谢大家"),
-        ("谢谢大家，" * 20, 4, ""),
+        ("谢谢大家\uff0c" * 20, 4, ""),
         # the same sentence twice in the time of one
         (
             "We painted the kitchen yellow last week. We painted the kitchen yellow last week.",

@@ -6,7 +6,7 @@ from typing import Final
 from stt.engines.languages import language_code
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")

@@ -10,7 +10,7 @@ from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError
 from stt.hub import our_errors
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import CanaryQwen as Model
@@ -102,10 +102,9 @@ class CanaryQwen:
     def max_batch(self) -> int:
         return self._max_batch
 
-    @property
-    def rows_are_free(self) -> bool:
-        """Whether a batch takes hardly longer than its longest row: so on a GPU; a CPU takes the sum of them."""
-        return self._device != "cpu"
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a GPU decodes its rows side by side."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.

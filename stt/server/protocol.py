@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from stt.errors import SettingsError
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     Passage,
@@ -94,7 +95,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
-    end_of_turn_s = _whole(given, "end_of_turn_ms", round(turns.end_of_turn_s * 1000), 100, 60_000) / 1000
+    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
     # A client that wants turns to end sooner than they would pause need not say so twice.
     pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
     try:
@@ -279,6 +280,8 @@ class Encoder:
                 return dump(_text(event, events=events)) if events or event.text or self._shown else None
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
+            case Acknowledged():
+                return None
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
