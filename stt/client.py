@@ -35,7 +35,7 @@ from stt.events import (
     TurnStarted,
 )
 from stt.server.access import is_key
-from stt.server.protocol import PATH, ProtocolError, decode_event
+from stt.server.dialects.native import PATH, ProtocolError, decode_event
 from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
 

@@ -360,7 +360,6 @@ class Session:
 
     def _end_pause(self) -> None:
         if self._pause is not None and self._judging is not None:
-            self._pause.finish()
             self._judging.cancel()
         self._pause = self._judging = None
 

@@ -1,7 +1,7 @@
 """Random schedules of everything that can happen to a session, with an engine that knows what was said.
 
-Words are stretches of a level of their own, so that the engine reads them off the audio: a word is heard where more than
-half of it is. What must hold whatever the schedule: no word lost, none doubled, order kept, what is committed stays.
+Words are stretches of a level of their own, so that the engine reads them off the audio: a word is heard where more
+than half of it is. What must hold: no word lost, none doubled, order kept, what is committed stays.
 """
 
 import asyncio
@@ -105,11 +105,11 @@ class Moody:
         self._rng = rng
 
     async def judge(self, pause: Pause) -> float | None:
-        while await pause.lasts(self._rng.uniform(0.3, 2.5)):
+        while True:
+            await pause.lasts(self._rng.uniform(0.3, 2.5))
             assert len(pause.audio(1.0)) <= 16_000
             if self._rng.random() < 0.5:
-                return self._rng.uniform(0.1, 2.0)
-        return None
+                return self._rng.choice((None, self._rng.uniform(0.1, 2.0)))
 
 
 class Talk:
@@ -240,7 +240,9 @@ async def schedule(seed: int) -> None:
         word
         for word, start, end in talk.words
         for final in checked.finals
-        if (final.why == "cleared" or final.turn in checked.failed) and start < final.decided and end > final.start - 512
+        if (final.why == "cleared" or final.turn in checked.failed)
+        and start < final.decided
+        and end > final.start - 512
     }
     may_miss |= {word for word, start, end in talk.words if sum(start < at < end for at in cuts) > 1}  # in three parts
     expected = [word for word, _, _ in talk.words]

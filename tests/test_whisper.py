@@ -308,7 +308,9 @@ def test_the_language_of_a_batch_is_found_once_and_only_where_it_is_not_known(
 
     # These weights know English alone, so the one call that only others answer is scripted.
     real = whisper._model.model
-    scripted = SimpleNamespace(detect_language=detect, encode=real.encode, generate=real.generate, align=real.align)
+    scripted = SimpleNamespace(
+        detect_language=detect, encode=real.encode, generate=real.generate, align=real.align, device="cpu"
+    )
     monkeypatch.setattr(whisper, "_multilingual", True)
     monkeypatch.setattr(whisper, "_new_tokenizer", lambda _: whisper._tokenizer("en"))
     monkeypatch.setattr(whisper._model, "model", scripted)
