@@ -86,6 +86,28 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
+class Codec:
+    """How encoded audio is to be read; `codecs.py` does so."""
+
+    encoding: Literal["linear16", "linear32", "mulaw", "alaw", "opus", "container"]
+    """PCM of signed little-endian integers, G.711, one raw Opus packet for each `Encoded`, or any container that
+    FFmpeg knows, which says rate and channels itself and comes in pieces of any length."""
+    rate: int = 16_000
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Audio in a codec; samples need not be whole. The host decodes it, off the event loop where that takes long.
+
+    What cannot be decoded comes back as `Malformed` of code `bad_audio`, fatal where nothing after it can be either.
+    """
+
+    data: bytes
+    codec: Codec
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """No more audio: the running turn is to get its final, then the connection ends."""
 
@@ -111,7 +133,7 @@ class Answer:
     content: Any
 
 
-Command = Audio | Control | Finish | Malformed | Answer
+Command = Audio | Encoded | Control | Finish | Malformed | Answer
 
 
 # Notices: what the host has to tell between the events of the session.
