@@ -33,6 +33,8 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     """By lower-case name."""
+    languages: frozenset[str] = frozenset()
+    """ISO 639-1 codes of those that the engine knows; none while it loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,29 @@ class SessionOptions:
 class RefusedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
-    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`.
+    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`; of
+    files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot work.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, option: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.option = option
 
     @property
     def status(self) -> int:
         """The HTTP status that says so."""
-        return {"unauthorized": 401, "forbidden_origin": 403, "bad_option": 400}.get(self.code, 503)
+        return _STATUSES.get(self.code, 503)
+
+
+_STATUSES: Final = {
+    "unauthorized": 401,
+    "forbidden_origin": 403,
+    "bad_option": 400,
+    "bad_audio": 400,
+    "too_large": 413,
+    "engine_failed": 500,
+}
 
 
 @dataclass(frozen=True, slots=True)

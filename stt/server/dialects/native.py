@@ -42,6 +42,7 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
+from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/ws/transcribe"
@@ -151,26 +152,26 @@ class Decoder:
         try:
             message = json.loads(data)
         except (ValueError, RecursionError):
-            raise ProtocolError("bad_json", f"expected a JSON object, got {_shown(data)}") from None
+            raise ProtocolError("bad_json", f"expected a JSON object, got {shown(data)}") from None
         if not isinstance(message, dict):
-            raise ProtocolError("bad_message", f"expected a JSON object, got {_shown(data)}")
+            raise ProtocolError("bad_message", f"expected a JSON object, got {shown(data)}")
         if "samples" not in message:
             kind = message.get("type")
             if kind == "finish":
                 return Finish()
             if kind is None:
-                raise ProtocolError("bad_message", f'expected "samples" or "type", got {_shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {_shown(kind)}')
+                raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
+            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
         samples = message["samples"]
         if not isinstance(samples, str):
-            raise ProtocolError("bad_message", f"samples must be a string of base64, got {_shown(samples)}")
+            raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
         form = self._format(
             message.get("sampleRate", self._binary.rate), message.get("channels", self._binary.channels)
         )
         try:
             pcm = base64.b64decode(samples, validate=True)
         except (binascii.Error, ValueError):
-            raise ProtocolError("bad_base64", f"samples is not base64: {_shown(samples)}") from None
+            raise ProtocolError("bad_base64", f"samples is not base64: {shown(samples)}") from None
         return self._audio(pcm, form)
 
     def binary(self, data: bytes) -> Audio:
@@ -191,7 +192,7 @@ class Decoder:
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value % 1:
                 raise ProtocolError(
-                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {_shown(value)}"
+                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {shown(value)}"
                 )
         return Format(int(rate), int(channels))
 
@@ -209,20 +210,9 @@ class Decoder:
         return Audio(pcm, form)
 
 
-def _shown(value: Any) -> str:
-    """Quote what came, short and harmless in any encoding."""
-    text = value if isinstance(value, str) else repr(value)
-    return ascii(text[:60]) + ("..." if len(text) > 60 else "")
-
-
 def error(code: str, text: str, **more: Any) -> str:
     """Write the one kind of message that every client gets."""
     return dump({"error": text, "code": code, **more})
-
-
-def dump(message: Mapping[str, Any]) -> str:
-    """Write a message as JSON, in ASCII: lone surrogates in a text cannot break the connection."""
-    return json.dumps(message, separators=(",", ":"))
 
 
 ENGINE_FAILED: Final = "the engine failed on a part of this turn; its text may be incomplete"
@@ -351,7 +341,7 @@ def decode_event(message: Mapping[str, Any]) -> Event | None:
         passages = tuple(Passage(at("start", p), at("end", p), str(p["text"])) for p in message["passages"])
         return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
     except (KeyError, TypeError, ValueError) as wrong:
-        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
+        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {shown(dict(message))}") from None
 
 
 # Close code and reason for each end.
