@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute
 from stt.server.dialect import Dialect
 from stt.server.dialects import openai_rest
 from stt.server.dialects.native import Native
+from stt.server.dialects.openai_realtime import OpenAIRealtime
 from stt.server.gate import Gate
 
 
@@ -31,8 +32,9 @@ FAMILIES: Final[dict[str, Family]] = {
         Family("native", (Native,), paths=(f"WS {Native.path}",)),
         Family(
             "openai",
+            (OpenAIRealtime,),
             http=(openai_rest.routes,),
-            paths=(f"POST {openai_rest.PATH}", "GET /v1/models"),
+            paths=(f"POST {openai_rest.PATH}", "GET /v1/models", f"WS {OpenAIRealtime.path}"),
         ),
     )
 }

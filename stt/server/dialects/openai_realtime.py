@@ -1,0 +1,239 @@
+"""OpenAI's Realtime API for transcriptions, `WS /v1/realtime`: in its current shape, and in the beta's.
+
+An *item* is a turn, or what the client committed. One id goes through all that is said of it:
+
+    speech_started, delta*, speech_stopped, committed, delta*, completed       turn detection on
+                    delta*,                 committed, delta*, completed       the client commits
+
+A commit is a flush of the session. Where it ended a turn, that turn's item is the commit's; where it found none, it
+gets one without words, as it gets exactly one in any case.
+"""
+
+import base64
+import binascii
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal
+
+from stt.control import Clear, Configure, Flush
+from stt.events import Acknowledged, Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.server.deltas import Deltas
+from stt.server.dialect import (
+    Answer,
+    Command,
+    Denial,
+    Encoded,
+    End,
+    Ending,
+    Frame,
+    Goodbye,
+    Malformed,
+    Notice,
+    Opened,
+    RefusedError,
+    Request,
+    SessionOptions,
+)
+from stt.server.dialects.openai import error, refusal
+from stt.server.dialects.openai_session import SessionConfig
+from stt.server.dialects.reading import UnreadableError, dump, json_object, shown
+from stt.settings import TurnSettings
+
+PATH: Final = "/v1/realtime"
+_MESSAGE_BYTES: Final = 16 << 20  # an append may hold 15 MiB of base64
+_FEWEST_S: Final = 0.1  # of audio in a commit
+_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
+
+
+@dataclass(slots=True)
+class _Item:
+    """A turn on its way to the client."""
+
+    id: str
+    detected: bool
+    """The client was told that it started."""
+    deltas: Deltas = field(default_factory=Deltas)
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Updated:
+    """The session as it is from here on."""
+
+    kind: Literal["session.updated", "transcription_session.updated"]
+    session: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """An error of meaning: the session is none the worse for it."""
+
+    error: dict[str, Any]
+
+
+class OpenAIRealtime:
+    """One connection."""
+
+    path: ClassVar[str] = PATH
+    message_bytes: ClassVar[int | None] = _MESSAGE_BYTES
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._items: dict[int, _Item] = {}  # by turn; one may start before another is completed
+        self._previous: str | None = None  # the item last committed
+        self._by_flush = False  # the flush that is not yet acknowledged has ended a turn
+        self._buffered_s = 0.0  # appended since the last commit or clear
+        self._beta = False
+
+    def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
+        """Begin as a new session does; all else comes with `session.update`."""
+        self._name = f"sess_{request.session}"
+        offered = request.headers.get("sec-websocket-protocol", "")
+        self._beta = "realtime=v1" in request.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
+        self._turns, self._language, self._languages = turns, language, request.languages
+        self._config = SessionConfig.new(dict(request.query).get("model"))
+        self._created = self._config.shown(self._name, beta=self._beta)
+        return SessionOptions(self._config.turns(turns), self._config.recognition(language))
+
+    def refuse(self, error: RefusedError) -> Denial:
+        """Say it in the shape of all errors."""
+        return refusal(error)
+
+    def decode(self, frame: Frame) -> Iterable[Command]:
+        """Read one event."""
+        event_id = None
+        try:
+            if isinstance(frame, bytes):
+                msg = f"expected a text message, got a binary one of {len(frame)} bytes"
+                raise UnreadableError(msg)  # noqa: TRY301 - handled like any other
+            event = json_object(frame)
+            event_id = event.get("event_id") if isinstance(event.get("event_id"), str) else None
+            return self._obey(event, event_id)
+        except UnreadableError as wrong:
+            return (Malformed("invalid_value", str(wrong), details=(wrong.option, event_id)),)
+
+    def _obey(self, event: dict[str, Any], event_id: str | None) -> Iterable[Command]:
+        match event.get("type"):
+            case "input_audio_buffer.append":
+                return self._append(event.get("audio"))
+            case "input_audio_buffer.commit":
+                empty, self._buffered_s = self._buffered_s < _FEWEST_S, 0.0
+                if empty:
+                    text = f"the buffer holds less than {round(_FEWEST_S * 1000)} ms of audio: nothing to commit"
+                    return (Answer(_Wrong(error(text, "input_audio_buffer_commit_empty") | {"event_id": event_id})),)
+                return (Flush(),)
+            case "input_audio_buffer.clear":
+                self._buffered_s = 0.0
+                return (Clear(),)
+            case ("session.update" | "transcription_session.update") as kind:
+                return self._update(kind, event.get("session"))
+            case kind:
+                msg = f"type must be one of session.update, input_audio_buffer.append and the like, got {shown(kind)}"
+                raise UnreadableError(msg, "type")
+
+    def _append(self, audio: Any) -> Iterable[Command]:
+        if not isinstance(audio, str):
+            msg = f"audio must be a string of base64, got {shown(audio)}"
+            raise UnreadableError(msg, "audio")
+        try:
+            data = base64.b64decode(audio, validate=True)
+        except (binascii.Error, ValueError):
+            msg = f"audio is not base64: {shown(audio)}"
+            raise UnreadableError(msg, "audio") from None
+        codec = self._config.codec
+        self._buffered_s += len(data) / codec.rate / (2 if codec.encoding == "linear16" else 1)
+        return (Encoded(data, codec),)
+
+    def _update(self, kind: str, session: Any) -> Iterable[Command]:
+        config = self._config.updated(session)
+        turns, options = config.turns(self._turns), config.recognition(self._language)
+        if options.language is not None and self._languages and options.language not in self._languages:
+            known = ", ".join(sorted(self._languages)[:12])
+            msg = f"language: the engine knows {known}, got {shown(options.language)}"
+            raise UnreadableError(msg, "session.audio.input.transcription.language")
+        self._config = config
+        beta = kind == "transcription_session.update"
+        answer = _Updated(f"{kind}d", config.shown(self._name, beta=beta))  # type: ignore[arg-type]
+        return Configure(turns, options), Answer(answer)
+
+    def encode(self, item: Event | Notice) -> Iterable[Frame]:
+        """Write what this client is to hear of it."""
+        match item:
+            case Opened():
+                yield _event("session.created", session=self._created)
+            case Answer(content=_Updated(kind, session)):
+                yield _event(kind, session=session)
+            case Answer(content=_Wrong(wrong)):
+                yield _event("error", error=wrong)
+            case Malformed(details=(option, event_id)):
+                yield _event("error", error=error(item.message, item.code, option) | {"event_id": event_id})
+            case Malformed() | Ending(how="idle" | "too_many_errors"):
+                code = item.code if isinstance(item, Malformed) else item.how
+                yield _event("error", error=error(item.message, code) | {"event_id": None})
+            case TurnStarted():
+                started = self._items[item.turn] = _Item(_new("item"), detected=self._config.vad is not None)
+                if started.detected:
+                    at_s = max(0.0, item.start_s - self._config.padding_s)
+                    yield _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at_s), item_id=started.id)
+            case TranscriptChanged():
+                yield from self._delta(self._items[item.turn], item.text[: item.stable_chars])
+            case RecognitionFailed():
+                self._items[item.turn].failure = item.message
+            case TurnCompleted():
+                yield from self._complete(self._items.pop(item.turn), item)
+            case Acknowledged("flush"):
+                if not self._by_flush:
+                    yield from self._commit(empty := _Item(_new("item"), detected=False))
+                    yield self._completed(empty, "", 0.0)
+                self._by_flush = False
+            case Acknowledged("clear"):
+                yield _event("input_audio_buffer.cleared")
+            case _:
+                pass
+
+    def _complete(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
+        if event.why == "asked":
+            self._by_flush = True
+        if event.why == "cleared" and not item.detected:
+            return  # nobody has heard of it, but for words that are taken back
+        if item.detected:
+            yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(event.decided_s), item_id=item.id)
+        yield from self._commit(item)
+        yield from self._delta(item, event.text)
+        if item.failure is not None and not event.text:
+            failed = error("the engine failed on this audio", "engine_failed", server=True)
+            yield _event(f"{_TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=failed)
+        else:
+            yield self._completed(item, event.text, event.end_s - event.start_s)
+
+    def _commit(self, item: _Item) -> Iterable[Frame]:
+        yield _event("input_audio_buffer.committed", previous_item_id=self._previous, item_id=item.id)
+        self._previous = item.id
+
+    def _delta(self, item: _Item, text: str) -> Iterable[Frame]:
+        if new := item.deltas.extend(text):
+            yield _event(f"{_TRANSCRIPTION}.delta", item_id=item.id, content_index=0, delta=new)
+
+    @staticmethod
+    def _completed(item: _Item, text: str, duration_s: float) -> Frame:
+        usage = {"type": "duration", "seconds": round(duration_s, 3)}
+        return _event(f"{_TRANSCRIPTION}.completed", item_id=item.id, content_index=0, transcript=text, usage=usage)
+
+    def ended(self, end: End) -> Goodbye:
+        """Close; a fault of ours is told before."""
+        code = {"finished": 1000, "going_away": 1001, "failed": 1011}.get(end.how, 1008)
+        failed = error("the server failed; please reconnect", "server_error", server=True) | {"event_id": None}
+        return Goodbye(code, end.how, (_event("error", error=failed),) if end.how == "failed" else ())
+
+
+def _event(kind: str, **fields: Any) -> str:
+    return dump({"type": kind, "event_id": _new("event"), **fields})
+
+
+def _new(what: str) -> str:
+    return f"{what}_{secrets.token_hex(10)}"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
