@@ -11,10 +11,13 @@ import asyncio
 import re
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import tui.lag
 import tui.live
+from stt.audio import Samples
+from stt.sources import paced
 from tui.app import SttApp
 from tui.bottom import MessageLine
 from tui.document import Document
@@ -61,8 +64,13 @@ def main() -> None:
     parser.add_argument("--slowly", type=float, default=1.0)
     parser.add_argument("audio", nargs="?", default=str(HERE.parent / "examples" / "news.flac"))
     args = parser.parse_args()
-    paced = tui.live.paced
-    tui.live.paced = lambda pieces, piece_s: paced(pieces, args.slowly * piece_s)
+
+    async def slowly(pieces: AsyncIterator[Samples], piece_s: float) -> AsyncIterator[Samples]:
+        async for piece in paced(pieces, piece_s):
+            await asyncio.sleep((args.slowly - 1) * piece_s)
+            yield piece
+
+    tui.live.paced = slowly
     tui.lag._GRACE_S *= args.slowly  # noqa: SLF001 - what counts as late is slower likewise
     (HERE / "tui.svg").write_text(asyncio.run(draw(args.audio)), encoding="utf-8")
 
