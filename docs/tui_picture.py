@@ -11,6 +11,7 @@ import asyncio
 import re
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tui.live import Live, Plan
 HERE = Path(__file__).parent
 SIZE = (100, 24)
 FINISHED = 1  # turns before the one in the picture
-WORDS = 6  # of the running turn, at least
+WORDS = 9  # of the running turn, at least
 
 
 def is_lively(app: SttApp) -> bool:
@@ -48,14 +49,17 @@ def is_lively(app: SttApp) -> bool:
 async def draw(audio: str) -> str:
     """Return the picture, as an SVG without fonts to fetch."""
     with tempfile.TemporaryDirectory() as home:
-        journal = Journal(new_path(Path(home), 0.0))
-        app = SttApp(lambda: Live(Plan(file=audio)), document=Document(), journal=journal)
+        journal = Journal(new_path(Path(home), time.time()))
+        live = Live(Plan(file=audio))
+        app = SttApp(lambda: live, document=Document(), journal=journal)
         async with app.run_test(size=SIZE) as pilot:
             while not is_lively(app):
                 if app.condition.phase == "ended":
                     sys.exit("the recording ended before there was something to see; try again on a quiet machine")
                 await pilot.pause(0.02)
             svg = app.export_screenshot(title="stt tui")
+            live.close()
+            await asyncio.to_thread(live.join, 60)
     return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
 
