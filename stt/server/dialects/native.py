@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from stt import clock
 from stt.errors import SettingsError
 from stt.events import (
     Event,
@@ -32,6 +33,8 @@ MAX_CHANNELS: Final = 2
 
 # Each change of rate costs a new resampler, up to 1 ms of work; a client has no reason for more than a few.
 _MAX_FORMATS: Final = 16
+
+_LONGEST_S: Final = 2.0**40 / 16_000  # years: what is beyond it is no time of a session
 
 
 class ProtocolError(Exception):
@@ -76,6 +79,8 @@ class Options:
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
+    repeat_committed: bool = True
+    """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -86,7 +91,16 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
 
     """
     given: dict[str, str] = {}
-    known = ("sample_rate", "channels", "interim_results", "end_of_turn_ms", "pause_ms", "language", "events")
+    known = (
+        "sample_rate",
+        "channels",
+        "interim_results",
+        "end_of_turn_ms",
+        "pause_ms",
+        "language",
+        "events",
+        "repeat_committed",
+    )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
@@ -118,6 +132,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         Format(_whole(given, "sample_rate", 16_000, MIN_RATE, MAX_RATE), _whole(given, "channels", 1, 1, MAX_CHANNELS)),
         interim_results,
         _flag(given, "events", default=False),
+        _flag(given, "repeat_committed", default=True),
     )
 
 
@@ -250,18 +265,24 @@ class Encoder:
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
     sentence known; as a final it would stand there twice. Those who want it early look at `cause`.
+
+    With repeat_committed=0 a text leaves out its first `from` characters: they are committed, and those of the turn's
+    last text that was no interim (an interim may be skipped, should the client read slowly). So a turn costs what it
+    says, not the square of it; `EventDecoder` puts the texts together again.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._shown = False
+        self._sent = ""  # the turn's last text that was no interim
+        self._committed = 0  # characters of it that will not change
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
         events = self._options.events
         match event:
             case TurnStarted():
-                self._shown = False
+                self._shown, self._sent, self._committed = False, "", 0
                 message = {"type": "turn_started", "turn": event.turn, "start": event.start_s}
                 return dump(message) if events else None
             case TranscriptChanged():
@@ -270,15 +291,28 @@ class Encoder:
                 if not events and not event.text and not self._shown:
                     return None
                 self._shown = self._shown or bool(event.text)
-                return dump(_text(event, events=events))
+                message = self._text(event)
+                self._committed = event.committed_chars
+                if event.cause != "interim":
+                    self._sent = event.text
+                return message
             case TurnPaused():
                 return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                return dump(_text(event, events=events)) if events or event.text or self._shown else None
+                return self._text(event) if events or event.text or self._shown else None
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
+
+    def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
+        message = _text(event, events=self._options.events)
+        if not self._options.repeat_committed:
+            committed = event.committed_chars if isinstance(event, TranscriptChanged) else self._committed
+            known = self._sent[:committed]
+            message["from"] = begin = len(known) if event.text.startswith(known) else 0
+            message["text"] = event.text[begin:]
+        return dump(message)
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -306,48 +340,109 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     return message
 
 
-def decode_event(message: Mapping[str, Any]) -> Event | None:
+class EventDecoder:
+    """Messages of one session with events=1 to its events, with repeat_committed=0 or without."""
+
+    def __init__(self) -> None:
+        self._sent = ""  # as `Encoder` has it
+
+    def decode(self, message: Mapping[str, Any]) -> Event | None:
+        """Turn a message back into its event; `None` for other kinds of messages.
+
+        Raises:
+            ProtocolError: it lacks what its kind promises.
+
+        """
+        event = decode_event(message, self._sent)
+        match event:
+            case TurnStarted():
+                self._sent = ""
+            case TranscriptChanged() if event.cause != "interim":
+                self._sent = event.text
+            case _:
+                pass
+        return event
+
+
+def decode_event(message: Mapping[str, Any], sent: str = "") -> Event | None:
     """Turn a message of a server with events=1 back into its event; `None` for other kinds of messages.
+
+    `sent` is the turn's last text that was no interim, which a message with `from` continues.
 
     Raises:
         ProtocolError: it lacks what its kind promises.
 
     """
-
-    def at(name: str, within: Mapping[str, Any] = message) -> int:
-        return round(float(within[name]) * 16_000)
-
     try:
         if "error" in message:
-            return RecognitionFailed(int(message["turn"]), str(message["error"])) if "turn" in message else None
-        kind = message.get("type")
-        if kind not in ("turn_started", "transcript", "turn_paused", "turn_resumed", "turn_completed"):
-            return None
-        turn = int(message["turn"])
-        latency = message.get("latency")
-        if latency is not None:
-            latency = Latency(float(latency["waited"]), float(latency["decoded"]), int(latency["batch"]))
-        match kind:
+            return RecognitionFailed(_count(message["turn"]), str(message["error"])) if "turn" in message else None
+        match message.get("type"):
             case "turn_started":
-                return TurnStarted(turn, at("start"))
+                return TurnStarted(_count(message["turn"]), _sample(message["start"]))
             case "turn_paused":
-                return TurnPaused(turn, at("end"))
+                return TurnPaused(_count(message["turn"]), _sample(message["end"]))
             case "turn_resumed":
-                return TurnResumed(turn, at("at"))
+                return TurnResumed(_count(message["turn"]), _sample(message["at"]))
             case "transcript":
-                if message["cause"] not in ("interim", "pause", "cut", "end"):
-                    raise ValueError(message["cause"])  # noqa: TRY301 - handled like any other wrong value
-                return TranscriptChanged(
-                    turn,
-                    at("start"),
-                    at("end"),
-                    str(message["text"]),
-                    int(message["committed"]),
-                    int(message["stable"]),
-                    message["cause"],
-                    latency or Latency(0.0, 0.0, 1),
+                return _transcript(message, _whole_text(message, sent))
+            case "turn_completed":
+                return TurnCompleted(
+                    _count(message["turn"]),
+                    _sample(message["start"]),
+                    _sample(message["end"]),
+                    _whole_text(message, sent),
+                    tuple(Passage(_sample(p["start"]), _sample(p["end"]), str(p["text"])) for p in message["passages"]),
+                    _latency(message),
                 )
-        passages = tuple(Passage(at("start", p), at("end", p), str(p["text"])) for p in message["passages"])
-        return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
-    except (KeyError, TypeError, ValueError) as wrong:
+            case _:
+                return None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as wrong:
         raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
+
+
+def _transcript(message: Mapping[str, Any], text: str) -> TranscriptChanged:
+    cause, committed, stable = message["cause"], _count(message["committed"]), _count(message["stable"])
+    if cause not in ("interim", "pause", "cut", "end"):
+        msg = f"expected a cause, got {_shown(cause)}"
+        raise ValueError(msg)
+    if not committed <= stable <= len(text):
+        msg = f"expected committed <= stable <= {len(text)} characters, got {committed} and {stable}"
+        raise ValueError(msg)
+    return TranscriptChanged(
+        _count(message["turn"]),
+        _sample(message["start"]),
+        _sample(message["end"]),
+        text,
+        committed,
+        stable,
+        cause,
+        _latency(message) or Latency(0.0, 0.0, 1),
+    )
+
+
+def _whole_text(message: Mapping[str, Any], sent: str) -> str:
+    text, begin = message["text"], _count(message.get("from", 0))
+    if not isinstance(text, str) or begin > len(sent):
+        msg = f"expected a text that continues {len(sent)} characters, got {_shown(text)} from {begin}"
+        raise ValueError(msg)
+    return sent[:begin] + text
+
+
+def _latency(message: Mapping[str, Any]) -> Latency | None:
+    if (spent := message.get("latency")) is None:
+        return None
+    return Latency(float(spent["waited"]), float(spent["decoded"]), int(spent["batch"]))
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        msg = f"expected a count, got {_shown(value)}"
+        raise ValueError(msg)
+    return value
+
+
+def _sample(value: Any) -> int:
+    if type(value) not in (int, float) or not 0 <= value <= _LONGEST_S:
+        msg = f"expected seconds since the session began, got {_shown(value)}"
+        raise ValueError(msg)
+    return clock.samples(value)
