@@ -58,11 +58,16 @@ class _Seam:
         self._shared_words = 2 + round(_FASTEST_WORDS_PER_S * seconds(kept.end - kept.resume_at))
         self._fixed: tuple[int, int] | None = (len(self._words), 0) if kept.resume_at >= kept.end else None
 
-    def find(self, text: str, committed_chars: int) -> tuple[int, int]:
-        """Return how many of the kept words stay, and how many of the new ones go."""
+    def find(self, text: str, committed_chars: int, end: int | None) -> tuple[int, int]:
+        """Return how many of the kept words stay, and how many of the new ones go.
+
+        The new text covers the audio up to `end`; `None`: all of the turn.
+        """
         if self._fixed is not None:
             return self._fixed
         words = split_words(text)
+        if end is not None and end < self.kept.end:
+            return len(self._words), len(words)  # it is still catching up
         head = max(0, len(self._words) - self._shared_words)
         kept, dropped = len(self._words), 0
         if overlap := find_overlap(self._words[head:], words[: 2 * self._shared_words]):
@@ -248,10 +253,12 @@ class Continuity:
         ):
             # Its window was closed in a pause: all words before `closing.end` are known, and none is cut in two.
             turn.close_window(closing.text, closing.end, closing.end)
+        caught_up = turn.seam is None or event.end >= turn.seam.kept.end
         if event.cause == "cut":
-            turn.close_window(event.text, event.end, event.end - samples(_OVERLAP_S))
+            end = event.end if turn.seam is None or caught_up else turn.seam.kept.end
+            turn.close_window(event.text, end, event.end - samples(_OVERLAP_S))
         if event.cause != "interim":
-            turn.closing = event
+            turn.closing = event if caught_up else None
         if event.end < turn.told_until:
             return
         turn.told_until = 0
@@ -262,7 +269,7 @@ class Continuity:
     def _completed(self, turn: _Turn, event: TurnCompleted) -> TurnCompleted:
         text, passages = event.text, event.passages
         if turn.seam:
-            kept, dropped = turn.seam.find(text, len(text))
+            kept, dropped = turn.seam.find(text, len(text), None)
             text = _append(_lead(turn.seam.kept.text, kept), _rest(text, dropped))
             before = _first_words(turn.seam.kept.passages, kept)
             passages = before + _after(before, _without_words(passages, dropped))
@@ -293,13 +300,13 @@ def _joined(turn: _Turn, event: TranscriptChanged) -> TranscriptChanged:
         return replace(
             event, start=turn.start, committed_chars=committed, stable_chars=max(committed, event.stable_chars)
         )
-    kept, dropped = turn.seam.find(event.text, event.committed_chars)
+    kept, dropped = turn.seam.find(event.text, event.committed_chars, event.end)
     head, rest = _lead(turn.seam.kept.text, kept), _rest(event.text, dropped)
     text = _append(head, rest)
-    moved = len(text) - len(event.text)
+    skipped, moved = len(event.text) - len(rest), len(text) - len(event.text)
 
     def there(chars: int) -> int:
-        return max(len(head), chars + moved)
+        return chars + moved if chars > skipped else len(head)
 
     committed = max(len(turn.committed), there(event.committed_chars) if turn.seam.fixed else 0)
     stable = max(committed, there(event.stable_chars))

@@ -223,6 +223,11 @@ async def hold(
         async def sink(event: Event) -> None:
             await told(event)
             done.append(session.done_s)
+            if isinstance(event, TranscriptChanged):
+                kept = event.end - session._stream.resume_at
+                assert kept <= 16_000 * (2 * settings.window_s + settings.end_of_turn_s), (
+                    "a turn's words need its audio"
+                )
 
         await session.run(pieces(said.audio, rng), sink)
     assert not server.failures
@@ -256,3 +261,15 @@ async def test_each_word_comes_once_wherever_connections_end(block: int, monkeyp
             except BaseException as error:
                 error.add_note(f"seed {seed}: {fates}")
                 raise
+
+
+async def test_a_long_turn_without_a_pause_outlives_its_connection() -> None:
+    """170 s of running speech, cut off at 150 s: more than the tape holds, and words committed long ago."""
+    words = [speech(word, 0.4) for word in range(425)]
+    said = Talk(np.concatenate([*words, np.zeros(32_000, np.float32)]), [[f"w{word % 150}" for word in range(425)]])
+    with Recognizer(ScriptedModel(hear)) as recognizer:
+        told = await hold(recognizer, random.Random(0), said, TurnSettings(), [Fate(1 << 40, 150 * 16_000, "cut")])
+    (final,) = told.finals
+    assert split_words(final.text) == said.turns[0]
+    assert len(final.passages) >= 7
+    assert final.passages[0].start == 0
