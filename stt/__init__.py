@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TurnResumed,
         TurnStarted,
     )
-    from stt.recognizer import Hypothesis, Recognizer, SpeechModel, Utterance
+    from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, SpeechModel, Utterance
     from stt.session import Session
     from stt.settings import EngineSettings, TurnSettings
     from stt.sources import FileSource, Microphone
@@ -49,7 +49,7 @@ _HOME = {
         "TurnResumed",
         "TurnStarted",
     ),
-    "recognizer": ("Hypothesis", "Recognizer", "SpeechModel", "Utterance"),
+    "recognition": ("Hypothesis", "LocalRecognizer", "RecognitionOptions", "SpeechModel", "Utterance"),
     "session": ("Session",),
     "settings": ("EngineSettings", "TurnSettings"),
     "sources": ("FileSource", "Microphone"),
@@ -76,7 +76,8 @@ __all__ = [  # noqa: RUF022 - grouped by module, as above
     "TurnResumed",
     "TurnStarted",
     "Hypothesis",
-    "Recognizer",
+    "LocalRecognizer",
+    "RecognitionOptions",
     "SpeechModel",
     "Utterance",
     "Session",

@@ -6,7 +6,7 @@ from os import PathLike
 
 from stt.engines import open_engine
 from stt.events import Event, TurnCompleted
-from stt.recognizer import Recognizer
+from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource
@@ -19,10 +19,10 @@ def open_session(
 ) -> Iterator[Session]:
     """Load an engine for one session, and let go of it afterwards.
 
-    Programs with several sessions open one `Recognizer` and one `SileroVad` and share them.
+    Programs with several sessions open one `LocalRecognizer` and one `SileroVad` and share them.
     """
-    with Recognizer(open_engine(engine).model) as recognizer:
-        yield Session(recognizer, SileroVad(), settings=turns, language=language)
+    with LocalRecognizer(open_engine(engine).model) as recognizer:
+        yield Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
 
 
 async def transcribe_file(

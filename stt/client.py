@@ -25,9 +25,10 @@ from stt.audio import to_pcm16
 from stt.clock import samples, seconds
 from stt.continuity import Continuity
 from stt.errors import RefusedError, RemoteError, SettingsError
+from stt.events import Event, TurnCompleted
 from stt.server.access import is_key, is_loopback
 from stt.server.dialects.native import PATH, EventDecoder, ProtocolError
-from stt.session import Sink, Source
+from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
 from stt.tape import Tape
 
@@ -104,7 +105,7 @@ class RemoteSession:
         """Seconds of the stream up to the farthest event; never falls."""
         return seconds(self._stream.done)
 
-    async def run(self, source: Source, sink: Sink) -> None:
+    async def run(self, source: AudioSource, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
 
         Where the source fails, the turn that runs is completed before the error is raised. What the sink raises ends
@@ -128,7 +129,7 @@ class RemoteSession:
         if not recording.cancelled() and (error := recording.result()):
             raise error
 
-    async def _record(self, source: Source) -> Exception | None:
+    async def _record(self, source: AudioSource) -> Exception | None:
         failure: Exception | None = None
         size = samples(_PIECE_S)
         clock = asyncio.get_running_loop().time
@@ -145,7 +146,7 @@ class RemoteSession:
         await self._tape.finish()
         return failure
 
-    def _tell_overruns(self, source: Source) -> bool:
+    def _tell_overruns(self, source: AudioSource) -> bool:
         lost = getattr(source, "overruns", 0) - self._lost_blocks
         if lost > 0:
             self._lost_blocks += lost
@@ -199,16 +200,20 @@ class RemoteSession:
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(websocket, base))
-                await self._receive(websocket, sink)
+                cut_off = await self._receive(websocket, sink)
                 sending.cancel()
         finally:
             await self._tape.disconnect()
         code, reason = websocket.close_code, websocket.close_reason
-        if code == 1000 and self._finishing:
+        error = self._last_error
+        finished = code == 1000 and self._finishing
+        if finished or error.get("code") == "idle":
+            for event in cut_off:
+                await self._tell(event, sink)
+        if finished:
             for event in self._stream.finish():
                 await sink(event)
             return None
-        error = self._last_error
         why = str(error.get("error") or reason or f"the connection was lost (code {code})")
         if code in _OURS_TO_MEND and error.get("code") != "idle" and reason != "reads too slowly":
             raise RemoteError(f"{self._place}: {why}")
@@ -224,14 +229,19 @@ class RemoteSession:
         except ConnectionClosed:
             pass  # `_receive` sees it too, and knows why
 
-    async def _receive(self, websocket: ClientConnection, sink: Sink) -> None:
-        """Hand on what this connection tells of the stream."""
+    async def _receive(self, websocket: ClientConnection, sink: Sink) -> list[Event]:
+        """Hand on what this connection tells of the stream until it ends.
+
+        Returns the final of a turn that ended because the server takes no more audio, and what came after it. Only the
+        close code tells whether that was all audio: a server that shuts down leaves the turn to the next connection.
+        """
         decoder = EventDecoder()
+        cut_off: list[Event] = []
         while True:
             try:
                 text = await websocket.recv()
             except ConnectionClosed:
-                return
+                return cut_off
             if isinstance(text, bytes):
                 raise RemoteError(f"{self._place}: expected text messages, got bytes; is this an stt server?")
             self._on_message(text)
@@ -240,15 +250,28 @@ class RemoteSession:
                 if not isinstance(message, dict):
                     raise ProtocolError("bad_message", f"expected a JSON object, got {text[:60]!r}")  # noqa: TRY301
                 event = decoder.decode(message)
-                events = [] if event is None else self._stream.take(event)
             except (ValueError, RecursionError, ProtocolError) as error:
-                raise RemoteError(f"{self._place}: not understood: {error}; is this an stt server?") from None
-            if event is None and "error" in message:
-                self._last_error = message
-                self._notify(f"the server says: {message['error']}")
-            self._tape.forget(self._stream.resume_at)
-            for told in events:
-                await sink(told)
+                raise self._nonsense(error) from None
+            if event is None:
+                if "error" in message:
+                    self._last_error = message
+                    self._notify(f"the server says: {message['error']}")
+            elif cut_off or (isinstance(event, TurnCompleted) and event.why == "stream ended"):
+                cut_off.append(event)
+            else:
+                await self._tell(event, sink)
+
+    async def _tell(self, event: Event, sink: Sink) -> None:
+        try:
+            events = self._stream.take(event)
+        except ValueError as error:
+            raise self._nonsense(error) from None
+        self._tape.forget(self._stream.resume_at)
+        for told in events:
+            await sink(told)
+
+    def _nonsense(self, error: Exception) -> RemoteError:
+        return RemoteError(f"{self._place}: not understood: {error}; is this an stt server?")
 
 
 def session_url(url: str, options: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> str:
@@ -305,7 +328,7 @@ def _options(settings: TurnSettings | None, language: str | None) -> dict[str, s
     options = {}
     if settings is not None:
         options |= {
-            "end_of_turn_ms": str(round(settings.end_of_turn_s * 1000)),
+            "end_of_turn_ms": str(round((settings.end_of_turn_s or 60) * 1000)),
             "pause_ms": str(round(settings.pause_s * 1000)),
             "interim_results": str(int(settings.interim_s is not None)),
         }

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from scripted import ScriptedModel
 from stt.audio import to_pcm16
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.server import ServerSettings, create_app
 from stt.server.dialects.native import PATH
 from stt.server.notify import Manager

@@ -17,7 +17,7 @@ from stt.engines import open_engine
 from stt.engines.canary_qwen import CanaryQwen
 from stt.errors import EngineError
 from stt.events import Event, TurnCompleted
-from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.recognition import Hypothesis, LocalRecognizer, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad import SileroVad
@@ -61,7 +61,7 @@ def transcribed(capfd: pytest.CaptureFixture[str], *options: str) -> tuple[list[
 async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwen) -> None:
     vad = SileroVad()
 
-    async def hear(recognizer: Recognizer, clip: dict[str, Any], settings: TurnSettings, size: int) -> str:
+    async def hear(recognizer: LocalRecognizer, clip: dict[str, Any], settings: TurnSettings, size: int) -> str:
         texts: list[str] = []
 
         async def sink(event: Event) -> None:
@@ -77,7 +77,7 @@ async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwe
         await Session(recognizer, vad, settings=settings).run(source(), sink)
         return " ".join(texts)
 
-    with Recognizer(canary) as recognizer:
+    with LocalRecognizer(canary) as recognizer:
         offline = TurnSettings(interim_s=None, speculative=False)
         files = [await hear(recognizer, clip, offline, 32_000) for clip in CLIPS]
         live: list[str] = []
@@ -90,7 +90,7 @@ async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwe
 def test_drafts_change_the_time_and_not_the_words(canary: CanaryQwen) -> None:
     audio = audio_of(CLIPS[1])
     plain = canary.transcribe([Utterance(audio)])[0]
-    prefix = canary.transcribe([Utterance(audio[: len(audio) // 2], final=False)])[0]
+    prefix = canary.transcribe([Utterance(audio[: len(audio) // 2], kind="interim")])[0]
     for draft in (prefix, plain, Hypothesis("wrong", (5, 6, 7)), Hypothesis("")):
         drafted = canary.transcribe([Utterance(audio, draft=draft)])[0]
         assert (drafted.text, drafted.tokens) == (plain.text, plain.tokens)

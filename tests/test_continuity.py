@@ -117,6 +117,29 @@ def test_what_is_no_longer_heard_as_speech_is_completed_with_the_text_it_had() -
     assert texts(stream.finish()) == [("four", "")]
 
 
+def test_a_turn_may_start_before_the_one_before_it_has_its_final() -> None:
+    stream = Continuity()
+    begun = [TurnStarted(0, 0), text(1, "one"), TurnPaused(0, S), TurnStarted(1, 4 * S), TurnPaused(1, 6 * S)]
+    assert told(stream, *begun) == begun
+    stream.connect(0)
+    again = [TurnStarted(0, 0), TurnPaused(0, S), TurnStarted(1, 4 * S), text(1, "one"), TurnPaused(1, 6 * S)]
+    assert [type(e) for e in told(stream, *again)] == [TranscriptChanged]
+    assert texts(told(stream, final(1, "one"), final(6, "two", turn=1))) == [("one", ""), ("two", "")]
+
+
+def test_of_two_turns_that_run_one_may_not_be_heard_again() -> None:
+    stream = Continuity()
+    told(stream, TurnStarted(0, 0), text(1, "one"), TurnPaused(0, S), TurnStarted(1, 4 * S), TurnPaused(1, 5 * S))
+    stream.connect(0)
+    out = told(stream, TurnStarted(0, 0), TurnStarted(1, 9 * S), final(1, "one"), text(10, "three", turn=1))
+    assert [(type(e), e.turn) for e in out if not isinstance(e, TranscriptChanged)] == [
+        (TurnStarted, 2),
+        (TurnCompleted, 0),
+        (TurnCompleted, 1),
+    ]
+    assert texts(out) == [("one", ""), ("", ""), ("", "three")]
+
+
 def test_audio_that_is_gone_is_counted_and_the_text_of_it_stays() -> None:
     stream = Continuity()
     told(stream, TurnStarted(0, 0), text(10, "one two"))
@@ -130,10 +153,11 @@ def test_audio_that_is_gone_is_counted_and_the_text_of_it_stays() -> None:
 @pytest.mark.parametrize(
     ("events", "why"),
     [
-        ([TurnStarted(0, 0), TurnStarted(0, 5)], "turn 0 started before turn 0 was completed"),
+        ([TurnStarted(0, 0), TurnStarted(0, 5)], "expected turn 1 to start, got turn 0"),
         ([TurnStarted(1, 0)], "expected turn 0 to start, got turn 1"),
-        ([TurnStarted(0, 0), final(1, "a"), final(1, "a")], "expected events of turn 1, got turn 0"),
-        ([TurnStarted(0, 0), text(1, "a", turn=7)], "expected events of turn 0, got turn 7"),
+        ([TurnStarted(0, 0), final(1, "a"), final(1, "a")], "expected events of a turn that runs, got one of turn 0"),
+        ([TurnStarted(0, 0), TurnStarted(1, S), text(1, "a", turn=1)], "expected texts of turn 0, got one of turn 1"),
+        ([TurnStarted(0, 0), text(1, "a", turn=7)], "expected events of a turn that runs, got one of turn 7"),
     ],
 )
 def test_events_out_of_order_are_refused(events: list[Event], why: str) -> None:

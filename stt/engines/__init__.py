@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stt.errors import EngineError, SettingsError
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from stt.audio import seconds
 from stt.errors import EngineError
 from stt.hub import our_errors
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import CanaryQwen as Model
@@ -98,6 +98,10 @@ class CanaryQwen:
     @property
     def max_batch(self) -> int:
         return self._max_batch
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a GPU decodes its rows side by side."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
 from stt.errors import SettingsError
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.server.access import authorized, is_loopback, origin_allowed
 from stt.server.connection import Connection
 from stt.server.dialects.native import PATH, Options, ProtocolError, parse_options

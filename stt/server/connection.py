@@ -16,6 +16,7 @@ from typing import Any, Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.recognition import RecognitionOptions
 from stt.server.dialects import native as protocol
 from stt.server.dialects.native import Audio, Decoder, Encoder, Finish, Options, ProtocolError
 from stt.server.logs import LOGGER, log
@@ -65,7 +66,7 @@ class Connection:
             service.recognizer,
             service.vad,
             settings=options.turns,
-            language=options.language,
+            options=RecognitionOptions(options.language),
             ahead_s=self._settings.max_ahead_s,
         )
         self._clock = asyncio.get_running_loop().time
@@ -231,7 +232,7 @@ class Connection:
                 self._in_turn = False
                 self._turns += 1
                 metrics.turns.labels("words" if event.text else "empty").inc()
-                decided = self._inbox.arrival(event.end + round(self._options.turns.end_of_turn_s * 16_000))
+                decided = self._inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))
             case RecognitionFailed():

@@ -78,8 +78,8 @@ async def test_events_come_in_order_and_once() -> None:
     audio = np.concatenate([part for i in range(6) for part in (tone(0.7), silence(0.5 if i % 2 else 1.8))])
     async with serving() as running, running.connect("?events=1") as websocket:
         messages = (await turn(websocket, audio))[1:]
-        turns = [m["turn"] for m in messages]
-        assert turns == sorted(turns)
+        turns = [m["turn"] for m in messages if "text" in m]
+        assert turns == sorted(turns), "texts are in order; a turn may begin before the one before has its final"
         assert len(set(turns)) == 4
         for number in set(turns):
             kinds = [m["type"] for m in messages if m["turn"] == number]

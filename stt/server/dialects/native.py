@@ -8,11 +8,13 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from stt import clock
 from stt.errors import SettingsError
 from stt.events import (
+    Acknowledged,
+    Ending,
     Event,
     Latency,
     Passage,
@@ -24,6 +26,7 @@ from stt.events import (
     TurnStarted,
 )
 from stt.settings import TurnSettings
+from stt.words import Word
 
 PATH: Final = "/ws/transcribe"
 
@@ -108,7 +111,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
-    end_of_turn_s = _whole(given, "end_of_turn_ms", round(turns.end_of_turn_s * 1000), 100, 60_000) / 1000
+    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
     # A client that wants turns to end sooner than they would pause need not say so twice.
     pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
     try:
@@ -273,8 +276,9 @@ class Encoder:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        # Of the turn whose texts are sent; the next one may have begun.
         self._shown = False
-        self._sent = ""  # the turn's last text that was no interim
+        self._sent = ""  # the last text that was no interim
         self._committed = 0  # characters of it that will not change
 
     def encode(self, event: Event) -> str | None:
@@ -282,7 +286,6 @@ class Encoder:
         events = self._options.events
         match event:
             case TurnStarted():
-                self._shown, self._sent, self._committed = False, "", 0
                 message = {"type": "turn_started", "turn": event.turn, "start": event.start_s}
                 return dump(message) if events else None
             case TranscriptChanged():
@@ -291,19 +294,26 @@ class Encoder:
                 if not events and not event.text and not self._shown:
                     return None
                 self._shown = self._shown or bool(event.text)
-                message = self._text(event)
+                written = self._text(event)
                 self._committed = event.committed_chars
                 if event.cause != "interim":
                     self._sent = event.text
-                return message
+                return written
             case TurnPaused():
-                return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
+                message: dict[str, Any] = {"type": "turn_paused", "turn": event.turn, "end": event.end_s}
+                if event.probability is not None:
+                    message["probability"] = round(event.probability, 4)
+                return dump(message) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                return self._text(event) if events or event.text or self._shown else None
+                written = self._text(event) if events or event.text or self._shown else None
+                self._shown, self._sent, self._committed = False, "", 0
+                return written
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
+            case Acknowledged():
+                return None
 
     def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
         message = _text(event, events=self._options.events)
@@ -328,7 +338,12 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     if isinstance(event, TranscriptChanged):
         message |= {"stable": event.stable_chars, "committed": event.committed_chars, "cause": event.cause}
     elif events:
+        message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
+        if event.words:
+            message["words"] = [
+                {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
+            ]
     if events:
         message["type"] = "turn_completed" if final else "transcript"
         if event.latency is not None:
@@ -355,7 +370,7 @@ class EventDecoder:
         """
         event = decode_event(message, self._sent)
         match event:
-            case TurnStarted():
+            case TurnCompleted():
                 self._sent = ""
             case TranscriptChanged() if event.cause != "interim":
                 self._sent = event.text
@@ -380,20 +395,15 @@ def decode_event(message: Mapping[str, Any], sent: str = "") -> Event | None:
             case "turn_started":
                 return TurnStarted(_count(message["turn"]), _sample(message["start"]))
             case "turn_paused":
-                return TurnPaused(_count(message["turn"]), _sample(message["end"]))
+                probability = message.get("probability")
+                probability = None if probability is None else float(probability)
+                return TurnPaused(_count(message["turn"]), _sample(message["end"]), probability)
             case "turn_resumed":
                 return TurnResumed(_count(message["turn"]), _sample(message["at"]))
             case "transcript":
                 return _transcript(message, _whole_text(message, sent))
             case "turn_completed":
-                return TurnCompleted(
-                    _count(message["turn"]),
-                    _sample(message["start"]),
-                    _sample(message["end"]),
-                    _whole_text(message, sent),
-                    tuple(Passage(_sample(p["start"]), _sample(p["end"]), str(p["text"])) for p in message["passages"]),
-                    _latency(message),
-                )
+                return _completed(message, _whole_text(message, sent))
             case _:
                 return None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as wrong:
@@ -417,6 +427,34 @@ def _transcript(message: Mapping[str, Any], text: str) -> TranscriptChanged:
         stable,
         cause,
         _latency(message) or Latency(0.0, 0.0, 1),
+    )
+
+
+def _completed(message: Mapping[str, Any], text: str) -> TurnCompleted:
+    end, why = _sample(message["end"]), message.get("why", "silence")  # a server of an earlier version tells neither
+    if why not in get_args(Ending):
+        msg = f"expected why the turn ended, got {_shown(why)}"
+        raise ValueError(msg)
+    return TurnCompleted(
+        _count(message["turn"]),
+        _sample(message["start"]),
+        end,
+        text,
+        tuple(Passage(_sample(p["start"]), _sample(p["end"]), str(p["text"])) for p in message["passages"]),
+        _latency(message),
+        _sample(message["decided"]) if "decided" in message else end,
+        why,
+        tuple(_word(w) for w in message.get("words", ())),
+    )
+
+
+def _word(word: Mapping[str, Any]) -> Word:
+    confidence = word.get("confidence")
+    return Word(
+        str(word["text"]),
+        _sample(word["start"]),
+        _sample(word["end"]),
+        None if confidence is None else float(confidence),
     )
 
 
