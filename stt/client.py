@@ -27,7 +27,8 @@ from stt.continuity import Continuity
 from stt.errors import RefusedError, RemoteError, SettingsError
 from stt.events import Event, TurnCompleted
 from stt.server.access import is_key, is_loopback
-from stt.server.dialects.native import PATH, EventDecoder, ProtocolError
+from stt.server.dialects.native import PATH
+from stt.server.dialects.native_reader import EventDecoder, ProtocolError
 from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
 from stt.tape import Tape
@@ -180,13 +181,17 @@ class RemoteSession:
             except (OSError, InvalidHandshake, InvalidURI, WebSocketException, ImportError) as error:
                 why = str(error) or type(error).__name__
                 if not known or isinstance(error, ImportError):  # a proxy that wants another package
-                    raise RemoteError(f"cannot connect to {self._place}: {why}") from error
+                    raise RemoteError(f"cannot connect to {self._place}: {why}{self._hint(error)}") from error
             if loop.time() + backoff_s > lost + self._patience_s:
                 raise RemoteError(f"{self._place}: gave up after {self._patience_s:g} s: {why}")
             self._notify(f"{why}; trying again in {backoff_s:.2g} s")
             # Many clients lose one server at the same moment; they should not all come back at the same moment.
             await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))
             backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
+
+    def _hint(self, error: Exception) -> str:
+        here = is_loopback(urlsplit(self.url).hostname or "")
+        return "; is `stt serve` running?" if here and isinstance(error, ConnectionRefusedError) else ""
 
     async def _talk(self, websocket: ClientConnection, sink: Sink) -> str | None:
         """Use one connection until it ends; returns why it ended early, or `None` if all is said."""

@@ -232,8 +232,8 @@ def resolve(model: str | None, model_dir: str | None) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
-    if "/" not in model and model not in sizes():
-        msg = f"model {model!r}: no such directory; or give a hub id, or one of {', '.join(sizes())}"
+    if not hub.is_hub_id(model) and model not in sizes():
+        msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
         raise EngineError(msg)
     return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
 

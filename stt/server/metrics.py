@@ -20,6 +20,9 @@ class Metrics:
         self.opened = Counter("stt_sessions_opened", "Sessions accepted", registry=r)
         self.closed = Counter("stt_sessions_closed", "Sessions ended, by reason", ["reason"], registry=r)
         self.refused = Counter("stt_sessions_refused", "Sessions not accepted, by code", ["code"], registry=r)
+        self.dropped = Counter(
+            "stt_connections_dropped", "Connections dropped without a whole request, by reason", ["reason"], registry=r
+        )
         self.audio = Counter("stt_audio_seconds", "Audio received", registry=r)
         self.turns = Counter("stt_turns", "Turns completed, with words or empty", ["text"], registry=r)
         self.interims = Counter("stt_interims", "Transcripts of running turns", registry=r)

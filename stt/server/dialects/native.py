@@ -6,18 +6,14 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, get_args
+from typing import Any, ClassVar, Final
 
-from stt import clock
 from stt.errors import SettingsError
 from stt.events import (
     Acknowledged,
-    Ending,
     Event,
-    Latency,
-    Passage,
     RecognitionFailed,
     TranscriptChanged,
     TurnCompleted,
@@ -25,8 +21,27 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.recognition import RecognitionOptions
+from stt.server.dialect import (
+    MONO_16K,
+    Audio,
+    Command,
+    Denial,
+    End,
+    Ending,
+    Finish,
+    Format,
+    Frame,
+    Goodbye,
+    Malformed,
+    Notice,
+    Opened,
+    RefusedError,
+    Request,
+    SessionOptions,
+)
+from stt.server.dialects.native_reader import ProtocolError, shown
 from stt.settings import TurnSettings
-from stt.words import Word
 
 PATH: Final = "/ws/transcribe"
 
@@ -37,40 +52,6 @@ MAX_CHANNELS: Final = 2
 # Each change of rate costs a new resampler, up to 1 ms of work; a client has no reason for more than a few.
 _MAX_FORMATS: Final = 16
 
-_LONGEST_S: Final = 2.0**40 / 16_000  # years: what is beyond it is no time of a session
-
-
-class ProtocolError(Exception):
-    """The client sent something this protocol does not know; the text is for the client to read."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How PCM16LE bytes are to be read."""
-
-    rate: int
-    channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Interleaved PCM16LE; whole sample frames, perhaps none."""
-
-    pcm: bytes
-    format: Format
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """No more audio: the running turn is to get its final."""
-
-
-Command = Audio | Finish
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -78,7 +59,7 @@ class Options:
 
     turns: TurnSettings
     language: str | None
-    format: Format = Format(16_000, 1)
+    format: Format = MONO_16K
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
@@ -158,12 +139,12 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 class Decoder:
     """Frames of one connection to commands."""
 
-    def __init__(self, binary: Format = Format(16_000, 1)) -> None:
+    def __init__(self, binary: Format = MONO_16K) -> None:
         self._binary = binary
         self._last = binary
         self._changes = 0
 
-    def text(self, data: str) -> Command:
+    def text(self, data: str) -> Audio | Finish:
         """Take a text frame.
 
         Raises:
@@ -173,29 +154,29 @@ class Decoder:
         try:
             message = json.loads(data)
         except (ValueError, RecursionError):
-            raise ProtocolError("bad_json", f"expected a JSON object, got {_shown(data)}") from None
+            raise ProtocolError("bad_json", f"expected a JSON object, got {shown(data)}") from None
         if not isinstance(message, dict):
-            raise ProtocolError("bad_message", f"expected a JSON object, got {_shown(data)}")
+            raise ProtocolError("bad_message", f"expected a JSON object, got {shown(data)}")
         if "samples" not in message:
             kind = message.get("type")
             if kind == "finish":
                 return Finish()
             if kind is None:
-                raise ProtocolError("bad_message", f'expected "samples" or "type", got {_shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {_shown(kind)}')
+                raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
+            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
         samples = message["samples"]
         if not isinstance(samples, str):
-            raise ProtocolError("bad_message", f"samples must be a string of base64, got {_shown(samples)}")
+            raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
         form = self._format(
             message.get("sampleRate", self._binary.rate), message.get("channels", self._binary.channels)
         )
         try:
             pcm = base64.b64decode(samples, validate=True)
         except (binascii.Error, ValueError):
-            raise ProtocolError("bad_base64", f"samples is not base64: {_shown(samples)}") from None
+            raise ProtocolError("bad_base64", f"samples is not base64: {shown(samples)}") from None
         return self._audio(pcm, form)
 
-    def binary(self, data: bytes) -> Command:
+    def binary(self, data: bytes) -> Audio:
         """Take a binary frame.
 
         Raises:
@@ -213,7 +194,7 @@ class Decoder:
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value % 1:
                 raise ProtocolError(
-                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {_shown(value)}"
+                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {shown(value)}"
                 )
         return Format(int(rate), int(channels))
 
@@ -229,12 +210,6 @@ class Decoder:
                 raise ProtocolError("bad_format", "sampleRate and channels change too often")
             self._last = form
         return Audio(pcm, form)
-
-
-def _shown(value: Any) -> str:
-    """Quote what came, short and harmless in any encoding."""
-    text = value if isinstance(value, str) else repr(value)
-    return ascii(text[:60]) + ("..." if len(text) > 60 else "")
 
 
 def error(code: str, text: str, **more: Any) -> str:
@@ -256,7 +231,7 @@ class Encoder:
     | event               | message                                            | sent                               |
     |---------------------|----------------------------------------------------|------------------------------------|
     | `TurnStarted`       | `{"type": "turn_started", turn, start}`            | events=1                           |
-    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1)       |
+    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1, 3)    |
     | `TurnPaused`        | `{"type": "turn_paused", turn, end}`               | events=1                           |
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
@@ -264,6 +239,7 @@ class Encoder:
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
+    (3) Not an interim without words, unless text of the turn was shown that now goes.
 
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
@@ -271,13 +247,13 @@ class Encoder:
 
     With repeat_committed=0 a text leaves out its first `from` characters: they are committed, and those of the turn's
     last text that was no interim (an interim may be skipped, should the client read slowly). So a turn costs what it
-    says, not the square of it; `EventDecoder` puts the texts together again.
+    says, not the square of it; `native_reader.EventDecoder` puts the texts together again.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        # Of the turn whose texts are sent; the next one may have begun.
-        self._shown = False
+        self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
+        # Of the turn whose texts are sent:
         self._sent = ""  # the last text that was no interim
         self._committed = 0  # characters of it that will not change
 
@@ -291,9 +267,10 @@ class Encoder:
             case TranscriptChanged():
                 if not self._options.interim_results and (not events or event.cause == "interim"):
                     return None
-                if not events and not event.text and not self._shown:
+                if not event.text and event.turn not in self._shown and (not events or event.cause == "interim"):
                     return None
-                self._shown = self._shown or bool(event.text)
+                if event.text:
+                    self._shown.add(event.turn)
                 written = self._text(event)
                 self._committed = event.committed_chars
                 if event.cause != "interim":
@@ -307,8 +284,10 @@ class Encoder:
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                written = self._text(event) if events or event.text or self._shown else None
-                self._shown, self._sent, self._committed = False, "", 0
+                shown = event.turn in self._shown
+                self._shown.discard(event.turn)
+                written = self._text(event) if events or event.text or shown else None
+                self._sent, self._committed = "", 0
                 return written
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
@@ -355,132 +334,76 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     return message
 
 
-class EventDecoder:
-    """Messages of one session with events=1 to its events, with repeat_committed=0 or without."""
+# Close code and reason for each end.
+_GOODBYES: Final = {
+    "finished": Goodbye(1000, "finished"),
+    "going_away": Goodbye(1001, "going away"),
+    "idle": Goodbye(1008, "idle"),
+    "too_many_errors": Goodbye(1008, "too many errors"),
+    "slow_reader": Goodbye(1008, "reads too slowly"),
+    "failed": Goodbye(1011, "internal error", (error("internal", "the server failed; please reconnect"),)),
+}
+
+
+class Native:
+    """The protocol as a `Dialect`: one connection's decoder and encoder."""
+
+    path: ClassVar[str] = PATH
+    message_bytes: ClassVar[int | None] = None
 
     def __init__(self) -> None:
-        self._sent = ""  # as `Encoder` has it
+        self._session = ""
+        self._finished = False
 
-    def decode(self, message: Mapping[str, Any]) -> Event | None:
-        """Turn a message back into its event; `None` for other kinds of messages.
+    def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
+        """Read the options of the URL; unlike other dialects, this one refuses those it does not know."""
+        try:
+            options = parse_options(request.query, turns, language)
+        except ProtocolError as wrong:
+            raise RefusedError(wrong.code, str(wrong)) from None
+        self._session = request.session
+        self._events = options.events
+        self._decoder = Decoder(options.format)
+        self._encoder = Encoder(options)
+        return SessionOptions(options.turns, RecognitionOptions(options.language))
 
-        Raises:
-            ProtocolError: it lacks what its kind promises.
+    def refuse(self, error: RefusedError) -> Denial:
+        """Say it in the shape of all errors."""
+        return Denial(error.status, {"error": str(error), "code": error.code})
 
-        """
-        event = decode_event(message, self._sent)
-        match event:
-            case TurnCompleted():
-                self._sent = ""
-            case TranscriptChanged() if event.cause != "interim":
-                self._sent = event.text
+    def decode(self, frame: Frame) -> Iterable[Command]:
+        """Read one frame: one command."""
+        try:
+            command = self._decoder.text(frame) if isinstance(frame, str) else self._decoder.binary(frame)
+        except ProtocolError as wrong:
+            return (Malformed(wrong.code, str(wrong)),)
+        if self._finished and isinstance(command, Audio):
+            return (Malformed("finished", "audio after finish is not heard"),)
+        self._finished = self._finished or isinstance(command, Finish)
+        return (command,)
+
+    def encode(self, item: Event | Notice) -> Iterable[Frame]:
+        """Write one message, or none."""
+        match item:
+            case Opened():
+                return (dump({"type": "session_started", "session": self._session}),) if self._events else ()
+            case Malformed():
+                return (error(item.code, item.message),)
+            case Ending(how=("idle" | "too_many_errors") as code, message=message):
+                return (error(code, message),)
+            case (
+                TurnStarted()
+                | TranscriptChanged()
+                | TurnPaused()
+                | TurnResumed()
+                | TurnCompleted()
+                | RecognitionFailed()
+            ):
+                message = self._encoder.encode(item)
+                return () if message is None else (message,)
             case _:
-                pass
-        return event
+                return ()
 
-
-def decode_event(message: Mapping[str, Any], sent: str = "") -> Event | None:
-    """Turn a message of a server with events=1 back into its event; `None` for other kinds of messages.
-
-    `sent` is the turn's last text that was no interim, which a message with `from` continues.
-
-    Raises:
-        ProtocolError: it lacks what its kind promises.
-
-    """
-    try:
-        if "error" in message:
-            return RecognitionFailed(_count(message["turn"]), str(message["error"])) if "turn" in message else None
-        match message.get("type"):
-            case "turn_started":
-                return TurnStarted(_count(message["turn"]), _sample(message["start"]))
-            case "turn_paused":
-                probability = message.get("probability")
-                probability = None if probability is None else float(probability)
-                return TurnPaused(_count(message["turn"]), _sample(message["end"]), probability)
-            case "turn_resumed":
-                return TurnResumed(_count(message["turn"]), _sample(message["at"]))
-            case "transcript":
-                return _transcript(message, _whole_text(message, sent))
-            case "turn_completed":
-                return _completed(message, _whole_text(message, sent))
-            case _:
-                return None
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as wrong:
-        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
-
-
-def _transcript(message: Mapping[str, Any], text: str) -> TranscriptChanged:
-    cause, committed, stable = message["cause"], _count(message["committed"]), _count(message["stable"])
-    if cause not in ("interim", "pause", "cut", "end"):
-        msg = f"expected a cause, got {_shown(cause)}"
-        raise ValueError(msg)
-    if not committed <= stable <= len(text):
-        msg = f"expected committed <= stable <= {len(text)} characters, got {committed} and {stable}"
-        raise ValueError(msg)
-    return TranscriptChanged(
-        _count(message["turn"]),
-        _sample(message["start"]),
-        _sample(message["end"]),
-        text,
-        committed,
-        stable,
-        cause,
-        _latency(message) or Latency(0.0, 0.0, 1),
-    )
-
-
-def _completed(message: Mapping[str, Any], text: str) -> TurnCompleted:
-    end, why = _sample(message["end"]), message.get("why", "silence")  # a server of an earlier version tells neither
-    if why not in get_args(Ending):
-        msg = f"expected why the turn ended, got {_shown(why)}"
-        raise ValueError(msg)
-    return TurnCompleted(
-        _count(message["turn"]),
-        _sample(message["start"]),
-        end,
-        text,
-        tuple(Passage(_sample(p["start"]), _sample(p["end"]), str(p["text"])) for p in message["passages"]),
-        _latency(message),
-        _sample(message["decided"]) if "decided" in message else end,
-        why,
-        tuple(_word(w) for w in message.get("words", ())),
-    )
-
-
-def _word(word: Mapping[str, Any]) -> Word:
-    confidence = word.get("confidence")
-    return Word(
-        str(word["text"]),
-        _sample(word["start"]),
-        _sample(word["end"]),
-        None if confidence is None else float(confidence),
-    )
-
-
-def _whole_text(message: Mapping[str, Any], sent: str) -> str:
-    text, begin = message["text"], _count(message.get("from", 0))
-    if not isinstance(text, str) or begin > len(sent):
-        msg = f"expected a text that continues {len(sent)} characters, got {_shown(text)} from {begin}"
-        raise ValueError(msg)
-    return sent[:begin] + text
-
-
-def _latency(message: Mapping[str, Any]) -> Latency | None:
-    if (spent := message.get("latency")) is None:
-        return None
-    return Latency(float(spent["waited"]), float(spent["decoded"]), int(spent["batch"]))
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        msg = f"expected a count, got {_shown(value)}"
-        raise ValueError(msg)
-    return value
-
-
-def _sample(value: Any) -> int:
-    if type(value) not in (int, float) or not 0 <= value <= _LONGEST_S:
-        msg = f"expected seconds since the session began, got {_shown(value)}"
-        raise ValueError(msg)
-    return clock.samples(value)
+    def ended(self, end: End) -> Goodbye:
+        """Close with the code that `docs/protocol.md` gives."""
+        return _GOODBYES[end.how]
