@@ -100,7 +100,7 @@ class _Turn:
         self.resumed_at = started.start
         self.shown: TranscriptChanged | None = None  # the last text told
         self.told_until = 0  # texts that reach less far were told by the connection before
-        self.closing: TranscriptChanged | None = None  # the last text that may close its window
+        self.closing: TranscriptChanged | None = None  # the last text: its window may be closed by now
         self.kept: _Kept | None = None
         self.seam: _Seam | None = None
 
@@ -135,14 +135,15 @@ class _Turn:
         event = self._joined(event)
         closing = self.closing
         if closing and closing.text == event.text[: event.committed_chars] != closing.text[: closing.committed_chars]:
-            # Its window was closed in a pause: all words before `closing.end` are known, and none is cut in two.
-            self._keep(closing.text, closing.end, closing.end)
+            # Its window was closed in a pause: all words before `closing.end` are known, and none is cut in two. (Where
+            # the text came so late that it was an interim by then, its end may be anywhere.)
+            overlap = samples(_OVERLAP_S) if closing.cause == "interim" else 0
+            self._keep(closing.text, closing.end, closing.end - overlap)
         behind = self.seam is not None and event.end < self.seam.kept.end
         if event.cause == "cut":
             end = self.seam.kept.end if self.seam and behind else event.end
             self._keep(event.text, end, event.end - samples(_OVERLAP_S))
-        if event.cause != "interim":
-            self.closing = None if behind else event
+        self.closing = None if behind else event
         if event.end < self.told_until:
             return None
         self.told_until = 0

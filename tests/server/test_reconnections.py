@@ -231,7 +231,7 @@ async def hold(
             done.append(session.done_s)
             if isinstance(event, TranscriptChanged):
                 kept = event.end - session._stream.resume_at
-                assert kept <= 16_000 * (2 * settings.window_s + settings.end_of_turn_s + 5), (
+                assert kept <= 16_000 * (3 * settings.window_s + settings.end_of_turn_s + 5), (
                     "a turn's words need its audio"
                 )
 
