@@ -7,8 +7,6 @@ A microphone or a server that is lost is tried again; the engine loads beside, a
 """
 
 import asyncio
-import os
-import sys
 import threading
 import time
 import traceback
@@ -51,7 +49,6 @@ from tui.updates import (
 )
 
 _RETRY_S: Final = 2.0  # PortAudio does not tell of new devices, so a lost one is looked for
-_BEHIND: Final = 5  # niceness
 _MOST_RETRY_S: Final = 30.0
 _PATIENCE_S: Final = 30.0  # with a server that was lost in the middle; what is said meanwhile is kept for it
 _METER: Final = samples(0.064)
@@ -101,7 +98,6 @@ class Loading:
         return self.opened.done() and self.opened.exception() is None
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        _after_the_screen()
         return self.opened.result().model.transcribe(batch)
 
     def settle(self, outcome: OpenedEngine | str) -> None:
@@ -242,7 +238,6 @@ class Live:
         loading = self._loading
 
         def load() -> None:
-            _after_the_screen()
             self._tell(EngineLoading("loading the engine"))
             try:
                 opened = self._open_engine(self._plan.engine)
@@ -429,17 +424,6 @@ class Live:
             with suppress(OSError):
                 recorder.close()
             self._tell(RecordingChanged(None, str(error)))
-
-
-def _after_the_screen() -> None:
-    """Let this thread, and those it starts, wait for the screen's where all cores are busy.
-
-    An engine takes every core it gets; with this, a key waits half as long for its answer
-    (`benchmarks/tui_keys.py`: p95 76 ms to 47 ms). Only Linux has a priority for each thread.
-    """
-    if sys.platform == "linux" and os.getpriority(os.PRIO_PROCESS, 0) < _BEHIND:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
 
 
 class _File:
