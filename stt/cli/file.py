@@ -89,8 +89,7 @@ FILE: Final = Command(
         ),
         Flag(
             name="--words",
-            help="subtitles word by word: srt gets a cue for each, vtt a moment for each in its cue (json has the times of "
-            "words anyway)",
+            help="subtitles word by word: srt gets a cue for each, vtt a moment for each in its cue (json has them anyway)",
         ),
         Flag(
             name="--whole",
