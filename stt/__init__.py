@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stt.api import open_session, transcribe_file
     from stt.audio import SAMPLE_RATE
     from stt.engines import open_engine
-    from stt.errors import AudioError, DeviceError, DownloadError, EngineError, SettingsError, SttError
+    from stt.errors import AudioError, DeviceError, DownloadError, EngineError, IncompleteError, SettingsError, SttError
     from stt.events import (
         Event,
         RecognitionFailed,
@@ -39,7 +39,15 @@ _HOME = {
     "api": ("open_session", "transcribe_file"),
     "audio": ("SAMPLE_RATE",),
     "engines": ("open_engine",),
-    "errors": ("AudioError", "DeviceError", "DownloadError", "EngineError", "SettingsError", "SttError"),
+    "errors": (
+        "AudioError",
+        "DeviceError",
+        "DownloadError",
+        "EngineError",
+        "IncompleteError",
+        "SettingsError",
+        "SttError",
+    ),
     "events": (
         "Event",
         "RecognitionFailed",
@@ -66,6 +74,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as above
     "DeviceError",
     "DownloadError",
     "EngineError",
+    "IncompleteError",
     "SettingsError",
     "SttError",
     "Event",

@@ -1,4 +1,6 @@
-"""Commands that a source may hand out between pieces of audio; each takes effect exactly where it stands."""
+"""Commands that a source may hand out between pieces of audio; each takes effect where it stands (32 ms at most before,
+for `Configure`).
+"""
 
 from dataclasses import dataclass
 

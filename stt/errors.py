@@ -1,5 +1,20 @@
 """What can go wrong, told apart by who can mend it. Every message says what was expected and what came."""
 
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stt.events import TurnCompleted
+
+
+def reason(error: OSError) -> str:
+    """Return in words what the system says about a file that cannot be written or read."""
+    if error.errno == errno.EBADF:
+        return "closed"
+    return error.strerror or str(error)
+
 
 class SttError(Exception):
     """Base of all errors raised on purpose by this package; its text is meant for a person."""
@@ -24,8 +39,21 @@ class EngineLostError(EngineError):
     """
 
 
+class IncompleteError(EngineError):
+    """The engine failed on parts of a recording, or on all of it."""
+
+    def __init__(self, message: str, turns: "Sequence[TurnCompleted]") -> None:
+        super().__init__(message)
+        self.turns = tuple(turns)
+        """What it did recognize; a turn that lacks a part has the text of the others."""
+
+
 class DownloadError(EngineError, OSError):
     """Weights could not be fetched."""
+
+
+class OutputError(SttError, OSError):
+    """A text cannot be written where it was to go."""
 
 
 class DeviceError(SttError, OSError):
@@ -34,3 +62,7 @@ class DeviceError(SttError, OSError):
 
 class RemoteError(SttError, ConnectionError):
     """A server cannot be reached, refuses the session, or speaks another language than expected."""
+
+
+class RefusedError(RemoteError):
+    """A server will not have this session, however often it is asked: a wrong key, option, address or certificate."""

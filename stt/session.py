@@ -76,10 +76,13 @@ class _Asked:
     """`None` once a newer request has made this one pointless: its audio, up to 1.5 MB, need not be kept."""
     ticket: Ticket
     cause: _Cause
-    """What it is told as: a pause that is over when its text comes is an interim."""
-    turn: int = 0
-    stands: bool = True
-    """Whether it is what the turn's text will be, as far as was known when it was asked."""
+    turn: int
+    end: int
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is what the turn's text will be, as far as was known when it was asked."""
+        return self.cause != "interim"
 
 
 _Text = _Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | None
@@ -133,6 +136,7 @@ class Session:
         self._pause: Pause | None = None
         self._judging: asyncio.Task[None] | None = None
         self._recent: deque[Samples] = deque()  # for the end-of-turn policy
+        self._resumed: dict[int, int] = {}  # where the speaker last went on, by turns whose end is not yet sent
         self._sending = asyncio.Lock()
 
         self._texts: deque[_Text] = deque()
@@ -186,7 +190,7 @@ class Session:
     @property
     def behind_s(self) -> float:
         """Seconds of audio heard since the oldest text that is due was asked for: live, how late the engine is."""
-        due = next((asked.window.end for asked in self._asked if asked.window and asked.stands), None)
+        due = next((asked.end for asked in self._asked if asked.stands), None)
         return 0.0 if due is None else seconds(self._segmenter.now - due)
 
     # listening
@@ -276,9 +280,7 @@ class Session:
                     await self._send(sink, event)
                 case TurnResumed():
                     self._end_pause()
-                    for asked in self._asked:
-                        if asked.cause == "pause" and asked.turn == event.turn:
-                            asked.cause = "interim"
+                    self._resumed[event.turn] = event.at
                     await self._send(sink, event)
                 case TurnEnded(turn, _, _, _, why):
                     self._end_pause()
@@ -316,7 +318,7 @@ class Session:
             window.speech_s,
         )
         ticket = self._recognizer.submit(utterance)
-        asked = _Asked(window, ticket, window.cause, window.turn, window.cause != "interim")
+        asked = _Asked(window, ticket, window.cause, window.turn, window.end)
         unanswered = len(window.audio) if asked.stands else 0
 
         def settled(ticket: Ticket) -> None:
@@ -358,7 +360,6 @@ class Session:
 
     def _end_pause(self) -> None:
         if self._pause is not None and self._judging is not None:
-            self._pause.finish()
             self._judging.cancel()
         self._pause = self._judging = None
 
@@ -391,7 +392,7 @@ class Session:
                     await self._tell(item, sink)
                 case TextStands(_, end):
                     if self._turn.transcript.text and self._turn.latency is not None:
-                        await self._send(sink, self._changed(end, "pause", self._turn.latency))
+                        await self._send_text(sink, end, "pause", self._turn.latency)
                 case TurnEnded():
                     await self._complete(item, sink)
                 case Acknowledged():
@@ -420,16 +421,19 @@ class Session:
         if hypothesis.language is not None and asked.cause != "interim":
             self._found = window.turn, hypothesis.language
         shown = bool(turn.transcript.text)
-        turn.transcript.update(replace(window, cause=asked.cause), hypothesis)
+        turn.transcript.update(window, hypothesis)
         turn.failure, turn.latency = None, recognition.latency
         self._done = window.end
-        if shown or turn.transcript.text or asked.cause != "interim":
-            await self._send(sink, self._changed(window.end, asked.cause, recognition.latency))
+        if shown or turn.transcript.text or asked.stands:
+            await self._send_text(sink, window.end, asked.cause, recognition.latency)
 
-    def _changed(self, end: int, cause: _Cause, latency: Latency) -> TranscriptChanged:
+    async def _send_text(self, sink: Sink, end: int, cause: _Cause, latency: Latency) -> None:
         turn = self._turn
         text, committed, stable = turn.transcript.text, turn.transcript.committed_chars, turn.transcript.stable_chars
-        return TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency)
+        async with self._sending:
+            if cause == "pause" and self._resumed.get(turn.number, 0) >= end:
+                cause = "interim"  # it is over
+            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency))
 
     async def _fail(self, sink: Sink) -> None:
         message, self._turn.failure = self._turn.failure, None
@@ -463,4 +467,5 @@ class Session:
             ),
         )
         self._drafts.clear()
+        self._resumed.pop(ended.turn, None)
         self._turn = _Turn(-1, 0, Transcript())  # the old one holds the last window's audio, and a silence may be long

@@ -150,11 +150,12 @@ class Transcript:
         self._in_play_from = max(first, len(self._closed) - self._shared(window, following))
 
     def _shared(self, window: Window, following: Window) -> int:
-        """How many of the last words `following` may have heard as well: those of the audio that both have."""
-        if following.index != window.index + 1 or not following.overlap:
-            return 0  # in between there was a window of which nothing is known
-        shared = min(window.end, following.start + following.overlap) - following.start
-        if shared <= 0:
+        """How many of the last words `following` may have heard as well: those of the audio that both have.
+
+        That is the overlap; more, where the cut was made further back than an interim, and its own recognition failed.
+        """
+        shared = window.end - following.start
+        if shared <= 0 or following.index != window.index + 1:  # or there was one of which nothing is known
             return 0
         most = 2 + round(_FASTEST_WORDS_PER_S * seconds(shared))
         ends = [piece.end for piece in self._closed[-most:]]

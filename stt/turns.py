@@ -108,6 +108,7 @@ class TurnSegmenter:
         self._speech = 0  # samples of speech in the open window
         self._fresh = 0  # samples of speech since the last request
         self._pauses: list[tuple[int, int]] = []  # silences between speech in the open window
+        self._covered = False  # whether the pause's request has all that was said in the open window
         self._gap: int | None = None  # samples of the running silence that end the turn, where a policy said so
 
     def configure(self, settings: TurnSettings) -> None:
@@ -161,7 +162,7 @@ class TurnSegmenter:
         if self._state is not _State.IDLE:
             if self._state is _State.SPEAKING:
                 self._speech_end = self._now
-            if self._state is not _State.PAUSED or not self._settings.speculative:
+            if not self._covered:
                 self._request("end", events)
             self._end_turn(why, events)
         return events
@@ -200,6 +201,7 @@ class TurnSegmenter:
         elif self._state is not _State.SPEAKING:
             self._pauses.append((self._speech_end, at))
         self._state = _State.SPEAKING
+        self._covered = False
         self._gap = None
 
     def _silent_frame(self, events: list[TurnEvent]) -> None:
@@ -212,9 +214,10 @@ class TurnSegmenter:
                     events.append(TextStands(self._turn, self._speech_end))
                 else:
                     self._request("pause", events)
+                    self._covered = True
         enough = self._end_of_turn if self._gap is None else self._gap
         if self._state is _State.PAUSED and enough is not None and silence >= enough:
-            if not self._settings.speculative:
+            if not self._covered:
                 self._request("end", events)
             self._end_turn("silence" if self._gap is None else "meaning", events)
         elif silence >= samples(_LONGEST_SILENCE_S) and self._window is not None:
@@ -226,6 +229,7 @@ class TurnSegmenter:
         self._shared = shared
         self._speech = self._fresh = 0
         self._pauses = []
+        self._covered = False
 
     def _request(self, cause: Literal["interim", "pause", "cut", "end"], events: list[TurnEvent]) -> None:
         """Ask for the open window up to where it says something: speech, and the pause after it."""
@@ -246,7 +250,7 @@ class TurnSegmenter:
         self._drop_before(max(self._now - self._pre_roll, self._speech_end))
 
     def _close_in_silence(self, events: list[TurnEvent]) -> None:
-        if not (self._settings.speculative and self._state is _State.PAUSED):  # else the pause's request was the last
+        if not self._covered:
             self._request("cut", events)
         self._window = None
         self._drop_before(max(self._now - self._pre_roll, self._speech_end))

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from scripted import LoudnessVad, ScriptedModel, tone
 from spoken import silence
 from stt.audio import Samples
+from stt.control import Clear, Configure, Control, Flush
 from stt.errors import AudioError, EngineError
 from stt.events import (
+    Acknowledged,
     Event,
     RecognitionFailed,
     TranscriptChanged,
@@ -21,7 +24,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.recognition import Hypothesis, LocalRecognizer, Utterance
+from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import TurnSettings
 
@@ -339,3 +342,139 @@ async def test_the_draft_is_the_hypothesis_of_the_same_window() -> None:
     assert any(draft for _, draft in drafts)
     for length, draft in drafts:
         assert draft is None or int(draft[1:]) < length, "a draft comes from an earlier part of the same audio"
+
+
+async def test_a_caller_may_use_its_buffer_again() -> None:
+    audio = np.concatenate([tone(1), silence(2)])
+
+    async def reuses() -> AsyncIterator[Samples]:
+        buffer = np.empty(1_600, np.float32)
+        for at in range(0, len(audio), 1_600):
+            buffer[:] = audio[at : at + 1_600]
+            yield buffer
+            buffer[:] = 9.0
+
+    heard: list[Utterance] = []
+
+    class Keeps(ScriptedModel):
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            heard.extend(batch)
+            return super().transcribe(batch)
+
+    with LocalRecognizer(Keeps()) as recognizer:
+        await Session(recognizer, LoudnessVad()).run(reuses(), ignore)  # type: ignore[arg-type]
+    assert heard[-1].audio.max() == 0.5
+
+
+async def ignore(event: Event) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda audio: audio.astype(np.float64),
+        lambda audio: (audio * 32768).astype(np.int16),
+        lambda audio: audio[:, None],
+    ],
+    ids=["float64", "int16", "one column"],
+)
+async def test_pieces_of_other_types_and_shapes_are_the_same_sound(convert: Callable[[Samples], Samples]) -> None:
+    audio = np.concatenate([tone(1), silence(2)])
+    runs: list[list[Event]] = [[], []]
+    for events, source in zip(runs, (pieces(audio, 1_600), pieces(convert(audio), 1_600)), strict=True):
+
+        async def sink(event: Event, events: list[Event] = events) -> None:
+            if isinstance(event, TurnCompleted):
+                events.append(replace(event, latency=None))
+
+        with LocalRecognizer(ScriptedModel()) as recognizer:
+            await Session(recognizer, LoudnessVad()).run(source, sink)  # type: ignore[arg-type]
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 1
+
+
+@pytest.mark.parametrize("piece", [np.zeros((2, 2), np.float32), np.zeros(9, np.int32), np.array(["a"]), np.zeros(())])
+async def test_pieces_that_are_no_mono_audio_are_refused(piece: np.ndarray) -> None:
+    async def source() -> AsyncIterator[Samples]:
+        yield tone(1)
+        yield piece
+
+    events: list[Event] = []
+
+    async def sink(event: Event) -> None:
+        events.append(event)
+
+    with LocalRecognizer(ScriptedModel()) as recognizer, pytest.raises(AudioError, match=r"expected mono .* got"):
+        await Session(recognizer, LoudnessVad()).run(source(), sink)  # type: ignore[arg-type]
+    assert isinstance(events[-1], TurnCompleted), "what came before is not lost"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [TurnSettings(pause_s=2.0, end_of_turn_s=3.0), TurnSettings(window_s=5, overlap_s=1)],
+    ids=["a pause longer than a window's silence", "a window that fills in the gap"],
+)
+async def test_every_pause_has_its_text(settings: TurnSettings) -> None:
+    for duration_s in np.arange(4.6, 5.1, 0.1).tolist():
+        events = await run(np.concatenate([tone(duration_s), silence(4)]), ScriptedModel(), settings=settings)
+        assert kinds(events).split()[-1] == "done"
+        assert [e.cause for e in events if isinstance(e, TranscriptChanged)].count("pause") == 1
+        pause = next(e for e in events if isinstance(e, TranscriptChanged) and e.cause == "pause")
+        assert pause.text == events[-1].text
+
+
+async def test_a_failed_interim_is_no_failed_turn() -> None:
+    class FailsAtFirst(ScriptedModel):
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            if batch[0].kind == "interim":
+                raise RuntimeError("too short")
+            return super().transcribe(batch)
+
+    events = await run(np.concatenate([tone(2), silence(2)]), FailsAtFirst())
+    assert kinds(events, interims=True) == "start paused pause done"
+
+
+async def test_a_failed_pause_after_which_the_speaker_went_on_is_no_failed_turn() -> None:
+    class FailsAtPauses(ScriptedModel):
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            if batch[0].kind == "speculative" and len(batch[0].audio) < 20_000:
+                raise RuntimeError("too short")
+            return super().transcribe(batch)
+
+    events = await run(np.concatenate([tone(0.7), silence(0.5), tone(1), silence(2)]), FailsAtPauses())
+    assert kinds(events) == "start paused resumed paused pause done"
+
+
+async def test_commands_take_effect_where_they_stand() -> None:
+    events: list[Event] = []
+
+    async def sink(event: Event) -> None:
+        events.append(event)
+
+    async def source() -> AsyncIterator[Samples | Control]:
+        yield Flush()
+        yield tone(1)
+        yield Flush()
+        yield tone(1)
+        yield Clear()
+        yield silence(1)
+        yield Configure(TurnSettings(interim_s=None, end_of_turn_s=0.4), RecognitionOptions("de"))
+        yield tone(1)
+        yield silence(0.5)
+
+    model = ScriptedModel()
+    with LocalRecognizer(model) as recognizer:
+        await Session(recognizer, LoudnessVad()).run(source(), sink)  # type: ignore[arg-type]
+    texts = [e for e in events if isinstance(e, TurnCompleted | Acknowledged)]
+    assert [e.command if isinstance(e, Acknowledged) else e.why for e in texts] == [
+        *("flush", "asked", "flush"),
+        *("cleared", "clear"),
+        *("configure", "silence"),
+    ]
+    assert [(e.start_s, e.end_s, bool(e.text)) for e in texts if isinstance(e, TurnCompleted)] == [
+        (0, 1, True),
+        (1, 2, False),
+        (pytest.approx(3, abs=0.04), pytest.approx(4, abs=0.04), True),
+    ]
+    assert [e.at_s for e in texts if isinstance(e, Acknowledged)] == [0, 1, 2, pytest.approx(3, abs=0.032)]
+    assert model.batches[-1][0].options.language == "de"

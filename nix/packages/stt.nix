@@ -11,10 +11,10 @@
   makeWrapper,
 
   # audio and voice activity
+  av,
   numpy,
   sounddevice,
   soundfile,
-  soxr,
   onnxruntime,
   silero-vad,
   # engines
@@ -43,6 +43,7 @@
 let
   source = import ../source.nix { inherit lib; };
   dependencies = [
+    av
     faster-whisper
     huggingface-hub
     librosa
@@ -56,7 +57,6 @@ let
     silero-vad
     sounddevice
     soundfile
-    soxr
     starlette
     textual
     tokenizers

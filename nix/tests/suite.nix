@@ -11,6 +11,7 @@
   pytest,
   pytest-asyncio,
   pytest-timeout,
+  soxr,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -23,6 +24,7 @@ let
     pytest
     pytest-asyncio
     pytest-timeout
+    soxr
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''

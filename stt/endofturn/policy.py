@@ -25,7 +25,6 @@ class Pause:
         self._text = text
         self._audio = audio
         self._now = now
-        self._over = False
         self._waits_for: int | None = None
         self._changed = asyncio.Event()
         self._at_rest = asyncio.Event()
@@ -39,15 +38,14 @@ class Pause:
         """Return the sound up to now, at most so many seconds of it, shape [n]."""
         return self._audio(samples(most_s))
 
-    async def lasts(self, silence_s: float) -> bool:
-        """Wait until the silence has lasted for so long; `False` where speech came back, or the turn ended, before."""
+    async def lasts(self, silence_s: float) -> None:
+        """Wait until the silence has lasted for so long; whoever waits is cancelled when the pause is over before."""
         self._waits_for = self.end + samples(silence_s)
-        while not self._over and self._now < self._waits_for:
+        while self._now < self._waits_for:
             self._changed.clear()
             self._at_rest.set()
             await self._changed.wait()
         self._waits_for = None
-        return not self._over
 
     # for the session
 
@@ -59,10 +57,9 @@ class Pause:
             self._changed.set()
 
     def finish(self) -> None:
-        """Tell that it is over: speech came back, or the turn ended, or the policy has spoken."""
-        self._over = True
+        """Tell that the policy has nothing more to say."""
+        self._waits_for = None
         self._at_rest.set()
-        self._changed.set()
 
     async def at_rest(self) -> None:
         """Wait until the policy has nothing to do before more audio is taken: what makes files come out the same."""

@@ -53,9 +53,9 @@ Kind = Literal["interim", "speculative", "final"]
 """`interim`: will be replaced. `speculative`: stands, unless the speaker goes on. `final`: stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """What an engine is to hear."""
+    """What an engine is to hear; compared by identity, as arrays have no other."""
 
     audio: Samples
     """Mono, 16 kHz, at most `TurnSettings.window_s` long plus a frame."""

@@ -66,7 +66,7 @@ async def test_bench_finds_nothing_wrong_where_nothing_is(clip: Path) -> None:
         result = json.loads(out)
         assert (result["sessions"], result["turns"], result["expected_turns"]) == (3, 6, 6)
         assert (result["wrong_words"], result["words"], result["errors"]) == (0, 6, [])
-        assert 0.4 < result["final"]["p50"] < 2
+        assert 0 < result["final"]["p50"] < 2  # after the decision
         assert result["server"]["rss_mb"] > 10
         code, out, _ = await stt("bench", clip, "--url", url, "--binary", "--end-of-turn", "0.5")
         assert code == 0
@@ -125,7 +125,7 @@ def test_bench_writes_frames_that_a_server_reads(size: int) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
-        (("--port", "70000"), 2, "expected a port of 0 to 65535, got 70000"),
+        (("--port", "70000"), 2, "--port: expected a port from 0 to 65535, got '70000'"),
         (("--host", "256.1.1.1"), 2, "cannot listen on 256.1.1.1"),
         (("--tls-cert", "x"), 2, "a certificate and its key together"),
         (

@@ -11,7 +11,7 @@ from scripted import ScriptedModel, tone
 from serving import frames, rest, said, serving
 from spoken import silence
 from stt.recognition import Hypothesis, Utterance
-from stt.server.protocol import ENGINE_FAILED
+from stt.server.dialects.native import ENGINE_FAILED
 
 # Sessions are told apart by how loud they speak: an engine hears nothing else of them.
 ONE, TWO = 0.5, 0.25

@@ -111,6 +111,7 @@ let
     final: python:
     final
     // lib.genAttrs [
+      "av"
       "faster-whisper"
       "httpx"
       "huggingface-hub"

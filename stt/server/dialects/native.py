@@ -6,16 +6,14 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from stt.errors import SettingsError
 from stt.events import (
     Acknowledged,
     Event,
-    Latency,
-    Passage,
     RecognitionFailed,
     TranscriptChanged,
     TurnCompleted,
@@ -23,6 +21,26 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.recognition import RecognitionOptions
+from stt.server.dialect import (
+    MONO_16K,
+    Audio,
+    Command,
+    Denial,
+    End,
+    Ending,
+    Finish,
+    Format,
+    Frame,
+    Goodbye,
+    Malformed,
+    Notice,
+    Opened,
+    RefusedError,
+    Request,
+    SessionOptions,
+)
+from stt.server.dialects.native_reader import ProtocolError, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/ws/transcribe"
@@ -35,48 +53,18 @@ MAX_CHANNELS: Final = 2
 _MAX_FORMATS: Final = 16
 
 
-class ProtocolError(Exception):
-    """The client sent something this protocol does not know; the text is for the client to read."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How PCM16LE bytes are to be read."""
-
-    rate: int
-    channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Interleaved PCM16LE; whole sample frames, perhaps none."""
-
-    pcm: bytes
-    format: Format
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """No more audio: the running turn is to get its final."""
-
-
-Command = Audio | Finish
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a client may ask for in the URL."""
 
     turns: TurnSettings
     language: str | None
-    format: Format = Format(16_000, 1)
+    format: Format = MONO_16K
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
+    repeat_committed: bool = True
+    """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -87,7 +75,16 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
 
     """
     given: dict[str, str] = {}
-    known = ("sample_rate", "channels", "interim_results", "end_of_turn_ms", "pause_ms", "language", "events")
+    known = (
+        "sample_rate",
+        "channels",
+        "interim_results",
+        "end_of_turn_ms",
+        "pause_ms",
+        "language",
+        "events",
+        "repeat_committed",
+    )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
@@ -119,6 +116,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         Format(_whole(given, "sample_rate", 16_000, MIN_RATE, MAX_RATE), _whole(given, "channels", 1, 1, MAX_CHANNELS)),
         interim_results,
         _flag(given, "events", default=False),
+        _flag(given, "repeat_committed", default=True),
     )
 
 
@@ -141,12 +139,12 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 class Decoder:
     """Frames of one connection to commands."""
 
-    def __init__(self, binary: Format = Format(16_000, 1)) -> None:
+    def __init__(self, binary: Format = MONO_16K) -> None:
         self._binary = binary
         self._last = binary
         self._changes = 0
 
-    def text(self, data: str) -> Command:
+    def text(self, data: str) -> Audio | Finish:
         """Take a text frame.
 
         Raises:
@@ -156,29 +154,29 @@ class Decoder:
         try:
             message = json.loads(data)
         except (ValueError, RecursionError):
-            raise ProtocolError("bad_json", f"expected a JSON object, got {_shown(data)}") from None
+            raise ProtocolError("bad_json", f"expected a JSON object, got {shown(data)}") from None
         if not isinstance(message, dict):
-            raise ProtocolError("bad_message", f"expected a JSON object, got {_shown(data)}")
+            raise ProtocolError("bad_message", f"expected a JSON object, got {shown(data)}")
         if "samples" not in message:
             kind = message.get("type")
             if kind == "finish":
                 return Finish()
             if kind is None:
-                raise ProtocolError("bad_message", f'expected "samples" or "type", got {_shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {_shown(kind)}')
+                raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
+            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
         samples = message["samples"]
         if not isinstance(samples, str):
-            raise ProtocolError("bad_message", f"samples must be a string of base64, got {_shown(samples)}")
+            raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
         form = self._format(
             message.get("sampleRate", self._binary.rate), message.get("channels", self._binary.channels)
         )
         try:
             pcm = base64.b64decode(samples, validate=True)
         except (binascii.Error, ValueError):
-            raise ProtocolError("bad_base64", f"samples is not base64: {_shown(samples)}") from None
+            raise ProtocolError("bad_base64", f"samples is not base64: {shown(samples)}") from None
         return self._audio(pcm, form)
 
-    def binary(self, data: bytes) -> Command:
+    def binary(self, data: bytes) -> Audio:
         """Take a binary frame.
 
         Raises:
@@ -196,7 +194,7 @@ class Decoder:
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value % 1:
                 raise ProtocolError(
-                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {_shown(value)}"
+                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {shown(value)}"
                 )
         return Format(int(rate), int(channels))
 
@@ -212,12 +210,6 @@ class Decoder:
                 raise ProtocolError("bad_format", "sampleRate and channels change too often")
             self._last = form
         return Audio(pcm, form)
-
-
-def _shown(value: Any) -> str:
-    """Quote what came, short and harmless in any encoding."""
-    text = value if isinstance(value, str) else repr(value)
-    return ascii(text[:60]) + ("..." if len(text) > 60 else "")
 
 
 def error(code: str, text: str, **more: Any) -> str:
@@ -239,7 +231,7 @@ class Encoder:
     | event               | message                                            | sent                               |
     |---------------------|----------------------------------------------------|------------------------------------|
     | `TurnStarted`       | `{"type": "turn_started", turn, start}`            | events=1                           |
-    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1)       |
+    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1, 3)    |
     | `TurnPaused`        | `{"type": "turn_paused", turn, end}`               | events=1                           |
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
@@ -247,41 +239,69 @@ class Encoder:
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
+    (3) Not an interim without words, unless text of the turn was shown that now goes.
 
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
     sentence known; as a final it would stand there twice. Those who want it early look at `cause`.
+
+    With repeat_committed=0 a text leaves out its first `from` characters: they are committed, and those of the turn's
+    last text that was no interim (an interim may be skipped, should the client read slowly). So a turn costs what it
+    says, not the square of it; `native_reader.EventDecoder` puts the texts together again.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._shown = False
+        self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
+        # Of the turn whose texts are sent:
+        self._sent = ""  # the last text that was no interim
+        self._committed = 0  # characters of it that will not change
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
         events = self._options.events
         match event:
             case TurnStarted():
-                self._shown = False
                 message = {"type": "turn_started", "turn": event.turn, "start": event.start_s}
                 return dump(message) if events else None
             case TranscriptChanged():
                 if not self._options.interim_results and (not events or event.cause == "interim"):
                     return None
-                if not events and not event.text and not self._shown:
+                if not event.text and event.turn not in self._shown and (not events or event.cause == "interim"):
                     return None
-                self._shown = self._shown or bool(event.text)
-                return dump(_text(event, events=events))
+                if event.text:
+                    self._shown.add(event.turn)
+                written = self._text(event)
+                self._committed = event.committed_chars
+                if event.cause != "interim":
+                    self._sent = event.text
+                return written
             case TurnPaused():
-                return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
+                message: dict[str, Any] = {"type": "turn_paused", "turn": event.turn, "end": event.end_s}
+                if event.probability is not None:
+                    message["probability"] = round(event.probability, 4)
+                return dump(message) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                return dump(_text(event, events=events)) if events or event.text or self._shown else None
+                shown = event.turn in self._shown
+                self._shown.discard(event.turn)
+                written = self._text(event) if events or event.text or shown else None
+                self._sent, self._committed = "", 0
+                return written
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
             case Acknowledged():
                 return None
+
+    def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
+        message = _text(event, events=self._options.events)
+        if not self._options.repeat_committed:
+            committed = event.committed_chars if isinstance(event, TranscriptChanged) else self._committed
+            known = self._sent[:committed]
+            message["from"] = begin = len(known) if event.text.startswith(known) else 0
+            message["text"] = event.text[begin:]
+        return dump(message)
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -297,7 +317,12 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     if isinstance(event, TranscriptChanged):
         message |= {"stable": event.stable_chars, "committed": event.committed_chars, "cause": event.cause}
     elif events:
+        message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
+        if event.words:
+            message["words"] = [
+                {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
+            ]
     if events:
         message["type"] = "turn_completed" if final else "transcript"
         if event.latency is not None:
@@ -309,48 +334,76 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     return message
 
 
-def decode_event(message: Mapping[str, Any]) -> Event | None:
-    """Turn a message of a server with events=1 back into its event; `None` for other kinds of messages.
+# Close code and reason for each end.
+_GOODBYES: Final = {
+    "finished": Goodbye(1000, "finished"),
+    "going_away": Goodbye(1001, "going away"),
+    "idle": Goodbye(1008, "idle"),
+    "too_many_errors": Goodbye(1008, "too many errors"),
+    "slow_reader": Goodbye(1008, "reads too slowly"),
+    "failed": Goodbye(1011, "internal error", (error("internal", "the server failed; please reconnect"),)),
+}
 
-    Raises:
-        ProtocolError: it lacks what its kind promises.
 
-    """
+class Native:
+    """The protocol as a `Dialect`: one connection's decoder and encoder."""
 
-    def at(name: str, within: Mapping[str, Any] = message) -> int:
-        return round(float(within[name]) * 16_000)
+    path: ClassVar[str] = PATH
+    message_bytes: ClassVar[int | None] = None
 
-    try:
-        if "error" in message:
-            return RecognitionFailed(int(message["turn"]), str(message["error"])) if "turn" in message else None
-        kind = message.get("type")
-        if kind not in ("turn_started", "transcript", "turn_paused", "turn_resumed", "turn_completed"):
-            return None
-        turn = int(message["turn"])
-        latency = message.get("latency")
-        if latency is not None:
-            latency = Latency(float(latency["waited"]), float(latency["decoded"]), int(latency["batch"]))
-        match kind:
-            case "turn_started":
-                return TurnStarted(turn, at("start"))
-            case "turn_paused":
-                return TurnPaused(turn, at("end"))
-            case "turn_resumed":
-                return TurnResumed(turn, at("at"))
-            case "transcript":
-                if message["cause"] not in ("interim", "pause", "cut", "end"):
-                    raise ValueError(message["cause"])  # noqa: TRY301 - handled like any other wrong value
-                return TranscriptChanged(
-                    turn,
-                    at("start"),
-                    at("end"),
-                    str(message["text"]),
-                    int(message["committed"]),
-                    int(message["stable"]),
-                    message["cause"],
-                    latency or Latency(0.0, 0.0, 1),
-                )
-        passages = tuple(Passage(at("start", p), at("end", p), str(p["text"])) for p in message["passages"])
-        return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
-    except (KeyError, TypeError, ValueError) as wrong:
-        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
+    def __init__(self) -> None:
+        self._session = ""
+        self._finished = False
+
+    def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
+        """Read the options of the URL; unlike other dialects, this one refuses those it does not know."""
+        try:
+            options = parse_options(request.query, turns, language)
+        except ProtocolError as wrong:
+            raise RefusedError(wrong.code, str(wrong)) from None
+        self._session = request.session
+        self._events = options.events
+        self._decoder = Decoder(options.format)
+        self._encoder = Encoder(options)
+        return SessionOptions(options.turns, RecognitionOptions(options.language))
+
+    def refuse(self, error: RefusedError) -> Denial:
+        """Say it in the shape of all errors."""
+        return Denial(error.status, {"error": str(error), "code": error.code})
+
+    def decode(self, frame: Frame) -> Iterable[Command]:
+        """Read one frame: one command."""
+        try:
+            command = self._decoder.text(frame) if isinstance(frame, str) else self._decoder.binary(frame)
+        except ProtocolError as wrong:
+            return (Malformed(wrong.code, str(wrong)),)
+        if self._finished and isinstance(command, Audio):
+            return (Malformed("finished", "audio after finish is not heard"),)
+        self._finished = self._finished or isinstance(command, Finish)
+        return (command,)
+
+    def encode(self, item: Event | Notice) -> Iterable[Frame]:
+        """Write one message, or none."""
+        match item:
+            case Opened():
+                return (dump({"type": "session_started", "session": self._session}),) if self._events else ()
+            case Malformed():
+                return (error(item.code, item.message),)
+            case Ending(how=("idle" | "too_many_errors") as code, message=message):
+                return (error(code, message),)
+            case (
+                TurnStarted()
+                | TranscriptChanged()
+                | TurnPaused()
+                | TurnResumed()
+                | TurnCompleted()
+                | RecognitionFailed()
+            ):
+                message = self._encoder.encode(item)
+                return () if message is None else (message,)
+            case _:
+                return ()
+
+    def ended(self, end: End) -> Goodbye:
+        """Close with the code that `docs/protocol.md` gives."""
+        return _GOODBYES[end.how]
