@@ -151,6 +151,16 @@ class Graphs:
         finally:
             self.sealed = sealed
 
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """No graphs within: every call is simply the function."""
+        captured, self.captured = self.captured, OrderedDict()
+        try:
+            with self.paused():
+                yield
+        finally:
+            self.captured = captured
+
     def clear(self) -> None:
         """Drop the graphs. Their memory is for the next ones; only `renew` gives it back."""
         self.captured.clear()
