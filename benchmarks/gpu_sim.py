@@ -241,7 +241,7 @@ def main() -> None:
         return
     base = capacity(assumed, args)
     print(
-        f"{args.mode}, {args.rows} rows, {args.joins} join at a time; {FINAL_S} s for finals, {INTERIM_S} s for interims"
+        f"{args.mode}, {args.rows} rows, {args.joins} join at once; {FINAL_S} s for finals, {INTERIM_S} s for interims"
     )
     print(f"{base} sessions are carried; with one assumption better:")
     for one in fields(Assumptions):
