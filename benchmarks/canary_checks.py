@@ -21,8 +21,8 @@ def check(device: torch.device) -> bool:
     """Print what is right and what is not, in every precision; whether float32 is right to the token."""
     manifest = json.loads((TOY / "goldens" / "manifest.json").read_text())
     clips, expected = [], []
-    for case in manifest["cases"]:
-        golden = load_file(TOY / "goldens" / f"{case['name']}.safetensors")
+    for case in manifest["cases"].values():
+        golden = load_file(TOY / "goldens" / case["file"])
         if "audio_i16" in golden:
             clips.append(golden["audio_i16"].float() / 32768)
             expected.append(tuple(case["generated"]))
@@ -39,9 +39,8 @@ def check(device: torch.device) -> bool:
             "without graphs": [a.token_ids for a in eager.transcribe(clips)],
             "coming one after the other": _coming(model, clips),
         }
-        said = ", ".join(
-            f"{way} {sum(a == b for a, b in zip(got, expected, strict=True))}" for way, got in ways.items()
-        )
+        counts = {way: sum(a == b for a, b in zip(got, expected, strict=True)) for way, got in ways.items()}
+        said = ", ".join(f"{way} {count}" for way, count in counts.items())
         print(f"  {dtype}: of {len(clips)} as NeMo in float32: {said}; attention {backend(8, 2, 448, dtype, device)}")
         if dtype == torch.float32:
             all_right = all(got == expected for got in ways.values())

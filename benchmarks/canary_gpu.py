@@ -1,6 +1,6 @@
 """Canary-Qwen-2.5B on one GPU: throughput, latency, memory, and the plain way beside it.
 
-    python benchmarks/canary_gpu.py                 # true size; needs torch, transformers and a GPU; peft: the plain way
+    python benchmarks/canary_gpu.py           # true size; needs torch, transformers, a GPU; peft for the plain way
     python benchmarks/canary_gpu.py --toy           # the same run at toy size, also on a CPU
 
 The weights are random (seeded, made on the device: nothing is downloaded), so the text means nothing and the tensors,
