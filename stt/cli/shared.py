@@ -93,7 +93,7 @@ def engine_options(device: str = "--device") -> Group:
                 name="--dtype",
                 default="auto",
                 choices=DTYPES,
-                help="what the engine computes in; int8 is for whisper",
+                help="what the engine computes in; int8: of canary-qwen, the weights alone",
                 shown_default="what suits the device",
             ),
             Option(

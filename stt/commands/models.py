@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from nemo_lite import hub
 from stt.engines import canary_qwen, whisper
 from stt.errors import EngineError, SettingsError
 from stt.hub import our_errors
+from stt.settings import EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,25 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
         fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
         print(f"{name}: {fetch(name, model_dir)}")
     return 0
+
+
+def verify(names: Sequence[str], settings: EngineSettings) -> int:
+    """Print what canary-qwen makes of the bundled clips on this machine; returns 0 if that is as it should be, or 1.
+
+    Raises:
+        SettingsError: another model is meant.
+        EngineError: it is not here, or cannot be loaded.
+
+    """
+    if list(names) not in ([], ["canary-qwen"], [canary_qwen.MODEL]):
+        msg = f"verify: expected canary-qwen, got {' '.join(names)}"
+        raise SettingsError(msg)
+    began = time.monotonic()
+    engine = canary_qwen.CanaryQwen(
+        model_dir=settings.model_dir, device=settings.device, dtype=settings.dtype, threads=settings.threads
+    )
+    print(f"{engine.name}: loaded and warm in {time.monotonic() - began:.0f} s, up to {engine.max_batch} at a time")
+    return 0 if engine.verify() else 1
 
 
 def _size(path: Path) -> int:

@@ -134,6 +134,12 @@ class CanaryQwen:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
         return sum(seconds) if self._device == "cpu" else max(seconds)
 
+    def verify(self) -> bool:
+        """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
+        from nemo_lite.verify import verify
+
+        return verify(self._model)
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
 
