@@ -11,7 +11,7 @@ $(VENV)/bin/python:
 
 ## test: set everything up and run all tests, Python's and Rust's
 test: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[test]'
+	$(VENV)/bin/pip install --quiet '.[canary,test]'
 	cargo test --locked --quiet $(CRATE)
 	$(VENV)/bin/pytest $(ARGS)
 

@@ -284,7 +284,9 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
 
-        print(f"stt {version('stt')}")
+        from stt.machine import DISTRIBUTION
+
+        print(f"stt {version(DISTRIBUTION)}")
         parser.exit()
 
 

