@@ -11,6 +11,7 @@
   pytest,
   pytest-asyncio,
   pytest-timeout,
+  pyyaml,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -23,13 +24,14 @@ let
     pytest
     pytest-asyncio
     pytest-timeout
+    pyyaml
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''
   export HOME=$TMPDIR ORT_DISABLE_TELEMETRY=1
   cp --recursive --no-preserve=mode ${source.tests} source
   cd source
-  rm -r stt tui nemo_lite strops-rs strops.pyi # the installed ones are meant
+  rm -r stt tui nemo_lite strops.pyi # the installed ones are meant
   pytest
   touch $out
 ''

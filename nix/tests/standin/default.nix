@@ -125,6 +125,7 @@ let
       "pytest"
       "pytest-asyncio"
       "pytest-timeout"
+      "pyyaml"
       "safetensors"
       "silero-vad"
       "sounddevice"
