@@ -21,6 +21,10 @@ class DownloadError(EngineError, OSError):
     """Weights could not be fetched."""
 
 
+class OutputError(SttError, OSError):
+    """A text cannot be written where it was to go."""
+
+
 class DeviceError(SttError, OSError):
     """A microphone is missing, busy or gone."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stt.events import Passage, TurnCompleted
+from stt.events import TurnCompleted
 
 FORMATS: Final = ("txt", "srt", "vtt", "json")
 
@@ -34,18 +34,21 @@ def cues(turns: Iterable[TurnCompleted]) -> Iterator[Cue]:
     """
     for turn in turns:
         for passage in turn.passages:
-            yield from _passage_cues(passage)
+            # The engine heard a little more than the turn, so that its first and last words are whole.
+            start_s = min(max(passage.start_s, turn.start_s), turn.end_s)
+            end_s = max(min(passage.end_s, turn.end_s), start_s)
+            yield from _passage_cues(passage.text, start_s, end_s)
 
 
-def _passage_cues(passage: Passage) -> Iterator[Cue]:
-    duration_s = passage.end_s - passage.start_s
+def _passage_cues(text: str, start_s: float, end_s: float) -> Iterator[Cue]:
+    duration_s = end_s - start_s
     # Slow speech: fewer characters fit into the longest time.
-    chars = max(12, min(_CUE_CHARS, int(_CUE_S * len(passage.text) / max(duration_s, 0.1))))
+    chars = max(12, min(_CUE_CHARS, int(_CUE_S * len(text) / max(duration_s, 0.1))))
     at = 0
-    for piece in _pieces(passage.text, chars):
-        start_s = passage.start_s + duration_s * at / len(passage.text)
-        at = min(len(passage.text), at + len(piece) + 1)
-        yield Cue(start_s, passage.start_s + duration_s * at / len(passage.text), _two_lines(piece))
+    for piece in _pieces(text, chars):
+        began = at
+        at = min(len(text), at + len(piece) + 1)
+        yield Cue(start_s + duration_s * began / len(text), start_s + duration_s * at / len(text), _two_lines(piece))
 
 
 def _pieces(text: str, chars: int) -> Iterator[str]:
@@ -83,14 +86,22 @@ def clock(time_s: float, decimal: str = ".") -> str:
 
 
 class Writer:
-    """Text of one file, turn by turn: `head`, then `turn` for each turn with words, then `tail`; to be concatenated."""
+    """Text of one file, turn by turn: `head`, then `turn` for each turn with words, then `tail`; to be concatenated.
 
-    def __init__(self, kind: str, about: dict[str, Any]) -> None:
+    Args:
+        kind: one of `FORMATS`.
+        about: what the JSON says about the file.
+        encoding: of the file it goes to; JSON escapes what that cannot hold.
+
+    """
+
+    def __init__(self, kind: str, about: dict[str, Any], encoding: str = "utf-8") -> None:
         if kind not in FORMATS:
             msg = f"format: expected one of {', '.join(FORMATS)}, got {kind!r}"
             raise ValueError(msg)
         self._kind = kind
         self._about = about
+        self._encoding = encoding
         self._turns: list[TurnCompleted] = []
         self._cues = 0
 
@@ -125,4 +136,10 @@ class Writer:
             {"turn": t.turn, "start": round(t.start_s, 3), "end": round(t.end_s, 3), "text": t.text}
             for t in self._turns
         ]
-        return json.dumps({**self._about, **more, "turns": turns}, ensure_ascii=False) + "\n"
+        document = {**self._about, **more, "turns": turns}
+        text = json.dumps(document, ensure_ascii=False)
+        try:
+            text.encode(self._encoding)
+        except UnicodeEncodeError:  # a locale that is not UTF-8, or a file name that is not
+            text = json.dumps(document)
+        return f"{text}\n"

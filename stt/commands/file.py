@@ -3,17 +3,18 @@
 import asyncio
 import glob
 import os
+import signal
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from stt.audio import Samples, samples, seconds
-from stt.errors import AudioError, EngineError, SettingsError
+from stt.commands.destinations import Destination, Output, destinations
+from stt.errors import AudioError, EngineError, OutputError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
 from stt.recognizer import Recognizer, Utterance
@@ -44,11 +45,13 @@ def run(
     Raises:
         SettingsError: the options contradict each other or the engine.
         EngineError: the engine cannot be opened.
+        OutputError: standard output cannot be written.
         KeyboardInterrupt: Ctrl-C; what was recognized until then has been written.
+        SystemExit: the same after SIGTERM or SIGHUP.
 
     """
     paths = [path for pattern in patterns for path in _expand(pattern)]
-    targets = _targets(paths, output, kind)
+    targets = destinations(paths, output, kind)
     from stt.engines import check_language, open_engine
 
     opened = open_engine(engine)
@@ -59,24 +62,30 @@ def run(
     failed = 0
     with Recognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
-            job = _Job(path, target, kind, RawPcm(*raw) if raw else None, quiet=quiet)
             if whole:
                 session = _Whole(recognizer, vad, turns, language, path)
             else:
                 session = Session(recognizer, vad, settings=turns, language=language)
+            about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
+            job = _Job(path, session, target, kind, about, quiet=quiet)
             try:
-                about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
-                asyncio.run(job.run(session, about))
-            except (AudioError, EngineError, OSError) as error:
-                if isinstance(error, BrokenPipeError):
-                    raise
+                job.run(RawPcm(*raw) if raw else None)
+            except (AudioError, EngineError, OutputError) as error:
+                if isinstance(error, OutputError) and target.path is None:
+                    raise  # the next file could not be written either
                 failed += 1
-                print(f"stt file: {error}", file=sys.stderr)
-            if target is not None and job.written and not quiet:
-                print(f"{path} -> {target}", file=sys.stderr)
+                print(f"stt file: {_with_name(path, error)}", file=sys.stderr)
+            if target.path is not None and job.written and not quiet:
+                print(f"{path} -> {target.name}", file=sys.stderr)
     if failed and len(paths) > 1:
         print(f"stt file: {failed} of {len(paths)} files failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _with_name(path: str, error: Exception) -> str:
+    """Return what went wrong, and with which file, which not every library says."""
+    name = "standard input" if path == STDIN else path
+    return str(error) if name in str(error) else f"{name}: {error}"
 
 
 class _Whole:
@@ -122,66 +131,101 @@ class _Whole:
 class _Job:
     """One file on its way to one output."""
 
-    def __init__(self, path: str, target: Path | None, kind: str, raw: RawPcm | None, *, quiet: bool) -> None:
-        self._path, self._target, self._kind, self._raw = path, target, kind, raw
-        self._quiet = quiet
+    def __init__(
+        self,
+        path: str,
+        session: Session | _Whole,
+        target: Destination,
+        kind: str,
+        about: dict[str, Any],
+        *,
+        quiet: bool,
+    ) -> None:
+        self._path, self._session, self._target, self._quiet = path, session, target, quiet
+        self._kind, self._about = kind, about
         self._failures: list[str] = []
+        self._words = False
+        self._signal: int | None = None
         self.written = False
 
-    async def run(self, session: Session | _Whole, about: dict[str, Any]) -> None:
+    def run(self, raw: RawPcm | None) -> None:
         """Transcribe the file; whatever ends it early, the turns completed before are written.
 
         Raises:
             AudioError: the file cannot be read, or not to its end.
             EngineError: the engine failed on a part of it.
+            OutputError: the text cannot be written; what the output held before is still there.
 
         """
-        with FileSource(self._path, self._raw) as source:
-            out, temporary = self._open()
-            writer = Writer(self._kind, about)
-            bar = _bar(source, quiet=self._quiet)
+        with FileSource(self._path, raw) as source:
             error: BaseException | None = None
-
-            async def sink(event: Event) -> None:
-                if isinstance(event, TurnCompleted) and event.text:
-                    with _cleared(bar):
-                        out.write(writer.turn(event))
-                        out.flush()
-                elif isinstance(event, RecognitionFailed):
-                    self._failures.append(event.message)
-                bar.to(session.done_s)
-
-            async def watched() -> AsyncIterator[Samples]:
-                async for piece in source:
-                    yield piece
-                    bar.to(session.done_s)
-
-            try:
+            with self._target.open() as out:
+                writer = Writer(self._kind, self._about, out.encoding)
                 out.write(writer.head())
-                await session.run(watched(), sink)
-                if self._failures:
-                    error = EngineError(f"{self._path}: {len(self._failures)} parts are missing: {self._failures[0]}")
-            except (AudioError, asyncio.CancelledError) as raised:
-                error = raised
+                try:
+                    asyncio.run(self._hear(source, writer, out))
+                except (AudioError, EngineError, asyncio.CancelledError, KeyboardInterrupt) as raised:
+                    error = raised
+                done: dict[str, Any] = {"duration": round(source.position_s, 3)}
+                if error is not None:
+                    done["error"] = str(error) or "interrupted"
+                out.write(writer.tail(**done))
+            self.written = out.completed
+        if self._signal is not None:
+            print(f"stt file: {signal.strsignal(self._signal)}", file=sys.stderr)
+            raise SystemExit(128 + self._signal)
+        if error is not None:
+            raise error
+        if not self._words and not self._quiet:
+            print(f"{source.name}: no speech found", file=sys.stderr)
+
+    async def _hear(self, source: FileSource, writer: Writer, out: Output) -> None:
+        bar = _bar(source, quiet=self._quiet)
+
+        async def sink(event: Event) -> None:
+            if isinstance(event, TurnCompleted) and event.text:
+                self._words = True
+                with _cleared(bar):
+                    out.write(writer.turn(event))
+            elif isinstance(event, RecognitionFailed):
+                self._failures.append(event.message)
+            bar.to(self._session.done_s)
+
+        async def watched() -> AsyncIterator[Samples]:
+            async for piece in source:
+                yield piece
+                bar.to(self._session.done_s)
+
+        with self._ended_by_signals():
+            try:
+                await self._session.run(watched(), sink)
             finally:
                 bar.close()
-            done = {"duration": round(source.position_s, 3)} | ({"error": str(error) or "interrupted"} if error else {})
-            out.write(writer.tail(**done))
-            out.flush()
-            if temporary is not None and self._target is not None:
-                out.close()
-                temporary.replace(self._target)
-                self.written = True
-            if error is not None:
-                raise error
+        if self._failures:
+            msg = f"{self._path}: {len(self._failures)} parts are missing: {self._failures[0]}"
+            raise EngineError(msg)
 
-    def _open(self) -> tuple[IO[str], Path | None]:
-        """Open the output; a file is written beside its name and moved there when done, so that none is ever half."""
-        if self._target is None:
-            return sys.stdout, None
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._target.with_name(self._target.name + ".part")
-        return temporary.open("w", encoding="utf-8"), temporary
+    @contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        """End like after Ctrl-C where the process is told to end, or its terminal is closed."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+
+        def stop(number: int) -> None:
+            self._signal = number
+            task.cancel()
+
+        # What is ignored (by nohup, say) stays so. Windows has neither.
+        ending = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+        with suppress(NotImplementedError):
+            for number in ending:
+                loop.add_signal_handler(number, stop, number)
+        try:
+            yield
+        finally:
+            with suppress(NotImplementedError):
+                for number in ending:
+                    loop.remove_signal_handler(number)
 
 
 def _expand(pattern: str) -> list[str]:
@@ -189,27 +233,6 @@ def _expand(pattern: str) -> list[str]:
         return [pattern]
     found = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))  # noqa: PTH207, PTH112 - strings in, strings out
     return found or [pattern]  # which then is said to be no such file
-
-
-def _targets(paths: Sequence[str], output: str, kind: str) -> list[Path | None]:
-    """Where each input's text goes; `None` is standard output."""
-    if output == STDIN:
-        return [None] * len(paths)
-    directory = Path(output)
-    if not (output.endswith(("/", os.sep)) or directory.is_dir()):
-        if len(paths) > 1:
-            msg = f"--output {output}: expected a directory for {len(paths)} inputs (end its name with / to make it)"
-            raise SettingsError(msg)
-        return [directory]
-    names = ["stdin" if path == STDIN else Path(path).name for path in paths]
-    stems = Counter(Path(name).stem for name in names)
-    # talk.wav and talk.mp3 in one run: keep both apart as talk.wav.txt and talk.mp3.txt
-    targets = [directory / f"{name if stems[Path(name).stem] > 1 else Path(name).stem}.{kind}" for name in names]
-    twice = [str(target) for target, count in Counter(targets).items() if count > 1]
-    if twice:
-        msg = f"--output {output}: several inputs would be written to {twice[0]}"
-        raise SettingsError(msg)
-    return list(targets)
 
 
 class _Progress:

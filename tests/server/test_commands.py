@@ -125,7 +125,7 @@ def test_bench_writes_frames_that_a_server_reads(size: int) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [
-        (("--port", "70000"), 2, "expected a port of 0 to 65535, got 70000"),
+        (("--port", "70000"), 2, "--port: expected a port from 0 to 65535, got '70000'"),
         (("--host", "256.1.1.1"), 2, "cannot listen on 256.1.1.1"),
         (("--tls-cert", "x"), 2, "a certificate and its key together"),
         (

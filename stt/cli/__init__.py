@@ -1,0 +1,60 @@
+"""The command line. Only this package reads the environment, and it imports nothing heavy before a command needs it.
+
+`options.py` says what an option is, each command describes its own in the module of its name, `parser.py` reads them.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Final
+
+from stt.cli import streams
+from stt.cli.bench import BENCH
+from stt.cli.client import CLIENT
+from stt.cli.devices import DEVICES
+from stt.cli.file import FILE
+from stt.cli.models import MODELS
+from stt.cli.options import Command
+from stt.cli.parser import complain, parse
+from stt.cli.serve import SERVE
+from stt.cli.tui import TUI
+
+COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES)
+
+_DESCRIPTION: Final = """\
+Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `stt`; returns its exit status, or raises `SystemExit` with it."""
+    streams.prepare()
+    try:
+        try:
+            return _run(*parse(COMMANDS, _DESCRIPTION, argv))
+        finally:
+            sys.stdout.flush()  # not at Python's exit, which has no words for what may go wrong
+    except BrokenPipeError:  # whoever read our output has had enough (`stt file x | head`)
+        streams.give_up_stdout()
+        return 141
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        print(f"stt: standard output: {error.strerror}", file=sys.stderr)
+        streams.give_up_stdout()
+        return 1
+
+
+def _run(command: Command, args: Namespace) -> int:
+    from stt.errors import OutputError, SettingsError, SttError
+
+    try:
+        return command.run(args)
+    except SttError as error:
+        complain(command.name, error)
+        if isinstance(error, OutputError):
+            streams.give_up_stdout()
+        return 2 if isinstance(error, SettingsError) else 1
+    except KeyboardInterrupt:
+        complain(command.name, "interrupted")
+        return 130

@@ -1,0 +1,59 @@
+"""Options of `stt client`."""
+
+import argparse
+from dataclasses import replace
+from typing import Final
+
+from stt.cli.options import Argument, Command, Flag, Option
+from stt.cli.shared import API_KEY, END_OF_TURN, LANGUAGE, URL
+
+_DESCRIPTION: Final = """\
+Stream a file or the microphone to a server (`stt serve`) and print what it hears, live. When the server restarts, the
+client connects again and goes on where it was. Ctrl-C ends the audio and waits for the last final; twice: at once.
+"""
+
+
+def _run(args: argparse.Namespace) -> int:
+    from stt.commands.client import run
+
+    turns = None
+    if args.end_of_turn is not None:
+        from stt.settings import TurnSettings
+
+        turns = TurnSettings(end_of_turn_s=args.end_of_turn, pause_s=min(0.3, args.end_of_turn))
+    return run(
+        args.path,
+        url=args.url,
+        api_key=args.api_key,
+        device=args.mic,
+        language=args.language,
+        turns=turns,
+        fast=args.fast,
+        raw=args.json,
+    )
+
+
+CLIENT: Final = Command(
+    name="client",
+    help="stream a file or the microphone to a server",
+    description=_DESCRIPTION,
+    run=_run,
+    arguments=(
+        Argument(name="path", nargs="?", metavar="FILE", help="audio file, or - for standard input; none: microphone"),
+    ),
+    options=(
+        URL,
+        API_KEY,
+        Option(
+            name="--mic",
+            # The predecessor's name for it; in other commands that is where an engine runs, and STT_DEVICE with it.
+            aliases=("--device",),
+            metavar="NAME|INDEX",
+            help="microphone (`stt devices`); asked for at a terminal if there are several",
+        ),
+        replace(LANGUAGE, default=None, help="language spoken", shown_default="that of the server"),
+        replace(END_OF_TURN, default=None, shown_default="that of the server"),
+        Flag(name="--fast", help="send a file as fast as the server takes it"),
+        Flag(name="--json", help="print the messages as they come"),
+    ),
+)

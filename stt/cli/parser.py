@@ -1,0 +1,140 @@
+"""The command line by argparse, made from the description of the commands.
+
+argparse only takes the words apart. What they stand for is found here, the same way for options and for environment
+variables, and for those alone that the command has: a wrong STT_PORT is no matter of `stt file`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from stt.cli.options import Argument, Command, Flag, Group, Option, ValueProblem
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what was wrong, and where to read more."""
+        self.exit(2, f"{self.prog}: {message}\n{self.prog} --help tells more\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        from stt.machine import DISTRIBUTION
+
+        print(f"stt {version(DISTRIBUTION)}")
+        parser.exit()
+
+
+def parse(
+    commands: Sequence[Command],
+    description: str,
+    argv: Sequence[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[Command, argparse.Namespace]:
+    """Return the command asked for, and the values of its options; exits with 2 where they cannot be used."""
+    parser = _Parser(
+        prog="stt",
+        description=description,
+        epilog="`stt COMMAND --help` tells more about a command. Options can also be set as STT_* variables.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    parsers = {command.name: _add(subparsers, command) for command in commands}
+    written = parser.parse_args(argv)
+    [command] = [command for command in commands if command.name == written.command]
+    _take_values(command, written, environment, parsers[command.name])
+    return command, written
+
+
+def _take_values(
+    command: Command, written: argparse.Namespace, environment: Mapping[str, str], parser: _Parser
+) -> None:
+    """Put values in the place of texts: of the option, else of its variable, else the default.
+
+    `given` gets the attributes of the options that stand on the command line.
+    """
+    written.given = frozenset(
+        o.attribute for o in command.all_options if isinstance(o, Option) and o.attribute in written
+    )
+    for option in command.all_options:
+        if isinstance(option, Flag):
+            continue
+        origin, texts = option.name, getattr(written, option.attribute, None)
+        if texts is None and (text := option.written_in(environment)) is not None:
+            origin, texts = f"environment variable {option.environment}", [text]
+        try:
+            values = [option.value(text) if isinstance(text, str) else text for text in texts or ()]
+        except ValueProblem as problem:
+            parser.error(f"{origin}: {problem}")
+        if option.repeats:
+            value = [item for part in values for item in part]
+        else:
+            value = values[-1] if values else option.default
+        setattr(written, option.attribute, value)
+
+
+def _add(subparsers: Any, command: Command) -> _Parser:
+    parser: _Parser = subparsers.add_parser(
+        command.name,
+        help=command.help,
+        description=command.description,
+        epilog=command.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for argument in command.arguments:
+        _add_argument(parser, argument)
+    for part in command.options:
+        if isinstance(part, Group):
+            group = parser.add_argument_group(part.title)
+            for option in part.options:
+                _add_option(group, option)
+        else:
+            _add_option(parser, part)
+    return parser
+
+
+def _add_argument(parser: _Parser, argument: Argument) -> None:
+    described = {"metavar": argument.metavar, "nargs": argument.nargs, "choices": argument.choices or None}
+    given = {name: value for name, value in described.items() if value is not None}
+    parser.add_argument(argument.name, help=_escaped(argument.help), default=argument.default, **given)
+
+
+def _add_option(parser: Any, option: Option | Flag) -> None:
+    names = (option.name, *option.aliases)
+    if isinstance(option, Flag):
+        parser.add_argument(*names, action="store_true", help=_escaped(option.help))
+        return
+    metavar = option.metavar or ("{" + ",".join(option.choices) + "}" if option.choices else None)
+    bare = {} if option.bare is None else {"nargs": "?", "const": option.bare}
+    parser.add_argument(
+        *names,
+        dest=option.attribute,
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar=metavar or option.name.removeprefix("--").replace("-", "_").upper(),
+        help=_escaped(_help(option)),
+        **bare,
+    )
+
+
+def _help(option: Option) -> str:
+    shown = option.shown_default
+    if shown is None and option.default not in (None, [], ""):
+        shown = f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+    default = f" (default: {shown})" if shown else ""
+    variable = f" [{option.environment}]" if option.environment else ""
+    return f"{option.help}{default}{variable}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def complain(command: str, message: object) -> None:
+    """Say on standard error what went wrong."""
+    print(f"stt {command}: {message}", file=sys.stderr)

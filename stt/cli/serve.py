@@ -1,0 +1,141 @@
+"""Options of `stt serve`."""
+
+import argparse
+from typing import Final
+
+from stt.cli.options import Command, Group, Option, count, host, items, path, seconds
+from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
+
+_DESCRIPTION: Final = """\
+Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
+GET /health says that the process lives, /ready that the engine is loaded, /metrics gives figures for Prometheus.
+SIGTERM and SIGINT let running turns get their finals, then the server exits.
+"""
+
+_EPILOG: Final = """\
+examples:
+  stt serve                                       for programs on this machine
+  STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
+  stt serve --tls-cert chain.pem --tls-key key.pem --host 0.0.0.0 --api-key-file /etc/stt/keys
+
+exit status: 0 after SIGTERM or SIGINT, 1 if the engine cannot be opened, 2 for a wrong option.
+"""
+
+_WEEK_S: Final = 7 * 24 * 3600.0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from stt.commands.serve import run
+
+    return run(
+        engine=engine_settings(args),
+        turns=turn_settings(args),
+        language=spoken_language(args),
+        api_keys=args.api_key,
+        api_key_file=args.api_key_file,
+        log_format=args.log_format,
+        host=args.host,
+        port=args.port,
+        allowed_origins=tuple(args.allowed_origin),
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        max_sessions=args.max_sessions,
+        max_buffer_s=args.max_buffer,
+        idle_timeout_s=args.idle_timeout,
+        drain_timeout_s=args.drain_timeout,
+        engine_timeout_s=args.engine_timeout,
+    )
+
+
+_ACCESS: Final = Group(
+    "access",
+    (
+        Option(
+            name="--api-key",
+            default=[],
+            convert=items,
+            repeats=True,
+            metavar="KEY[,KEY]",
+            help="clients must send one of these as `Authorization: Bearer KEY`; other users of this machine can see "
+            "options, but neither the variable nor the file",
+        ),
+        Option(name="--api-key-file", convert=path, metavar="FILE", help="a file with a key on each line"),
+        Option(
+            name="--allowed-origin",
+            default=[],
+            convert=items,
+            repeats=True,
+            metavar="ORIGIN[,ORIGIN]",
+            help="web pages of other hosts that may connect: https://example.com, or *",
+        ),
+        Option(name="--tls-cert", convert=path, metavar="FILE", help="certificate chain (PEM): serve wss://"),
+        Option(name="--tls-key", convert=path, metavar="FILE", help="its private key (PEM)"),
+    ),
+)
+_LIMITS: Final = Group(
+    "limits",
+    (
+        Option(
+            name="--max-sessions",
+            default=100,
+            convert=count(1, 1_000_000),
+            metavar="N",
+            help="sessions at once; more are refused with 503",
+        ),
+        Option(
+            name="--max-buffer",
+            default=10.0,
+            convert=seconds(1, 600),
+            metavar="SECONDS",
+            help="seconds of audio of one session that may wait; then its client has to",
+        ),
+        Option(
+            name="--idle-timeout",
+            default=60.0,
+            convert=seconds(0.001, _WEEK_S),
+            metavar="SECONDS",
+            help="seconds without a message after which a session is ended",
+        ),
+        Option(
+            name="--drain-timeout",
+            default=20.0,
+            convert=seconds(0, _WEEK_S),
+            metavar="SECONDS",
+            help="seconds that running turns have to get their finals when the server ends",
+        ),
+        Option(
+            name="--engine-timeout",
+            default=60.0,
+            convert=seconds(0.001, _WEEK_S),
+            metavar="SECONDS",
+            help="seconds after which an engine at work is taken for hung and replaced",
+        ),
+    ),
+)
+SERVE: Final = Command(
+    name="serve",
+    help="serve live sessions over WebSockets",
+    description=_DESCRIPTION,
+    epilog=_EPILOG,
+    run=_run,
+    options=(
+        Option(
+            name="--host",
+            default="127.0.0.1",
+            convert=host,
+            help="address to listen on; 0.0.0.0: all",
+            shown_default="127.0.0.1, this machine only",
+        ),
+        Option(name="--port", default=15751, convert=count(0, 65535, "a port"), help="0: any that is free"),
+        _ACCESS,
+        _LIMITS,
+        Option(
+            name="--log-format",
+            default="text",
+            choices=("text", "json"),
+            help="log lines for people or for programs, on standard error",
+        ),
+        engine_options(),
+        TURNS,
+    ),
+)

@@ -1,0 +1,135 @@
+"""Options that several commands have, and the settings that are made of them."""
+
+import argparse
+from typing import TYPE_CHECKING, Any, Final
+
+from stt.cli.options import Group, Option, count, language, number, seconds
+
+if TYPE_CHECKING:
+    from stt.settings import EngineSettings, TurnSettings
+
+ENGINES: Final = ("auto", "whisper", "canary-qwen")
+DEVICES: Final = ("auto", "cuda", "cpu")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+MOST_THREADS: Final = 256
+"""More of them than a machine has cores only slow it down, and tens of thousands end the process."""
+
+MODEL_DIR: Final = Option(
+    name="--model-dir",
+    metavar="DIR",
+    help="where weights are, or are to be downloaded to",
+    shown_default="the Hugging Face cache, HF_HOME",
+)
+END_OF_TURN: Final = Option(
+    name="--end-of-turn",
+    default=1.5,
+    convert=seconds(0.05, 60),
+    metavar="SECONDS",
+    help="silence that ends a turn",
+)
+LANGUAGE: Final = Option(
+    name="--language",
+    default="en",
+    convert=language,
+    metavar="CODE",
+    help="language spoken: en, de, fr ..., or auto; languages other than English need other weights than the default "
+    "ones",
+)
+API_KEY: Final = Option(name="--api-key", metavar="KEY", help="sent as `Authorization: Bearer KEY`")
+URL: Final = Option(
+    name="--url",
+    default="ws://127.0.0.1:15751",
+    help="of the server; options of a session may stand in its query",
+)
+TURNS: Final = Group(
+    "turns",
+    (
+        END_OF_TURN,
+        Option(
+            name="--speech-threshold",
+            default=0.5,
+            convert=number(0.01, 0.99, "a probability"),
+            metavar="P",
+            help="speech probability at which speech begins; higher hears less",
+        ),
+    ),
+)
+
+
+def engine_options(device: str = "--device") -> Group:
+    """Return the options that choose the engine; `device` is the name of the one for where it runs."""
+    return Group(
+        "engine",
+        (
+            Option(
+                name="--engine",
+                default="auto",
+                choices=ENGINES,
+                help="auto: canary-qwen where a GPU and its weights are there, else whisper",
+            ),
+            Option(
+                name="--model",
+                metavar="DIR|ID",
+                help="weights: a directory, a size (small) or a hub id (Systran/faster-whisper-small), which is "
+                "downloaded once",
+                shown_default="those that installed with stt: Whisper tiny, English",
+            ),
+            MODEL_DIR,
+            Option(
+                name=device,
+                variable="STT_DEVICE",
+                dest="engine_device",
+                default="auto",
+                choices=DEVICES,
+                help="where the engine runs; auto: cuda where it can be used",
+            ),
+            Option(
+                name="--dtype",
+                default="auto",
+                choices=DTYPES,
+                help="what the engine computes in; int8 is for whisper",
+                shown_default="what suits the device",
+            ),
+            Option(
+                name="--threads",
+                default=0,
+                convert=count(0, MOST_THREADS),
+                metavar="N",
+                help="CPU threads of the engine",
+                shown_default="one per core",
+            ),
+            LANGUAGE,
+        ),
+    )
+
+
+def engine_settings(args: argparse.Namespace) -> "EngineSettings":
+    """Return the settings that `engine_options` ask for."""
+    from stt.settings import EngineSettings
+
+    return EngineSettings(
+        args.engine,
+        model=args.model,
+        model_dir=args.model_dir,
+        device=args.engine_device,
+        dtype=args.dtype,
+        threads=args.threads,
+    )
+
+
+def turn_settings(args: argparse.Namespace, **more: Any) -> "TurnSettings":
+    """Return the settings that `TURNS` ask for."""
+    from stt.settings import TurnSettings
+
+    return TurnSettings(
+        speech_threshold=args.speech_threshold,
+        silence_threshold=max(0.01, args.speech_threshold - 0.15),
+        end_of_turn_s=args.end_of_turn,
+        pause_s=min(0.3, args.end_of_turn),
+        **more,
+    )
+
+
+def spoken_language(args: argparse.Namespace) -> str | None:
+    """Return the code; `None`: the engine finds out."""
+    return None if args.language == "auto" else args.language
