@@ -12,6 +12,7 @@
   pytest-asyncio,
   pytest-timeout,
   pyyaml,
+  transformers,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -25,6 +26,7 @@ let
     pytest-asyncio
     pytest-timeout
     pyyaml
+    transformers
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''
