@@ -1,8 +1,11 @@
 """Without the extra `canary` (torch and what goes with it) all tests run but those of canary-qwen."""
 
+import os
 from importlib.util import find_spec
 
 import pytest
+
+os.environ["STT_CONFIG"] = ""  # no configuration of who runs the tests; also in the processes they start
 
 WITH_CANARY = all(find_spec(name) for name in ("torch", "safetensors", "tokenizers", "transformers", "peft", "librosa"))
 

@@ -11,6 +11,8 @@ from typing import Final
 from stt.cli import streams
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
+from stt.cli.config import CONFIG
+from stt.cli.configfile import locate
 from stt.cli.devices import DEVICES
 from stt.cli.file import FILE
 from stt.cli.models import MODELS
@@ -19,9 +21,9 @@ from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
 from stt.cli.tui import TUI
 
-COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES)
+COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, CONFIG)
 
-_DESCRIPTION: Final = """\
+DESCRIPTION: Final = """\
 Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
 """
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams.prepare()
     try:
         try:
-            return _run(*parse(COMMANDS, _DESCRIPTION, argv))
+            return _run(*parse(COMMANDS, DESCRIPTION, argv, config_file=locate))
         finally:
             sys.stdout.flush()  # not at Python's exit, which has no words for what may go wrong
     except BrokenPipeError:  # whoever read our output has had enough (`stt file x | head`)

@@ -52,6 +52,7 @@ _ACCESS: Final = Group(
     (
         Option(
             name="--api-key",
+            secret=True,
             default=[],
             convert=items,
             repeats=True,

@@ -35,7 +35,7 @@ LANGUAGE: Final = Option(
     help="language spoken: en, de, fr ..., or auto; languages other than English need other weights than the default "
     "ones",
 )
-API_KEY: Final = Option(name="--api-key", metavar="KEY", help="sent as `Authorization: Bearer KEY`")
+API_KEY: Final = Option(name="--api-key", secret=True, metavar="KEY", help="sent as `Authorization: Bearer KEY`")
 URL: Final = Option(
     name="--url",
     default="ws://127.0.0.1:15751",
