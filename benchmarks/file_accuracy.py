@@ -13,7 +13,7 @@ import soundfile
 from _common import sentences, stt_file, talk, word_errors
 from stt.audio import SAMPLE_RATE
 from stt.engines.whisper import Whisper
-from stt.recognizer import Utterance
+from stt.recognition import Utterance
 
 CASES = (  # name, sentences, pauses between them in seconds
     ("turns: 60 sentences, pauses of 1.6 to 3 s", 60, (1.6, 3.0)),

@@ -16,7 +16,7 @@ from _common import sentences, stt_file, talk
 from stt.api import FINALS_ONLY
 from stt.audio import SAMPLE_RATE
 from stt.engines.whisper import Whisper
-from stt.recognizer import Utterance
+from stt.recognition import Utterance
 from stt.turns import TurnSegmenter, Window
 from stt.vad import SileroVad, SpeechDetector
 

@@ -9,7 +9,7 @@ import time
 
 from _common import sentences, talk, word_errors
 from stt.engines.whisper import Whisper
-from stt.recognizer import Utterance
+from stt.recognition import Utterance
 
 CASES = ((30, 30), (15, 6), (15, 3), (12, 5), (8, 3))  # least context, least silence after the speech; seconds
 

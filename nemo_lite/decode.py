@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from nemo_lite.device import to_device, to_host
 from nemo_lite.graphs import Graphs
 from nemo_lite.llm import KVCache, Qwen3
 
@@ -350,18 +351,6 @@ class Look:
 def _broken(hidden: Tensor) -> Tensor:
     """Rows of [B, n, hidden] in which anything is not finite: if keys or values are not, so is what follows them."""
     return ~hidden.isfinite().all(dim=2).all(dim=1)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy without waiting. torch's host allocator reuses the pinned source only after the copy has run."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def to_host(tensor: Tensor) -> Tensor:
-    """Begin to copy to pinned memory; to be read after an event recorded next. On a CPU, a plain copy."""
-    if not tensor.is_cuda:
-        return tensor.clone()
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 def up(n: int, step: int) -> int:

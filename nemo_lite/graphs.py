@@ -1,23 +1,33 @@
 """CUDA graphs by key: the only part that knows CUDA's rules. On a CPU every call is simply the function.
 
-A graph replays kernels on fixed addresses. So each key owns *static* copies of its inputs; a call copies its arguments
-there (unless they are those very tensors, as when a decoding step is fed its own results), replays, and returns the
-same output tensors every time: they are valid until the next call of the same key. A function may change its inputs in
-place and return them.
+A graph replays kernels on fixed addresses. So inputs are copied to a fixed place (unless they are there already, as
+when a decoding step is fed its own results), the graph is replayed, and the outputs stand in a fixed place too. Those
+places are shared by all keys, because graphs never run at once: **outputs are valid until the next call**, of any key.
+A function may change its inputs in place and return them.
+
+A capture may fail. Then that key runs without a graph from there on, and the others are none the worse.
 """
 
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nemo_lite.device import out_of_memory
+
+LOGGER = logging.getLogger(__name__)
 GRAPHS_KEPT = 1024
-"""Each keeps its inputs and outputs in memory; the one unused for longest goes first."""
+"""An executable graph of a thousand kernels is megabytes; the one unused for longest goes first."""
 
 Function = Callable[..., tuple[Tensor, ...]]
 Replay = Callable[[], None]
+Run = Callable[[], tuple[Tensor, ...]]
+Capture = Callable[[Run], tuple[tuple[Tensor, ...], Replay]]
+"""Captures a run: what it gives, and how to have it again. May have a method `renew`, to begin with fresh memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +41,30 @@ class CudaCapture:
     """Captures a function into a CUDA graph; all graphs share one memory pool, because they never run at once."""
 
     def __init__(self, device: torch.device) -> None:
-        with torch.cuda.device(device):
-            # torch's own capture stream belongs to whichever device captured first.
-            self.stream = torch.cuda.Stream()
-            self.pool = torch.cuda.graph_pool_handle()
-            # Never dropped: a pool whose last graph is gone cannot be opened again while it holds any memory, and
-            # cuBLAS keeps its workspace there.
-            _, self.anchor = self(lambda: (torch.zeros(1, device="cuda").add_(1),))
+        self.device = device
+        self.failed: list[torch.cuda.CUDAGraph] = []  # the allocator may still ask them whether they are being captured
+        self.renew()
 
-    def __call__(self, run: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Replay]:
+    def renew(self) -> None:
+        """Take a new pool and stream. What the old pool holds is given back, but for what graphs in use need."""
+        self.anchor = None
+        with torch.cuda.device(self.device):
+            torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - cuBLAS keeps one in the pool of each stream
+            torch.cuda.empty_cache()
+            self.stream = torch.cuda.Stream()  # torch's own capture stream belongs to whichever device captured first
+            self.pool = torch.cuda.graph_pool_handle()
+            # A pool whose last graph is gone cannot be opened again while it holds any memory, so one graph stays.
+            _, self.anchor = self._capture(lambda: (torch.zeros(1, device=self.device).add_(1),))
+
+    def __call__(self, run: Run) -> tuple[tuple[Tensor, ...], Replay]:
+        try:
+            return self._capture(run)
+        except RuntimeError:
+            # A capture that failed at its end leaves its pool recording: no other can be captured into it.
+            self.renew()
+            raise
+
+    def _capture(self, run: Run) -> tuple[tuple[Tensor, ...], Replay]:
         graph, outputs, failure = torch.cuda.CUDAGraph(), (), None
         current = torch.cuda.current_stream()
         try:
@@ -52,13 +77,33 @@ class CudaCapture:
                     raise
         except RuntimeError:
             torch.cuda.set_stream(current)  # ending a capture that failed raises before it does this itself ...
+            self.failed.append(graph)
+            self._end_recording()
             if failure is not None:
                 raise failure from None  # ... and says nothing of what failed: out of memory, most likely
             raise
         return outputs, graph.replay
 
+    def _end_recording(self) -> None:
+        """While any pool is recording, the allocator gives no memory back to anybody, even where there is none left."""
+        try:
+            torch._C._cuda_endAllocateToPool(self.stream.device_index, self.pool)  # noqa: SLF001
+        except RuntimeError:
+            LOGGER.debug("the pool was not recording any more")
 
-Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[tuple[Tensor, ...], Replay]]
+
+class Places:
+    """Memory at fixed addresses for the n-th input or output, shared by all graphs that it is large enough for."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, Tensor] = {}
+
+    def like(self, tensor: Tensor, n: int) -> Tensor:
+        """Room for a contiguous tensor of this shape, not filled."""
+        size = tensor.numel() * tensor.element_size()
+        if n not in self.buffers or self.buffers[n].numel() < size:  # graphs made before keep the smaller one
+            self.buffers[n] = torch.empty(max(size, 16), dtype=torch.uint8, device=tensor.device)
+        return self.buffers[n][:size].view(tensor.dtype).view(tensor.shape)
 
 
 class Graphs:
@@ -71,38 +116,102 @@ class Graphs:
     def __init__(self, capture: Capture | None) -> None:
         self.capture = capture
         self.captured: OrderedDict[Hashable, Captured] = OrderedDict()
+        self.refused: set[Hashable] = set()
+        """Keys whose capture failed: they run without a graph."""
+        self.sealed = False
+        """Whether only what is captured already is replayed. A capture waits for the device and empties caches: nobody
+        who waits for an answer should wait for that."""
+        self.inputs, self.outputs = Places(), Places()
 
     @classmethod
     def on(cls, device: torch.device) -> "Graphs":
         return cls(CudaCapture(device) if device.type == "cuda" else None)
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if self.capture is None:
+        graph = self.captured.get(key)
+        if graph is not None:
+            self.captured.move_to_end(key)
+            _fill(graph.inputs, inputs)
+        elif self.capture is None or self.sealed or key in self.refused:
             return function(*inputs)
-        if key not in self.captured:
-            self.captured[key] = self._capture(function, inputs)
-        self.captured.move_to_end(key)
-        graph = self.captured[key]
-        for static, given in zip(graph.inputs, inputs, strict=True):
-            if static is not given:
-                static.copy_(given, non_blocking=True)
+        else:
+            inputs = self._places(inputs)
+            graph = self._capture(key, function, inputs)
+            if graph is None:
+                return function(*inputs)
         graph.replay()
         return graph.outputs
 
-    def clear(self) -> None:
-        self.captured.clear()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No captures within."""
+        sealed, self.sealed = self.sealed, True
+        try:
+            yield
+        finally:
+            self.sealed = sealed
 
-    def _capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Captured:
+    def clear(self) -> None:
+        """Drop the graphs. Their memory is for the next ones; only `renew` gives it back."""
+        self.captured.clear()
+        self.refused.clear()
+        self.inputs, self.outputs = Places(), Places()
+
+    def renew(self) -> None:
+        """Drop the graphs and the pool they shared, once nobody else's graphs are in it, and allow captures again."""
+        self.clear()
+        self.sealed = False
+        if (renew := getattr(self.capture, "renew", None)) is not None:
+            renew()
+
+    def _places(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        static = tuple(self.inputs.like(x, n) for n, x in enumerate(inputs))
+        _fill(static, inputs)
+        return static
+
+    def _capture(self, key: Hashable, function: Function, static: tuple[Tensor, ...]) -> Captured | None:
+        """Capture what `function` does with inputs that are in their places; `None`: it cannot be captured.
+
+        Raises where memory does not suffice: the caller has to ask for less.
+        """
         assert self.capture is not None  # noqa: S101
-        static = tuple(x.clone() for x in inputs)
+        given = tuple(x.clone() for x in static)
         # One ordinary run first: libraries allocate their workspaces and plans, which capture forbids. It may change
-        # `static`, which the next replay overwrites, and the cache, where it writes what the replay will write.
-        function(*static)
-        for kept, given in zip(static, inputs, strict=True):
-            kept.copy_(given)
+        # its inputs, which are put back, and the cache, where it writes what the replay will write.
+        self._placed(function(*static), static)
+        _fill(static, given)
         if static and static[0].is_cuda:
             torch.cuda.synchronize()  # the run is over, and so is that of a graph about to be dropped
         if len(self.captured) == GRAPHS_KEPT:
             self.captured.popitem(last=False)
-        outputs, replay = self.capture(lambda: function(*static))
-        return Captured(static, outputs, replay)
+        try:
+            outputs, replay = self.capture(lambda: self._placed(function(*static), static))
+        except RuntimeError as error:
+            self.refused.add(key)
+            if out_of_memory(error):
+                raise
+            LOGGER.warning("without a CUDA graph for %s: %s", key, error)
+            _fill(static, given)
+            return None
+        _fill(static, given)
+        return self.captured.setdefault(key, Captured(static, outputs, replay))
+
+    def _placed(self, outputs: tuple[Tensor, ...], static: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The outputs; those that are not inputs changed in place are moved to places of their own."""
+        mine = {x.data_ptr() for x in static}
+        return tuple(
+            out if out.data_ptr() in mine else self.outputs.like(out, n).copy_(out) for n, out in enumerate(outputs)
+        )
+
+
+def _fill(places: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> None:
+    """Copy what is not in its place yet. What lies in the place of another is taken out of there first."""
+    missing = [(place, x) for place, x in zip(places, given, strict=True) if not _same(place, x)]
+    taken = {place.untyped_storage().data_ptr() for place in places}
+    missing = [(place, x.clone() if x.untyped_storage().data_ptr() in taken else x) for place, x in missing]
+    for place, x in missing:
+        place.copy_(x, non_blocking=True)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.dtype == b.dtype and b.is_contiguous())

@@ -9,7 +9,9 @@ starts again); and the content is checked against the hash the hub announced bef
 
 import errno
 import hashlib
+import ipaddress
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 CHECKPOINT_FILES = ("config.json", "model.safetensors")
 LLM_FILES = ("config.json", "tokenizer.json")
 """Its weights are not needed: the checkpoint has them."""
+_LONGEST_ID = 96
 SPARE_BYTES = 2**28
 """To be left free on the disk after a download."""
 
@@ -153,9 +156,21 @@ def _repo(where: str | PathLike[str]) -> str | None:
     """The hub id meant, or None if `where` is a local path."""
     if str(where) in KNOWN:
         return KNOWN[str(where)].repo
-    if isinstance(where, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", where) and not Path(where).is_dir():
+    if isinstance(where, str) and is_hub_id(where) and not Path(where).is_dir():
         return where
     return None
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether this could be the name of a repository, `owner/name`: the hub refuses all others unseen."""
+    owner, slash, name = text.partition("/")
+    parts = [owner, name]
+    return (
+        bool(slash)
+        and len(text) <= _LONGEST_ID
+        and all(re.fullmatch(r"[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?", part, re.ASCII) for part in parts)
+        and not ("--" in text or ".." in text or text.endswith(".git"))
+    )
 
 
 def _local_checkpoint(path: Path) -> Path:
@@ -208,7 +223,7 @@ class _Transfer:
         cache = Path(self.cache_dir or constants.HF_HUB_CACHE)
         blobs = cache / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
         paths = []
-        with explained(repo):
+        with explained(repo, self.endpoint):
             offers = {name: get_hf_file_metadata(hf_hub_url(repo, name, endpoint=self.endpoint)) for name in names}
             targets = {n: folder / n if folder else blobs / _etag(offer, repo, n) for n, offer in offers.items()}
             _need_space(targets, offers)
@@ -325,11 +340,12 @@ def _need_space(targets: dict[str, Path], offers: dict[str, "HfFileMetadata"]) -
 
 
 @contextmanager
-def explained(repo: str) -> Iterator[None]:
-    """Turn the hub's errors into ours, which say what to do."""
+def explained(repo: str, endpoint: str | None = None) -> Iterator[None]:
+    """Turn the hub's errors into ours, which say what to do. `endpoint`: not the hub that HF_ENDPOINT names."""
     from huggingface_hub import errors
 
     again = "What has arrived is kept: run the same command again to go on from there."
+    _open_client(repo, endpoint)
     try:
         yield
     except DownloadError:
@@ -369,3 +385,37 @@ def explained(repo: str) -> Iterator[None]:
                 f"cannot write there ({error}): choose another place (HF_HOME, --model-dir)."
             ) from error
         raise DownloadError(f"downloading {repo} failed: {error}. {again}") from error
+
+
+def _open_client(repo: str, endpoint: str | None) -> None:
+    """Have huggingface_hub make its HTTP client, which is when the environment's proxies and certificates are read.
+
+    What is on this machine is reached directly, whatever proxy is set: no proxy elsewhere can reach it.
+    """
+    from huggingface_hub import constants, get_session
+
+    host = urlparse(endpoint or constants.ENDPOINT).hostname or ""
+    before = os.environ.get("no_proxy")
+    if _is_loopback(host):
+        os.environ["no_proxy"] = ",".join(filter(None, (before or os.environ.get("NO_PROXY"), host)))
+    try:
+        get_session()
+    except Exception as error:  # each library it may use for this has its own
+        proxies = [name for name in os.environ if name.lower() in ("all_proxy", "https_proxy", "http_proxy")]
+        found = proxies or [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+        raise DownloadError(
+            f"cannot connect to the hub for {repo}: {' or '.join(found) or 'the environment'} cannot be used"
+            f" ({error}). Correct or unset it; or copy the model here and give its directory."
+        ) from error
+    finally:
+        if before is not None:
+            os.environ["no_proxy"] = before
+        else:
+            os.environ.pop("no_proxy", None)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -51,7 +51,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        """Normalise x, whichever its precision, to the weights' precision."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
 class Attention(nn.Module):
@@ -151,6 +152,8 @@ class Qwen3(nn.Module):
         visible = torch.arange(span, device=x.device) <= slots[:, :, None]  # [B or 1, n, span]
         bias = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, float("-inf"))
         bias = bias[:, None, None].expand(-1, 1, group, -1, -1).reshape(slots.shape[0], 1, -1, span)
+        if x.dtype == torch.float16:
+            x = x.float()  # the sum over the layers outgrows 65,504 where each summand does not
         for layer, layer_kv in zip(self.layers, kv, strict=True):
             x = layer(x, rope, bias, slots, layer_kv, adapter=adapter)
         return self.norm(x)

@@ -7,9 +7,11 @@ What NVIDIA NeMo's `SALM` (2.5 and later) computes for `nvidia/canary-qwen-2.5b`
 for how that is shown and where it differs.
 """
 
+import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -21,13 +23,17 @@ from torch import Tensor, nn
 
 from nemo_lite import hub
 from nemo_lite.config import CanaryQwenConfig, read_config
-from nemo_lite.decode import DRAFT_STEP, TEXT, Decoded, GreedyDecoder, Row, to_device, up
+from nemo_lite.decode import DRAFT_STEP, TEXT, Decoded, GreedyDecoder, Row, up
+from nemo_lite.device import default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.weights import load_weights
+
+LOGGER = logging.getLogger(__name__)
 
 Waveform = np.ndarray | Tensor
 """[samples] floating point in [-1, 1], 16 kHz, mono."""
@@ -77,20 +83,23 @@ class CanaryQwen(nn.Module):
         path_or_hub_id: str | PathLike[str] = "nvidia/canary-qwen-2.5b",
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        int8: bool = False,
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
 
         A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
-        float32 on a CPU. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
+        speed. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         config = read_config(files.checkpoint, files.llm)
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
-        return model.prepare()
+        return model.prepare(int8=int8)
 
     @classmethod
     def empty(
@@ -104,13 +113,16 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None) -> Self:
-        """To be called once, when the weights are in place: merge, fold, set up decoding.
+    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+        """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
+        self.int8 = int8
+        if int8:
+            quantize(self)
         self.static = self.device.type == "cuda" if static is None else static
         self.encoder_graphs = graphs or Graphs.on(self.device)
         self.decoder = GreedyDecoder(
@@ -125,12 +137,11 @@ class CanaryQwen(nn.Module):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One call at a time, on this model's GPU, whichever is the caller's, and in float32 where that is meant."""
+        """One call at a time, on this model's GPU, whichever is the caller's, computing as it should."""
         with self.lock, ExitStack() as stack:
             if self.device.type == "cuda":
                 stack.enter_context(torch.cuda.device(self.device))
-                # cuDNN's convolutions take TF32 for float32 unless told otherwise: 1e-3 instead of 1e-6.
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+                stack.enter_context(numerics())
             yield
 
     @property
@@ -210,12 +221,17 @@ class CanaryQwen(nn.Module):
         max_new_tokens: int = 256,
         draft: int = 0,
         largest: int = 1,
+        budget_s: float = math.inf,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Meet every shape up to `longest_s` for these batch sizes, so that no caller waits for its graph or memory.
 
         `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens; `largest`: a batch that
         will come as well, not worth graphs of its own, but memory, which growing later would cost all graphs. Without
         static shapes (on a CPU) one short run suffices.
+
+        Afterwards no graph is captured any more, until `forget_shapes`: a shape that was not met runs without one, also
+        where `budget_s` seconds did not suffice for all. `progress(done, of)` is called after each shape.
         """
         rate, hop = self.config.preprocessor.sample_rate, self.config.preprocessor.hop_samples
         longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
@@ -231,23 +247,30 @@ class CanaryQwen(nn.Module):
             rows = [self._row(tokens, places, (0,) * max(0, width - DRAFT_STEP + 1)) for _ in clips]
             self.decoder.decode(rows, audio.flatten(0, 1), max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
 
+        # The largest first, for it sizes the cache; then the smallest, which come most often.
+        shapes = [(b, f, w) for b in sorted(set(batches)) for f in reversed(sizes) for w in widths]
+        began = time.monotonic()
         with self._alone():
-            for batch in sorted({*batches, largest}, reverse=True):  # the largest first: it sizes the cache
-                if batch not in batches:
-                    meet(batch, sizes[-1], widths[-1], 0)
-                    continue
-                for frames in reversed(sizes):
-                    for width in widths:
-                        # The first two widths meet the steps, without and with a draft: two here, and from the longest
-                        # prompt as many as there can be.
-                        steps = 0 if width > DRAFT_STEP else max_new_tokens if frames == sizes[-1] else 2
-                        meet(batch, frames, width, steps)
+            with self.encoder_graphs.paused(), self.decoder.graphs.paused():
+                meet(max(*batches, largest), sizes[-1], widths[-1], 0)
+            for done, (batch, frames, width) in enumerate(shapes):
+                if time.monotonic() - began >= budget_s:
+                    LOGGER.warning("warm-up: %d of %d shapes met in %.0f s", done, len(shapes), budget_s)
+                    break
+                # The first two widths meet the steps, without and with a draft: two here, and from the longest prompt
+                # as many as there can be.
+                steps = 0 if width > DRAFT_STEP else max_new_tokens if frames == sizes[-1] else 2
+                meet(batch, frames, width, steps)
+                if progress is not None:
+                    progress(done + 1, len(shapes))
+            self.encoder_graphs.sealed = self.decoder.graphs.sealed = True
 
     def forget_shapes(self) -> None:
-        """Give back what was kept for shapes met so far: graphs and the cache's memory."""
+        """Give back what was kept for shapes met so far: graphs with the memory they share, and the cache's memory."""
         with self._alone():
-            self.encoder_graphs.clear()
             self.decoder.forget()
+            self.decoder.graphs.sealed = False
+            self.encoder_graphs.renew()  # the pool is the decoder's as well
 
     @torch.inference_mode()
     def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:
@@ -341,13 +364,6 @@ class CanaryQwen(nn.Module):
                 words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(pending))
             pending = 0.0
         return words
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on CUDA, float16 on GPUs that would only emulate it, float32 on a CPU."""
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def _checked(clip: Waveform, where: str) -> Tensor:

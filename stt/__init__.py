@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stt.api import open_session, transcribe_file
     from stt.audio import SAMPLE_RATE
     from stt.engines import open_engine
-    from stt.errors import AudioError, DeviceError, DownloadError, EngineError, SettingsError, SttError
+    from stt.errors import AudioError, DeviceError, DownloadError, EngineError, IncompleteError, SettingsError, SttError
     from stt.events import (
         Event,
         RecognitionFailed,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TurnResumed,
         TurnStarted,
     )
-    from stt.recognizer import Hypothesis, Recognizer, SpeechModel, Utterance
+    from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, SpeechModel, Utterance
     from stt.session import Session
     from stt.settings import EngineSettings, TurnSettings
     from stt.sources import FileSource, Microphone
@@ -39,7 +39,15 @@ _HOME = {
     "api": ("open_session", "transcribe_file"),
     "audio": ("SAMPLE_RATE",),
     "engines": ("open_engine",),
-    "errors": ("AudioError", "DeviceError", "DownloadError", "EngineError", "SettingsError", "SttError"),
+    "errors": (
+        "AudioError",
+        "DeviceError",
+        "DownloadError",
+        "EngineError",
+        "IncompleteError",
+        "SettingsError",
+        "SttError",
+    ),
     "events": (
         "Event",
         "RecognitionFailed",
@@ -49,7 +57,7 @@ _HOME = {
         "TurnResumed",
         "TurnStarted",
     ),
-    "recognizer": ("Hypothesis", "Recognizer", "SpeechModel", "Utterance"),
+    "recognition": ("Hypothesis", "LocalRecognizer", "RecognitionOptions", "SpeechModel", "Utterance"),
     "session": ("Session",),
     "settings": ("EngineSettings", "TurnSettings"),
     "sources": ("FileSource", "Microphone"),
@@ -66,6 +74,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as above
     "DeviceError",
     "DownloadError",
     "EngineError",
+    "IncompleteError",
     "SettingsError",
     "SttError",
     "Event",
@@ -76,7 +85,8 @@ __all__ = [  # noqa: RUF022 - grouped by module, as above
     "TurnResumed",
     "TurnStarted",
     "Hypothesis",
-    "Recognizer",
+    "LocalRecognizer",
+    "RecognitionOptions",
     "SpeechModel",
     "Utterance",
     "Session",

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from os import PathLike
 
 from stt.engines import open_engine
-from stt.events import Event, TurnCompleted
-from stt.recognizer import Recognizer
+from stt.errors import IncompleteError
+from stt.events import Event, RecognitionFailed, TurnCompleted
+from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource
@@ -19,30 +20,46 @@ def open_session(
 ) -> Iterator[Session]:
     """Load an engine for one session, and let go of it afterwards.
 
-    Programs with several sessions open one `Recognizer` and one `SileroVad` and share them.
+    Programs with several sessions open one `LocalRecognizer` and one `SileroVad` and share them.
     """
-    with Recognizer(open_engine(engine).model) as recognizer:
-        yield Session(recognizer, SileroVad(), settings=turns, language=language)
+    with LocalRecognizer(open_engine(engine).model) as recognizer:
+        yield Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
 
 
 async def transcribe_file(
     path: str | PathLike[str], engine: EngineSettings | None = None, language: str | None = "en"
 ) -> list[TurnCompleted]:
-    """Return the turns of an audio file that hold words.
+    """Return the turns of an audio file that hold words; none where nobody speaks.
+
+    A coroutine: `asyncio.run(transcribe_file("talk.flac"))`, or `await` it where a loop runs.
+
+    Args:
+        path: WAV, FLAC, OGG, MP3, M4A ...
+        engine: which speech model, where it runs.
+        language: ISO 639-1 code; `None`: let the engine find out.
 
     Raises:
         AudioError: the file cannot be read, or not all of it.
+        SettingsError: there is no such engine or device.
+        IncompleteError: the engine failed on parts of it, or all; `turns` has what it did recognize.
         EngineError: the engine cannot be opened.
 
     """
     turns: list[TurnCompleted] = []
+    failures: list[str] = []
 
     async def sink(event: Event) -> None:
         if isinstance(event, TurnCompleted) and event.text:
             turns.append(event)
+        elif isinstance(event, RecognitionFailed):
+            failures.append(event.message)
 
-    with FileSource(path) as source, open_session(engine, FINALS_ONLY, language) as session:
-        await session.run(source, sink)
+    with FileSource(path) as source, LocalRecognizer(open_engine(engine).model) as recognizer:
+        options = RecognitionOptions(language, live=False)
+        await Session(recognizer, SileroVad(), settings=FINALS_ONLY, options=options).run(source, sink)
+    if failures:
+        msg = f"{path}: the engine failed on {len(failures)} parts of it: {failures[0]}"
+        raise IncompleteError(msg, turns)
     return turns
 
 

@@ -12,7 +12,7 @@ import soxr
 from stt.clock import SAMPLE_RATE, samples, seconds
 from stt.errors import AudioError
 
-__all__ = ["SAMPLE_RATE", "Resampler", "Samples", "from_pcm16", "samples", "seconds", "to_pcm16"]
+__all__ = ["SAMPLE_RATE", "Resampler", "Samples", "as_samples", "from_pcm16", "samples", "seconds", "to_pcm16"]
 
 Samples = npt.NDArray[np.float32]
 """Mono float32 samples in [-1, 1], shape [n]."""
@@ -39,6 +39,24 @@ def from_pcm16(data: bytes | bytearray | memoryview, channels: int = 1) -> npt.N
 def to_pcm16(audio: Samples) -> bytes:
     """Encode float32 samples as little-endian 16-bit PCM; what lies outside [-1, 1] is clipped."""
     return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def as_samples(piece: npt.ArrayLike) -> Samples:
+    """Copy one piece of mono audio at 16 kHz into float32 of shape [n].
+
+    float32 and float64 are taken as they are, int16 is scaled to [-1, 1]; shape [n, 1] counts as [n].
+
+    Raises:
+        AudioError: another type or shape.
+
+    """
+    array = np.asarray(piece)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype not in (np.float32, np.float64, np.int16):
+        msg = f"expected mono audio, float32 or int16 of shape [n], got {array.dtype} of shape {list(array.shape)}"
+        raise AudioError(msg)
+    return array.astype(np.float32) / 32768.0 if array.dtype == np.int16 else array.astype(np.float32)
 
 
 class Resampler:

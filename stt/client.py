@@ -24,6 +24,7 @@ from stt.audio import to_pcm16
 from stt.clock import samples, seconds
 from stt.errors import RemoteError, SettingsError
 from stt.events import (
+    Acknowledged,
     Event,
     Passage,
     RecognitionFailed,
@@ -34,8 +35,8 @@ from stt.events import (
     TurnStarted,
 )
 from stt.server.access import is_key
-from stt.server.protocol import PATH, ProtocolError, decode_event
-from stt.session import Sink, Source
+from stt.server.dialects.native import PATH, ProtocolError, decode_event
+from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
 
 _KEEP_S: Final = 120.0  # on the tape; of a turn that does not end, what is older is lost with the connection
@@ -166,7 +167,7 @@ class RemoteSession:
         """Seconds of the stream up to the last event."""
         return seconds(self._done)
 
-    async def run(self, source: Source, sink: Sink) -> None:
+    async def run(self, source: AudioSource, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
 
         Where the source fails, the turn that runs is completed before the error is raised. What the sink raises ends
@@ -189,7 +190,7 @@ class RemoteSession:
         if not recording.cancelled() and (error := recording.result()):
             raise error
 
-    async def _record(self, source: Source) -> Exception | None:
+    async def _record(self, source: AudioSource) -> Exception | None:
         failure: Exception | None = None
         size = samples(_PIECE_S)
         clock = asyncio.get_running_loop().time
@@ -206,7 +207,7 @@ class RemoteSession:
         await self._tape.finish()
         return failure
 
-    def _tell_overruns(self, source: Source) -> bool:
+    def _tell_overruns(self, source: AudioSource) -> bool:
         lost = getattr(source, "overruns", 0) - self._lost_blocks
         if lost > 0:
             self._lost_blocks += lost
@@ -333,6 +334,8 @@ def _moved(event: Event, base: int, turns: int) -> Event:
             return TurnResumed(turn + turns, at + base)
         case RecognitionFailed(turn, message):
             return RecognitionFailed(turn + turns, message)
+        case Acknowledged(command, at):
+            return Acknowledged(command, at + base)
         case TranscriptChanged():
             return replace(event, turn=event.turn + turns, start=event.start + base, end=event.end + base)
         case TurnCompleted():
@@ -385,7 +388,7 @@ def _options(settings: TurnSettings | None, language: str | None) -> dict[str, s
     options = {}
     if settings is not None:
         options |= {
-            "end_of_turn_ms": str(round(settings.end_of_turn_s * 1000)),
+            "end_of_turn_ms": str(round((settings.end_of_turn_s or 60) * 1000)),
             "pause_ms": str(round(settings.pause_s * 1000)),
             "interim_results": str(int(settings.interim_s is not None)),
         }

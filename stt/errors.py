@@ -1,5 +1,20 @@
 """What can go wrong, told apart by who can mend it. Every message says what was expected and what came."""
 
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stt.events import TurnCompleted
+
+
+def reason(error: OSError) -> str:
+    """Return in words what the system says about a file that cannot be written or read."""
+    if error.errno == errno.EBADF:
+        return "closed"
+    return error.strerror or str(error)
+
 
 class SttError(Exception):
     """Base of all errors raised on purpose by this package; its text is meant for a person."""
@@ -15,6 +30,22 @@ class SettingsError(SttError, ValueError):
 
 class EngineError(SttError, RuntimeError):
     """The engine cannot be opened, or failed on a batch."""
+
+
+class EngineLostError(EngineError):
+    """The engine's device is gone for this process: every call will fail, also those of a newly opened engine.
+
+    Only a new process helps, so whoever serves with it ends, with an exit status that makes its manager start it anew.
+    """
+
+
+class IncompleteError(EngineError):
+    """The engine failed on parts of a recording, or on all of it."""
+
+    def __init__(self, message: str, turns: "Sequence[TurnCompleted]") -> None:
+        super().__init__(message)
+        self.turns = tuple(turns)
+        """What it did recognize; a turn that lacks a part has the text of the others."""
 
 
 class DownloadError(EngineError, OSError):

@@ -1,13 +1,19 @@
 """What a sink receives: the union `Event`.
 
 Times are sample indices at 16 kHz since the stream began (audio is the clock); `*_s` properties give seconds.
-Within a session events arrive in order: everything of turn n before anything of turn n + 1.
+
+What the detector found (`TurnStarted`, `TurnPaused`, `TurnResumed`) comes at once, whatever the engine is at, so that
+an agent can stop talking. Texts (`TranscriptChanged`, `RecognitionFailed`, `TurnCompleted`, `Acknowledged`) are in
+order among themselves: those of turn n before those of turn n + 1. So a turn may start before the one before it has
+its final. Within a turn `TurnStarted` is first, `TurnCompleted` last, and a text of cause `pause` never comes after the
+`TurnResumed` that made it pointless.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from stt.clock import seconds
+from stt.words import Word
 
 
 class _Starts:
@@ -97,6 +103,8 @@ class TurnPaused(_Ends):
     turn: int
     end: int
     """Where speech stopped."""
+    probability: float | None = None
+    """That the speaker is done, where the end-of-turn policy tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,11 @@ class TurnResumed:
         return seconds(self.at)
 
 
+Ending = Literal["silence", "meaning", "asked", "cleared", "stream ended"]
+"""What ends a turn: it was silent for long enough (`silence`), or for as long as the end-of-turn policy wanted to be
+sure (`meaning`); the client asked for it (`asked`), or for its text to be forgotten (`cleared`); the stream ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnCompleted(_Starts, _Ends):
     """The turn is over and this is its final text; empty where the sound held no words."""
@@ -123,6 +136,15 @@ class TurnCompleted(_Starts, _Ends):
     passages: tuple[Passage, ...]
     latency: Latency | None
     """Of the recognition that gave the last words; `None` where nothing was recognized."""
+    decided: int = 0
+    """When it was decided that the turn is over: the audio up to here was heard by then."""
+    why: Ending = "silence"
+    words: tuple[Word, ...] = ()
+    """With times and confidence, where they were asked for and the engine gives them; joined they are the text."""
+
+    @property
+    def decided_s(self) -> float:
+        return seconds(self.decided)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +155,17 @@ class RecognitionFailed:
     message: str
 
 
-Event = TurnStarted | TranscriptChanged | TurnPaused | TurnResumed | TurnCompleted | RecognitionFailed
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A command of the source took effect, and all texts of what came before it have been sent."""
+
+    command: Literal["flush", "clear", "configure"]
+    at: int
+    """Where in the stream."""
+
+    @property
+    def at_s(self) -> float:
+        return seconds(self.at)
+
+
+Event = TurnStarted | TranscriptChanged | TurnPaused | TurnResumed | TurnCompleted | RecognitionFailed | Acknowledged

@@ -1,20 +1,30 @@
 """The one pipeline: `Session.run(source, sink)`. All asynchronous wiring of listening and recognizing is here.
 
-    source -> listen: resampled audio -> SpeechDetector -> TurnSegmenter -> [bounded queue]
-                                                                                 |
-    sink <- recognize: Event <- Transcript <- Recognizer's ticket <--------------+
+    source -> listen: resampled audio -> SpeechDetector -> TurnSegmenter --+-- what the detector found ------> sink
+                                            ^ silence that ends the turn   |                                     ^
+                                            +-- EndOfTurn <- pause --------+-- windows -> [texts to come]        |
+                                                                                             |                   |
+                           recognize: Event <- Transcript <- RecognitionService's ticket <---+-- texts in order -+
 
 The terminal program, the server and the file command are this call with another source and sink.
 """
 
 import asyncio
+import contextlib
+import logging
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
-from stt.audio import Samples, samples, seconds
+import numpy as np
+
+from stt.audio import Samples, as_samples, samples, seconds
+from stt.control import Clear, Configure, Control, Flush
+from stt.endofturn import EndOfTurn, Pause, choose
 from stt.errors import EngineError
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     RecognitionFailed,
@@ -24,33 +34,72 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.recognizer import Hypothesis, Recognizer, Ticket, Utterance
+from stt.recognition import Hypothesis, Kind, RecognitionOptions, RecognitionService, Ticket, Utterance, WindowKey
 from stt.settings import TurnSettings
 from stt.transcript import Transcript
-from stt.turns import TurnEnded, TurnEvent, TurnSegmenter, Window
-from stt.vad import BLOCK, Probabilities, SileroVad, SpeechDetector
+from stt.turns import TextStands, TurnEnded, TurnEvent, TurnSegmenter, Window
+from stt.vad import BLOCK, FRAME, Probabilities, SileroVad, SpeechDetector
 from stt.vad_pool import VadPool
 
-Source = AsyncIterable[Samples]
-"""Pieces of 16 kHz mono audio of any length, in order; it ends when the stream does."""
+Source = AsyncIterable[Samples | Control]
+"""Pieces of 16 kHz mono audio of any length, in order, and commands between them; it ends when the stream does.
+
+A piece is float32 (or float64) in [-1, 1], or int16 (scaled), of shape [n] or [n, 1]; it is copied, so that whoever
+made it may use its memory again.
+"""
+
+AudioSource = AsyncIterable[Samples]
+"""A source that hands out nothing but audio."""
 
 Sink = Callable[[Event], Awaitable[None]]
-"""Called with one event at a time, in order; a slow sink slows the session, not other sessions."""
+"""Called with one event at a time, in the order that `stt.events` promises; a slow sink slows the session, not other
+sessions."""
 
 # Pieces longer than this are scored off the event loop: a frame takes about 0.1 ms, and nothing may block it for long.
 _INLINE: Final = samples(0.5)
-# Turn events ahead of the recognizer: for a file this is what lets windows share batches. All of them may be windows of
+# Windows ahead of the recognizer: for a file this is what lets windows share batches. All of them may be windows of
 # 24 s, which is why live sessions of a server are given a bound in seconds as well.
-_QUEUE: Final = 24
+_AHEAD: Final = 24
+_TEXTS: Final = 1_000  # ends of turns and acknowledgements that wait behind them, too
+
+_Cause = Literal["interim", "pause", "cut", "end"]
+_KINDS: Final[dict[_Cause, Kind]] = {"interim": "interim", "pause": "speculative", "cut": "final", "end": "final"}
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Asked:
-    """A request on its way through the queue."""
+    """A request whose text is to come."""
 
     window: Window | None
     """`None` once a newer request has made this one pointless: its audio, up to 1.5 MB, need not be kept."""
     ticket: Ticket
+    cause: _Cause
+    turn: int
+    end: int
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is what the turn's text will be, as far as was known when it was asked."""
+        return self.cause != "interim"
+
+
+_Text = _Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | None
+"""What waits for its turn to be told; `None` at the end."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The turn whose texts are being sent."""
+
+    number: int
+    start: int
+    transcript: Transcript
+    latency: Latency | None = None
+    failure: str | None = None
+    """Why the last recognition that stands failed, while nothing has taken its place."""
+    failed_window: int = 0
 
 
 class Session:
@@ -60,45 +109,62 @@ class Session:
         recognizer: shared by all sessions.
         vad: a model of this thread, or the pool that scores many streams together.
         settings: how sound becomes turns.
-        language: ISO 639-1 code; `None`: let the engine find out.
+        options: what is asked of the engine.
+        end_of_turn: decides how long a silence has to be; `None`: what the settings ask for.
         ahead_s: speech in windows that wait for the engine or are with it, interims aside; what would exceed it is not
-            taken from the source. One window may always be under way. `None`: the queue of turn events is bound enough.
+            taken from the source. One window may always be under way. `None`: a count of windows is bound enough.
 
     """
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: RecognitionService,
         vad: SileroVad | VadPool,
         *,
         settings: TurnSettings | None = None,
-        language: str | None = "en",
+        options: RecognitionOptions | None = None,
+        end_of_turn: EndOfTurn | None = None,
         ahead_s: float | None = None,
     ) -> None:
         settings = settings or TurnSettings()
         self._recognizer = recognizer
-        self._language = language
+        self._options = options or RecognitionOptions()
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
-        self._segmenter = TurnSegmenter(settings)
-        self._queue: asyncio.Queue[TurnEvent | _Asked | None] = asyncio.Queue(_QUEUE)
+        self._given_policy = end_of_turn  # by the caller, whatever the settings say
+        self._end_of_turn = end_of_turn or choose(settings)
+        self._segmenter = TurnSegmenter(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
+        self._pause: Pause | None = None
+        self._judging: asyncio.Task[None] | None = None
+        self._recent: deque[Samples] = deque()  # for the end-of-turn policy
+        self._resumed: dict[int, int] = {}  # where the speaker last went on, by turns whose end is not yet sent
+        self._sending = asyncio.Lock()
+
+        self._texts: deque[_Text] = deque()
+        self._more = asyncio.Event()  # texts to come
+        self._room = asyncio.Event()
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
-        self._tickets: set[Ticket] = set()
+        self._asked: list[_Asked] = []  # unanswered, oldest first
         self._unanswered = 0  # samples in windows whose recognition stands, once it is there
-        self._answered = asyncio.Event()
         # While more than this is unanswered, no audio is taken: a whole window might be too much.
         self._most_unanswered = None if ahead_s is None else max(0, samples(ahead_s - settings.window_s))
+        self._turn = _Turn(-1, 0, Transcript())
+        self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
-        self._done = 0  # samples up to the last event sent
+        self._done = 0  # samples up to the last text sent
 
     async def run(self, source: Source, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
 
         Where the source fails (an `AudioError`, say), the turn that runs is completed with what was heard before the
         error is raised. What the sink raises ends the session at once. A session runs once.
+
+        Raises:
+            AudioError: a piece of the source has a type or shape that is no mono audio.
+
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(self._listen(source))
+                listening = tasks.create_task(self._listen(source, sink, tasks))
                 tasks.create_task(self._recognize(sink))
         except BaseExceptionGroup as group:
             if len(group.exceptions) == 1:
@@ -106,31 +172,75 @@ class Session:
             raise
         finally:
             self._recognizer.forget(self)
-            for ticket in self._tickets:
-                ticket.cancel()
+            for asked in self._asked:
+                asked.ticket.cancel()
         if error := listening.result():
             raise error
 
     @property
     def done_s(self) -> float:
         """Seconds of the stream that are dealt with: recognized, or found silent."""
-        return seconds(self._segmenter.now if not self._open and self._queue.empty() else self._done)
+        return seconds(self._segmenter.now if not self._open and not self._texts else self._done)
 
-    async def _listen(self, source: Source) -> Exception | None:
-        """Feed the queue; returns the error that ended the source early, once everything before it is in the queue."""
+    @property
+    def heard_s(self) -> float:
+        """Seconds of the stream that were listened to."""
+        return seconds(self._segmenter.now)
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds of audio heard since the oldest text that is due was asked for: live, how late the engine is."""
+        due = next((asked.end for asked in self._asked if asked.stands), None)
+        return 0.0 if due is None else seconds(self._segmenter.now - due)
+
+    # listening
+
+    async def _listen(self, source: Source, sink: Sink, tasks: asyncio.TaskGroup) -> Exception | None:
+        """Take the source; returns the error that ended it early, once the texts of all before it are under way."""
         failure: Exception | None = None
         try:
             async for piece in source:
-                for at in range(0, len(piece), BLOCK):
-                    block = piece[at : at + BLOCK]
-                    await self._push(self._segmenter.feed(*await self._score(block)))
+                if isinstance(piece, Control):
+                    await self._obey(piece, sink, tasks)
+                    continue
+                audio = as_samples(piece)
+                for at in range(0, len(audio), BLOCK):
+                    await self._hear(*await self._score(audio[at : at + BLOCK]), sink, tasks)
         except Exception as error:  # noqa: BLE001 - kept and raised after the last final
             failure = error
-        scored = self._detector.finish()
-        await self._push(self._segmenter.feed(*(scored if isinstance(scored, tuple) else await scored)))
-        await self._push(self._segmenter.finish())
-        await self._queue.put(None)
+        await self._take_rest(sink, tasks)
+        await self._push(self._segmenter.finish(), sink)
+        self._end_pause()
+        self._put(None)
         return failure
+
+    async def _take_rest(self, sink: Sink, tasks: asyncio.TaskGroup) -> None:
+        """Score what is left of a frame as if silence followed."""
+        scored = self._detector.finish()
+        await self._hear(*(scored if isinstance(scored, tuple) else await scored), sink, tasks)
+
+    async def _hear(
+        self, frames: list[Samples], probabilities: Probabilities, sink: Sink, tasks: asyncio.TaskGroup
+    ) -> None:
+        for frame, probability in zip(frames, probabilities, strict=True):
+            self._remember(frame)
+            events = self._segmenter.feed((frame,), (probability,))
+            if events:
+                await self._push(events, sink)
+            if self._pause is not None:
+                self._pause.advance(self._segmenter.now)
+            for event in events:
+                if isinstance(event, TurnPaused):
+                    self._begin_pause(event, tasks)
+            if self._pause is not None and not self._options.live:
+                await self._pause.at_rest()
+
+    def _remember(self, frame: Samples) -> None:
+        most = samples(self._end_of_turn.audio_s)
+        if most:
+            self._recent.append(frame)
+        while self._recent and (len(self._recent) - 1) * FRAME >= most:
+            self._recent.popleft()
 
     async def _score(self, block: Samples) -> tuple[list[Samples], Probabilities]:
         if not isinstance(self._detector, SpeechDetector):
@@ -139,76 +249,223 @@ class Session:
             return self._detector.feed(block)
         return await asyncio.to_thread(self._detector.feed, block)
 
-    async def _push(self, events: list[TurnEvent]) -> None:
+    async def _obey(self, command: Control, sink: Sink, tasks: asyncio.TaskGroup) -> None:
+        match command:
+            case Flush():
+                await self._take_rest(sink, tasks)  # all audio is all of it
+                await self._push(self._segmenter.flush(), sink)
+                self._put(Acknowledged("flush", self._segmenter.now))
+            case Clear():
+                await self._take_rest(sink, tasks)
+                await self._push(self._segmenter.clear(), sink)
+                self._put(Acknowledged("clear", self._segmenter.now))
+            case Configure(settings, options):
+                if settings is not None:
+                    self._settle_on(settings)
+                self._options = options or self._options
+                self._put(Acknowledged("configure", self._segmenter.now))
+
+    def _settle_on(self, settings: TurnSettings) -> None:
+        self._end_of_turn = self._given_policy or choose(settings)
+        self._segmenter.configure(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
+
+    async def _push(self, events: list[TurnEvent], sink: Sink) -> None:
+        """Send what the detector found, ask for texts, and wait while too much is unanswered."""
         for event in events:
-            await self._queue.put(self._submit(event) if isinstance(event, Window) else event)
-            while self._most_unanswered is not None and self._unanswered > self._most_unanswered:
-                self._answered.clear()
-                await self._answered.wait()
+            match event:
+                case TurnStarted():
+                    await self._send(sink, event)
+                    self._put(event)
+                case TurnPaused():
+                    await self._send(sink, event)
+                case TurnResumed():
+                    self._end_pause()
+                    self._resumed[event.turn] = event.at
+                    await self._send(sink, event)
+                case TurnEnded(turn, _, _, _, why):
+                    self._end_pause()
+                    if why == "cleared":
+                        self._take_back(turn)
+                    self._put(event)
+                case TextStands():
+                    self._put(event)
+                case Window():
+                    self._put(self._submit(event))
+            while self._full():
+                self._room.clear()
+                await self._room.wait()
+
+    def _full(self) -> bool:
+        if self._most_unanswered is not None and self._unanswered > self._most_unanswered:
+            return True
+        return len(self._texts) > _TEXTS or sum(asked.stands for asked in self._asked) > _AHEAD
+
+    def _put(self, text: _Text) -> None:
+        self._texts.append(text)
+        self._more.set()
 
     def _submit(self, window: Window) -> _Asked:
-        draft = self._drafts.get((window.turn, window.index))
-        utterance = Utterance(window.audio, self._language, final=window.cause != "interim", draft=draft)
-        ticket = self._recognizer.submit(self, utterance)
-        asked = _Asked(window, ticket)
-        unanswered = len(window.audio) if utterance.final else 0
+        options = self._options
+        if options.language is None and self._found[0] == window.turn:
+            options = replace(options, language=self._found[1])
+        utterance = Utterance(
+            window.audio,
+            options,
+            _KINDS[window.cause],
+            self._drafts.get((window.turn, window.index)),
+            WindowKey(self, window.turn, window.index),
+            window.start,
+            window.speech_s,
+        )
+        ticket = self._recognizer.submit(utterance)
+        asked = _Asked(window, ticket, window.cause, window.turn, window.end)
+        unanswered = len(window.audio) if asked.stands else 0
 
         def settled(ticket: Ticket) -> None:
-            self._tickets.discard(ticket)
+            self._asked.remove(asked)
             self._unanswered -= unanswered
-            self._answered.set()
-            if not ticket.cancelled() and ticket.exception() is None and ticket.result() is None:
+            if ticket.cancelled() or (ticket.exception() is None and ticket.result() is None):
                 asked.window = None
+                with contextlib.suppress(ValueError):  # its text is being waited for already
+                    self._texts.remove(asked)
+            self._room.set()
 
+        self._asked.append(asked)
         self._unanswered += unanswered
-        self._tickets.add(ticket)
-        ticket.add_done_callback(settled)
+        asked.ticket.add_done_callback(settled)
         return asked
 
-    async def _recognize(self, sink: Sink) -> None:
-        start, transcript, latency = 0, Transcript(), None
-        while (item := await self._queue.get()) is not None:
-            match item:
-                case TurnStarted() as event:
-                    start, transcript, latency = event.start, Transcript(), None
-                    self._open, self._done = True, event.start
-                    await sink(event)
-                case _Asked() as asked:
-                    latency = await self._hear(asked, transcript, start, sink) or latency
-                case TurnEnded(turn, began, end):
-                    self._open, self._done = False, end
-                    await sink(TurnCompleted(turn, began, end, transcript.text, transcript.passages, latency))
-                    self._drafts.clear()
-                    transcript = Transcript()  # the old one holds the last window's audio, and a silence may be long
-                case (TurnPaused() | TurnResumed()) as event:
-                    await sink(event)
-                case _:
-                    raise AssertionError(item)
+    def _take_back(self, turn: int) -> None:
+        for asked in list(self._asked):
+            if asked.turn == turn:
+                asked.window = None
+                asked.ticket.cancel()
 
-    async def _hear(self, asked: _Asked, transcript: Transcript, start: int, sink: Sink) -> Latency | None:
-        if (window := asked.window) is None:
-            return None
-        asked.window = None  # whoever still holds the request need not hold the audio
+    # the end of a turn
+
+    def _begin_pause(self, event: TurnPaused, tasks: asyncio.TaskGroup) -> None:
+        pause = Pause(event.turn, event.end, self._segmenter.now, self._text_of(event.turn), self._last_audio)
+        self._pause = pause
+        self._judging = tasks.create_task(self._judge(pause))
+
+    async def _judge(self, pause: Pause) -> None:
         try:
-            recognition = await asked.ticket
-        except EngineError as error:
-            await sink(RecognitionFailed(window.turn, str(error)))
-            return None
-        if recognition is None:
-            return None  # a newer request has taken its place
-        self._drafts = {(window.turn, window.index): recognition.hypothesis}
-        transcript.update(window, recognition.hypothesis.text)
+            gap_s = await self._end_of_turn.judge(pause)
+            if gap_s is not None:
+                self._segmenter.set_gap(pause.turn, pause.end, samples(gap_s))
+        except Exception:  # a policy that fails leaves the turn to its longest silence
+            _LOGGER.exception("the end-of-turn policy failed")
+        finally:
+            pause.finish()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None and self._judging is not None:
+            self._judging.cancel()
+        self._pause = self._judging = None
+
+    def _text_of(self, turn: int) -> Callable[[], str]:
+        return lambda: self._turn.transcript.text if self._turn.number == turn else ""
+
+    def _last_audio(self, most: int) -> Samples:
+        return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
+
+    # texts
+
+    async def _send(self, sink: Sink, event: Event) -> None:
+        async with self._sending:
+            await sink(event)
+
+    async def _recognize(self, sink: Sink) -> None:
+        while True:
+            while not self._texts:
+                self._more.clear()
+                await self._more.wait()
+            item = self._texts.popleft()
+            self._room.set()
+            match item:
+                case None:
+                    return
+                case TurnStarted(turn, start):
+                    self._turn = _Turn(turn, start, Transcript())
+                    self._open, self._done = True, start
+                case _Asked():
+                    await self._tell(item, sink)
+                case TextStands(_, end):
+                    if self._turn.transcript.text and self._turn.latency is not None:
+                        await self._send_text(sink, end, "pause", self._turn.latency)
+                case TurnEnded():
+                    await self._complete(item, sink)
+                case Acknowledged():
+                    await self._send(sink, item)
+
+    async def _tell(self, asked: _Asked, sink: Sink) -> None:
+        """Wait for a text, and send it."""
+        await asyncio.wait([asked.ticket])
+        window, asked.window = asked.window, None  # whoever still holds the request need not hold the audio
+        if window is None:
+            return  # a newer request has taken its place
+        turn = self._turn
+        if turn.failure is not None and turn.failed_window != window.index:
+            await self._fail(sink)
+        if (error := asked.ticket.exception()) is not None:
+            if not isinstance(error, EngineError):
+                raise error
+            turn.failure, turn.failed_window = str(error), window.index
+            if asked.cause != "pause":  # at a pause it is too early to say: the speaker may go on, and be heard anew
+                await self._fail(sink)
+            return
+        recognition = asked.ticket.result()
+        assert recognition is not None  # noqa: S101 - for the type checker: such have no window
+        hypothesis = recognition.hypothesis
+        self._drafts = {(window.turn, window.index): hypothesis}
+        if hypothesis.language is not None and asked.cause != "interim":
+            self._found = window.turn, hypothesis.language
+        shown = bool(turn.transcript.text)
+        turn.transcript.update(window, hypothesis)
+        turn.failure, turn.latency = None, recognition.latency
         self._done = window.end
-        await sink(
-            TranscriptChanged(
-                window.turn,
+        if shown or turn.transcript.text or asked.stands:
+            await self._send_text(sink, window.end, asked.cause, recognition.latency)
+
+    async def _send_text(self, sink: Sink, end: int, cause: _Cause, latency: Latency) -> None:
+        turn = self._turn
+        text, committed, stable = turn.transcript.text, turn.transcript.committed_chars, turn.transcript.stable_chars
+        async with self._sending:
+            if cause == "pause" and self._resumed.get(turn.number, 0) >= end:
+                cause = "interim"  # it is over
+            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency))
+
+    async def _fail(self, sink: Sink) -> None:
+        message, self._turn.failure = self._turn.failure, None
+        if message is not None:
+            await self._send(sink, RecognitionFailed(self._turn.number, message))
+
+    async def _complete(self, ended: TurnEnded, sink: Sink) -> None:
+        self._open, self._done = False, ended.end
+        turn = self._turn
+        transcript = Transcript() if ended.why == "cleared" else turn.transcript
+        await self._fail(sink)
+        start, end = ended.start, ended.end
+
+        def within(at: int) -> int:
+            return min(max(at, start), end)
+
+        await self._send(
+            sink,
+            TurnCompleted(
+                ended.turn,
                 start,
-                window.end,
+                end,
                 transcript.text,
-                transcript.committed_chars,
-                transcript.stable_chars,
-                window.cause,
-                recognition.latency,
-            )
+                tuple(replace(p, start=within(p.start), end=within(p.end)) for p in transcript.passages),
+                turn.latency,
+                ended.decided,
+                ended.why,
+                tuple(replace(w, start=within(w.start), end=within(w.end)) for w in transcript.words)
+                if self._options.words
+                else (),
+            ),
         )
-        return recognition.latency
+        self._drafts.clear()
+        self._resumed.pop(ended.turn, None)
+        self._turn = _Turn(-1, 0, Transcript())  # the old one holds the last window's audio, and a silence may be long

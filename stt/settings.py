@@ -23,8 +23,8 @@ class TurnSettings:
     """Silence after which the turn counts as paused."""
     speculative: bool = True
     """Recognize at the pause already, so that the final is there when the turn ends."""
-    end_of_turn_s: float = 1.5
-    """Silence that ends the turn."""
+    end_of_turn_s: float | None = 1.5
+    """Silence that ends the turn; `None`: only the client or the end of the stream does."""
     window_s: float = 24.0
     """Longest audio given to the engine at once (Canary-Qwen was trained on at most 40 s, Whisper sees 30 s)."""
     overlap_s: float = 5.0
@@ -43,7 +43,7 @@ class TurnSettings:
         check(self.interim_s is None or 0.05 <= self.interim_s <= 60, "interim_s of 0.05 to 60 s", self.interim_s)
         check(0.05 <= self.pause_s <= 10, "pause_s of 0.05 to 10 seconds", self.pause_s)
         check(
-            self.pause_s <= self.end_of_turn_s <= 60,
+            self.end_of_turn_s is None or self.pause_s <= self.end_of_turn_s <= 60,
             f"end_of_turn_s from pause_s ({self.pause_s}) to 60 seconds",
             self.end_of_turn_s,
         )

@@ -4,146 +4,181 @@
 hypotheses of the window agree, `tentative` ones are the rest; the last hypothesis of a window overrides both.
 """
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from strops import agreed_prefix, find_overlap, normalize
-from stt.audio import seconds
+from stt.audio import samples, seconds
 from stt.events import Passage
+from stt.recognition.service import Hypothesis
 from stt.turns import Window
+from stt.words import Word, joint, split_text
 
-# Scripts written without spaces: there, each character is a word of its own to align and to agree on.
-_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60"
-_WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-_UNSPACED_CHAR: Final = re.compile(rf"[{_UNSPACED}]")
-
-# People speak 2 to 4 words a second; more than this, and the same phrase twice, is a recognizer's stutter.
-_RUSHED_WORDS_PER_S: Final = 4.5
 # Auctioneers and rappers reach 6: no more words than this can lie in the audio that two windows share.
 _FASTEST_WORDS_PER_S: Final = 6.0
+# How far the times of a word that two windows heard may be apart.
+_APART: Final = samples(0.5)
 
 
-def split_words(text: str) -> list[str]:
-    """Split at white space, and between the characters of scripts that use none."""
-    return _WORD.findall(text)
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is aligned and agreed on: a word, or a character of a script without spaces."""
 
-
-def join_words(words: Sequence[str]) -> str:
-    """Undo `split_words`: a space between words, none between two characters of a script that uses none."""
-    parts: list[str] = []
-    for word in words:
-        if parts and not (_UNSPACED_CHAR.match(word) and _UNSPACED_CHAR.match(parts[-1])):
-            parts.append(" ")
-        parts.append(word)
-    return "".join(parts)
-
-
-def cut_loop(words: list[str], duration_s: float) -> list[str]:
-    """Cut a repetition loop, the way recognizers fail on noise and music: a phrase said over and over to the end.
-
-    A phrase that fills 12 words or more with 4 repetitions or more is a loop; so are 2 or more of it, where all the
-    words together are more than anyone can say in `duration_s`. One copy is kept. Words that are nothing but such a
-    loop were never spoken: they give no words at all.
-    """
-    keys = [normalize(word) for word in words]
-    rushed = len(words) > 2 + _RUSHED_WORDS_PER_S * duration_s
-    for length in range(1, len(words) // 2 + 1):
-        # How far back from the end does the text repeat itself with this period?
-        at = len(words) - 1
-        while at >= length and keys[at] == keys[at - length]:
-            at -= 1
-        repeated = len(words) - 1 - at
-        copies = 1 + repeated // length
-        loop = repeated + length
-        if (copies >= 4 and loop >= 12) or (rushed and copies >= 2 and loop >= 8):
-            start = len(words) - loop
-            if start == 0 and copies >= 4:
-                return []
-            return words[: start + length]
-    return words
+    text: str
+    """With the white space before it."""
+    start: int | None = None
+    """Sample index, where the engine told it; so all of a hypothesis's pieces have times, or none."""
+    end: int | None = None
+    confidence: float | None = None
+    continues: bool = False
+    """Whether it is of the same word of the engine as the piece before it."""
 
 
 class Transcript:
     """Owns the words of the running turn."""
 
     def __init__(self) -> None:
-        self._closed: list[str] = []  # words of the windows before the current one, stitched
+        self._closed: list[_Piece] = []  # of the windows before the current one, stitched
+        self._in_play_from = 0  # those from here on are of the window right before, and of audio that this one shares
         self._window: Window | None = None
-        self._hypothesis: list[str] = []  # words of the current window
-        self._agreed = 0  # leading words of it that the hypothesis before had as well
-        self._passages: list[tuple[int, int, int]] = []  # closed windows: first word, start and end sample
+        self._hypothesis: list[_Piece] = []  # of the current window
+        self._agreed = 0  # leading pieces of it that the hypothesis before had as well
+        self._passages: list[tuple[int, int, int]] = []  # closed windows: first piece, start and end sample
+        self._merge()
 
-    def update(self, window: Window, text: str) -> None:
+    def update(self, window: Window, hypothesis: Hypothesis) -> None:
         """Take a hypothesis of a window; those of a window before the current one come too late and are an error."""
-        words = cut_loop(split_words(text), seconds(len(window.audio)))
-        if not any(map(normalize, words)):  # punctuation alone is no speech
-            words = []
+        pieces = _pieces(hypothesis)
+        if not any(normalize(piece.text) for piece in pieces):  # punctuation alone is no speech
+            pieces = []
         if self._window is None or window.index != self._window.index:
-            self._close()
+            self._close(window)
             self._agreed = 0
         else:
-            self._agreed = agreed_prefix(self._hypothesis, words)
+            self._agreed = agreed_prefix(_texts(self._hypothesis), _texts(pieces))
         if window.cause != "interim":
-            self._agreed = len(words)
+            self._agreed = len(pieces)
         self._window = window
-        self._hypothesis = words
+        self._hypothesis = pieces
+        self._merge()
 
     @property
     def text(self) -> str:
         """All words so far."""
-        return join_words(self._merged()[0])
+        return "".join(_texts(self._merged))
 
     @property
     def committed_chars(self) -> int:
-        """Leading characters of `text` that will never change: all that lies before the current window."""
-        return self._chars(len(self._closed) - self._in_play())
+        """Leading characters of `text` that will never change: all that the current window cannot have heard."""
+        return self._chars(self._in_play_from)
 
     @property
     def stable_chars(self) -> int:
         """Leading characters of `text` that the last two hypotheses agree on."""
-        merged, kept, dropped = self._merged()
-        stable = kept + max(0, self._agreed - dropped) if self._hypothesis else len(merged)
+        stable = self._kept + max(0, self._agreed - self._dropped) if self._hypothesis else len(self._merged)
         return max(self._chars(stable), self.committed_chars)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words with their times, in order and apart; none where the engine did not tell the times of them all."""
+        words: list[Word] = []
+        for piece in self._merged:
+            if piece.start is None or piece.end is None:
+                return ()
+            if piece.continues and words:
+                last = words[-1]
+                words[-1] = replace(last, text=last.text + piece.text, end=max(last.end, piece.end))
+                continue
+            at = words[-1].end if words else 0
+            start = max(piece.start, at)
+            words.append(Word(piece.text, start, max(piece.end, start), piece.confidence))
+        return tuple(words)
 
     @property
     def passages(self) -> tuple[Passage, ...]:
         """The text by windows, with the sample indices where each begins and ends."""
         if self._window is None:
             return ()
-        merged, kept, _ = self._merged()
-        firsts = [*self._passages, (kept, self._window.start + self._window.overlap, self._window.end)]
-        ends = [first for first, _, _ in firsts[1:]] + [len(merged)]
-        return tuple(
-            Passage(start, end, join_words(merged[first:until]))
-            for (first, start, end), until in zip(firsts, ends, strict=True)
-            if first < until
-        )
+        passages = [*self._passages, (self._kept, self._passage_start(), self._window.end)]
+        firsts = [first for first, _, _ in passages] + [len(self._merged)]
+        told = []
+        for i, (first, start, end) in enumerate(passages):
+            until = firsts[i + 1]
+            if first < until:
+                # What the next window heard better is told there.
+                end = min(end, max(start, passages[i + 1][1])) if i + 1 < len(passages) else end  # noqa: PLW2901
+                told.append(Passage(start, end, "".join(_texts(self._merged[first:until])).strip()))
+        return tuple(told)
 
-    def _in_play(self) -> int:
-        """How many of the closed words the current window may have heard again."""
-        if self._window is None or not self._window.overlap:
-            return 0
-        return min(len(self._closed), 2 + round(_FASTEST_WORDS_PER_S * seconds(self._window.overlap)))
+    def _passage_start(self) -> int:
+        """Where the words begin that the text has from the current window: in the shared audio, where stitched."""
+        assert self._window is not None  # noqa: S101 - for the type checker: asked only where there is one
+        window = self._window
+        if not window.overlap or not self._hypothesis[self._dropped :]:
+            return window.start + window.overlap
+        first = self._hypothesis[self._dropped].start
+        if first is None:  # as far into the window as into its words
+            first = window.start + len(window.audio) * self._dropped // len(self._hypothesis)
+        return min(max(first, window.start), window.start + window.overlap)
 
-    def _merged(self) -> tuple[list[str], int, int]:
-        """Return the stitched words, how many of the closed ones are kept, how many of the hypothesis are dropped."""
+    def _merge(self) -> None:
+        """Stitch the current window's words to those before."""
         kept, dropped = len(self._closed), 0
-        if in_play := self._in_play():
-            head = len(self._closed) - in_play
-            if overlap := find_overlap(self._closed[head:], self._hypothesis):
-                kept, dropped = head + overlap.prev_end, overlap.new_start
-        return self._closed[:kept] + self._hypothesis[dropped:], kept, dropped
+        head = self._in_play_from
+        if overlap := find_overlap(_texts(self._closed[head:]), _texts(self._hypothesis)):
+            kept, dropped = head + overlap.prev_end, overlap.new_start
+        new = self._hypothesis[dropped:]
+        if new and not dropped:
+            before = self._closed[kept - 1].text if kept else ""
+            new = [replace(new[0], text=joint(before, new[0].text), continues=False), *new[1:]]
+        elif new:
+            text = new[0].text if kept else new[0].text.lstrip()
+            new = [replace(new[0], text=text, continues=False), *new[1:]]
+        self._kept, self._dropped, self._merged = kept, dropped, self._closed[:kept] + new
 
-    def _close(self) -> None:
+    def _close(self, following: Window) -> None:
         if self._window is None:
             return
-        merged, kept, _ = self._merged()
+        window = self._window
         # A stitch may reach back into the window before: its passage then ends sooner.
-        self._passages = [p for p in self._passages if p[0] < kept] + [
-            (kept, self._window.start + self._window.overlap, self._window.end)
+        self._passages = [p for p in self._passages if p[0] < self._kept] + [
+            (self._kept, self._passage_start(), window.end)
         ]
-        self._closed, self._hypothesis = merged, []
+        first = self._kept  # of the pieces that this window gave
+        self._closed, self._hypothesis = self._merged, []
+        self._in_play_from = max(first, len(self._closed) - self._shared(window, following))
 
-    def _chars(self, words: int) -> int:
-        return len(join_words(self._merged()[0][:words]))
+    def _shared(self, window: Window, following: Window) -> int:
+        """How many of the last words `following` may have heard as well: those of the audio that both have.
+
+        That is the overlap; more, where the cut was made further back than an interim, and its own recognition failed.
+        """
+        shared = window.end - following.start
+        if shared <= 0 or following.index != window.index + 1:  # or there was one of which nothing is known
+            return 0
+        most = 2 + round(_FASTEST_WORDS_PER_S * seconds(shared))
+        ends = [piece.end for piece in self._closed[-most:]]
+        return sum(end is None or end > following.start - _APART for end in ends)
+
+    def _chars(self, pieces: int) -> int:
+        return sum(len(piece.text) for piece in self._merged[:pieces])
+
+
+def _texts(pieces: Sequence[_Piece]) -> list[str]:
+    return [piece.text for piece in pieces]
+
+
+def _pieces(hypothesis: Hypothesis) -> list[_Piece]:
+    if not hypothesis.words:
+        return [_Piece(text) for text in split_text(hypothesis.text)]
+    pieces: list[_Piece] = []
+    for word in hypothesis.words:
+        texts = split_text(word.text)
+        if texts and pieces and word.text[:1].isspace():
+            texts[0] = f" {texts[0]}"
+        for i, text in enumerate(texts):
+            # The characters of a word in a script without spaces share its time evenly.
+            at = [word.start + (word.end - word.start) * (i + n) // len(texts) for n in (0, 1)]
+            pieces.append(_Piece(text, at[0], at[1], word.confidence, continues=i > 0))
+    return pieces

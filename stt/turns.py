@@ -14,6 +14,9 @@ so often, one at the pause (the turn's final text, should nobody speak again), a
   to `overlap_s` earlier, at the quietest spot, for the words to be stitched; or
 - the silence in a turn grows longer than `_LONGEST_SILENCE_S` (an end of turn set to many seconds): silence is no
   food for an engine, so the next window begins when speech does.
+
+How long a silence has to be is a setting, and for the silence that runs an end-of-turn policy may say otherwise
+(`set_gap`); `flush` and `clear` end a turn at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,8 +26,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from stt.audio import Samples, samples
-from stt.events import TurnPaused, TurnResumed, TurnStarted
+from stt.audio import Samples, samples, seconds
+from stt.events import Ending, TurnPaused, TurnResumed, TurnStarted
 from stt.settings import TurnSettings
 
 _LONGEST_SILENCE_S: Final = 1.5
@@ -47,6 +50,8 @@ class Window:
     """Samples at the head of `audio` that the window before has as well; 0 after a clean cut."""
     audio: Samples
     cause: Literal["interim", "pause", "cut", "end"]
+    speech_s: float = 0.0
+    """How much of the audio is speech."""
 
     @property
     def end(self) -> int:
@@ -60,9 +65,20 @@ class TurnEnded:
     turn: int
     start: int
     end: int
+    decided: int = 0
+    """The sample index up to which audio had been taken by then."""
+    why: Ending = "silence"
 
 
-TurnEvent = TurnStarted | TurnPaused | TurnResumed | TurnEnded | Window
+@dataclass(frozen=True, slots=True)
+class TextStands:
+    """The speaker paused when the last window had been closed already: its text is that of the pause."""
+
+    turn: int
+    end: int
+
+
+TurnEvent = TurnStarted | TurnPaused | TurnResumed | TurnEnded | TextStands | Window
 
 
 class _State(Enum):
@@ -76,15 +92,7 @@ class TurnSegmenter:
     """Owns the audio of the running turn; `feed` frames with their probabilities, then `finish`."""
 
     def __init__(self, settings: TurnSettings | None = None) -> None:
-        s = settings or TurnSettings()
-        self._settings = s
-        self._pre_roll = samples(s.pre_roll_s)
-        self._min_speech = samples(s.min_speech_s)
-        self._interim = samples(s.interim_s) if s.interim_s is not None else None
-        self._pause = samples(s.pause_s)
-        self._end_of_turn = samples(s.end_of_turn_s)
-        self._longest = samples(s.window_s)
-        self._overlap = samples(s.overlap_s)
+        self.configure(settings or TurnSettings())
 
         self._state = _State.IDLE
         self._now = 0  # samples taken so far
@@ -100,6 +108,19 @@ class TurnSegmenter:
         self._speech = 0  # samples of speech in the open window
         self._fresh = 0  # samples of speech since the last request
         self._pauses: list[tuple[int, int]] = []  # silences between speech in the open window
+        self._covered = False  # whether the pause's request has all that was said in the open window
+        self._gap: int | None = None  # samples of the running silence that end the turn, where a policy said so
+
+    def configure(self, settings: TurnSettings) -> None:
+        """Go on with other settings, from the next frame on."""
+        self._settings = settings
+        self._pre_roll = samples(settings.pre_roll_s)
+        self._min_speech = samples(settings.min_speech_s)
+        self._interim = samples(settings.interim_s) if settings.interim_s is not None else None
+        self._pause = samples(settings.pause_s)
+        self._end_of_turn = samples(settings.end_of_turn_s) if settings.end_of_turn_s is not None else None
+        self._longest = samples(settings.window_s)
+        self._overlap = samples(settings.overlap_s)
 
     @property
     def now(self) -> int:
@@ -113,15 +134,37 @@ class TurnSegmenter:
             self._take(frame, float(probability), events)
         return events
 
+    def set_gap(self, turn: int, pause_end: int, gap: int) -> None:
+        """Let this silence, since `pause_end`, end the turn when it lasts `gap` samples; no-op once it is over."""
+        if self._state is _State.PAUSED and (turn, pause_end) == (self._turn, self._speech_end):
+            self._gap = gap
+
+    def flush(self) -> list[TurnEvent]:
+        """End the running turn here, because the client wants it so; nothing where none runs."""
+        return self._stop("asked")
+
     def finish(self) -> list[TurnEvent]:
         """End the stream: the running turn is completed with all that was said."""
+        return self._stop("stream ended")
+
+    def clear(self) -> list[TurnEvent]:
+        """End the running turn without asking for its text, and forget the audio before here."""
         events: list[TurnEvent] = []
         if self._state is not _State.IDLE:
             if self._state is _State.SPEAKING:
                 self._speech_end = self._now
-            if self._state is not _State.PAUSED or not self._settings.speculative:
+            self._end_turn("cleared", events)
+        self._drop_before(self._now)
+        return events
+
+    def _stop(self, why: Ending) -> list[TurnEvent]:
+        events: list[TurnEvent] = []
+        if self._state is not _State.IDLE:
+            if self._state is _State.SPEAKING:
+                self._speech_end = self._now
+            if not self._covered:
                 self._request("end", events)
-            self._end_turn(events)
+            self._end_turn(why, events)
         return events
 
     def _take(self, frame: Samples, p: float, events: list[TurnEvent]) -> None:
@@ -158,6 +201,8 @@ class TurnSegmenter:
         elif self._state is not _State.SPEAKING:
             self._pauses.append((self._speech_end, at))
         self._state = _State.SPEAKING
+        self._covered = False
+        self._gap = None
 
     def _silent_frame(self, events: list[TurnEvent]) -> None:
         silence = self._now - self._speech_end
@@ -165,11 +210,16 @@ class TurnSegmenter:
             self._state = _State.PAUSED
             events.append(TurnPaused(self._turn, self._speech_end))
             if self._settings.speculative:
-                self._request("pause", events)
-        if silence >= self._end_of_turn:
-            if not self._settings.speculative:
+                if self._window is None:
+                    events.append(TextStands(self._turn, self._speech_end))
+                else:
+                    self._request("pause", events)
+                    self._covered = True
+        enough = self._end_of_turn if self._gap is None else self._gap
+        if self._state is _State.PAUSED and enough is not None and silence >= enough:
+            if not self._covered:
                 self._request("end", events)
-            self._end_turn(events)
+            self._end_turn("silence" if self._gap is None else "meaning", events)
         elif silence >= samples(_LONGEST_SILENCE_S) and self._window is not None:
             self._close_in_silence(events)
 
@@ -179,6 +229,7 @@ class TurnSegmenter:
         self._shared = shared
         self._speech = self._fresh = 0
         self._pauses = []
+        self._covered = False
 
     def _request(self, cause: Literal["interim", "pause", "cut", "end"], events: list[TurnEvent]) -> None:
         """Ask for the open window up to where it says something: speech, and the pause after it."""
@@ -187,17 +238,19 @@ class TurnSegmenter:
             return
         end = self._now if self._state is _State.SPEAKING else min(self._now, self._speech_end + self._pause)
         audio = np.concatenate(self._frames)[: end - self._start]
-        events.append(Window(self._turn, self._window, self._start, self._shared, audio, cause))
+        events.append(
+            Window(self._turn, self._window, self._start, self._shared, audio, cause, seconds(self._speech)),
+        )
 
-    def _end_turn(self, events: list[TurnEvent]) -> None:
-        events.append(TurnEnded(self._turn, self._turn_start, self._speech_end))
+    def _end_turn(self, why: Ending, events: list[TurnEvent]) -> None:
+        events.append(TurnEnded(self._turn, self._turn_start, self._speech_end, self._now, why))
         self._state = _State.IDLE
-        self._window = None
+        self._window = self._gap = None
         # The next turn's pre-roll must not hear this one's last word again.
         self._drop_before(max(self._now - self._pre_roll, self._speech_end))
 
     def _close_in_silence(self, events: list[TurnEvent]) -> None:
-        if not (self._settings.speculative and self._state is _State.PAUSED):  # else the pause's request was the last
+        if not self._covered:
             self._request("cut", events)
         self._window = None
         self._drop_before(max(self._now - self._pre_roll, self._speech_end))
@@ -219,7 +272,15 @@ class TurnSegmenter:
         audio = np.concatenate(self._frames)
         assert self._window is not None  # noqa: S101 - for the type checker: only open windows are cut
         events.append(
-            Window(self._turn, self._window, self._start, self._shared, audio[: end - self._start], "cut"),
+            Window(
+                self._turn,
+                self._window,
+                self._start,
+                self._shared,
+                audio[: end - self._start],
+                "cut",
+                seconds(max(0, self._speech - (self._now - end))),
+            ),
         )
         later = [(a, b) for a, b in self._pauses if a >= start]
         self._drop_before(start)

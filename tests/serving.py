@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +14,15 @@ from websockets.exceptions import ConnectionClosed
 
 from scripted import ScriptedModel
 from stt.audio import to_pcm16
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.server import ServerSettings, create_app
+from stt.server.dialect import Dialect
+from stt.server.dialects import WEBSOCKET
+from stt.server.dialects.native import PATH
 from stt.server.notify import Manager
-from stt.server.protocol import PATH
-from stt.server.run import Server, listen
+from stt.server.run import Server
 from stt.server.service import Service
+from stt.server.sockets import listen
 from stt.settings import TurnSettings
 from stt.vad_pool import VadPool
 
@@ -65,12 +68,13 @@ async def serving(
     turns: TurnSettings | None = None,
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
+    dialects: Sequence[type[Dialect]] = WEBSOCKET,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()
     limits = replace(ServerSettings(port=0, drain_timeout_s=2), **settings)
     open_model = model if not hasattr(model, "transcribe") else lambda: model
-    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad)  # type: ignore[arg-type]
+    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad, dialects=dialects)  # type: ignore[arg-type]
     listener = listen(limits)
     server = Server(app, limits, Manager(None))
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from spoken import silence
 from stt.audio import Samples
 from stt.cli import main
 from stt.engines import open_engine
-from stt.engines.canary_qwen import CanaryQwen
-from stt.errors import EngineError
+from stt.engines.canary_qwen import CanaryQwen, _progress
+from stt.errors import EngineError, EngineLostError
 from stt.events import Event, TurnCompleted
-from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.recognition import Hypothesis, LocalRecognizer, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad import SileroVad
@@ -61,7 +62,7 @@ def transcribed(capfd: pytest.CaptureFixture[str], *options: str) -> tuple[list[
 async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwen) -> None:
     vad = SileroVad()
 
-    async def hear(recognizer: Recognizer, clip: dict[str, Any], settings: TurnSettings, size: int) -> str:
+    async def hear(recognizer: LocalRecognizer, clip: dict[str, Any], settings: TurnSettings, size: int) -> str:
         texts: list[str] = []
 
         async def sink(event: Event) -> None:
@@ -77,7 +78,7 @@ async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwe
         await Session(recognizer, vad, settings=settings).run(source(), sink)
         return " ".join(texts)
 
-    with Recognizer(canary) as recognizer:
+    with LocalRecognizer(canary) as recognizer:
         offline = TurnSettings(interim_s=None, speculative=False)
         files = [await hear(recognizer, clip, offline, 32_000) for clip in CLIPS]
         live: list[str] = []
@@ -90,7 +91,7 @@ async def test_four_live_sessions_hear_what_the_file_run_hears(canary: CanaryQwe
 def test_drafts_change_the_time_and_not_the_words(canary: CanaryQwen) -> None:
     audio = audio_of(CLIPS[1])
     plain = canary.transcribe([Utterance(audio)])[0]
-    prefix = canary.transcribe([Utterance(audio[: len(audio) // 2], final=False)])[0]
+    prefix = canary.transcribe([Utterance(audio[: len(audio) // 2], kind="interim")])[0]
     for draft in (prefix, plain, Hypothesis("wrong", (5, 6, 7)), Hypothesis("")):
         drafted = canary.transcribe([Utterance(audio, draft=draft)])[0]
         assert (drafted.text, drafted.tokens) == (plain.text, plain.tokens)
@@ -174,5 +175,49 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.bin").touch()
     with pytest.raises(EngineError, match="no model in"):
         CanaryQwen(model_dir=str(tmp_path))
-    with pytest.raises(EngineError, match="float32, bfloat16, float16, got 'int8'"):
-        CanaryQwen(model_dir=str(TOY), dtype="int8")
+    with pytest.raises(EngineError, match="float32, bfloat16, float16, int8, got 'int4'"):
+        CanaryQwen(model_dir=str(TOY), dtype="int4")
+
+
+def test_int8_weights_hear_the_same_words() -> None:
+    small = CanaryQwen(model_dir=str(TOY), device="cpu", dtype="int8")
+    assert small.name.endswith("(float32, int8 weights, cpu)")
+    assert [small.transcribe([Utterance(audio_of(clip))])[0].text for clip in CLIPS[:5]] == [
+        c["nemo"] for c in CLIPS[:5]
+    ]
+
+
+def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
+    canary: CanaryQwen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(canary._model, "transcribe", fails)
+    monkeypatch.setattr(canary, "_device", "cuda")
+    with pytest.raises(RuntimeError, match="illegal memory access") as once:
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        canary.transcribe([Utterance(silence(1))])
+    assert not isinstance(once.value, EngineError)
+    monkeypatch.setattr(torch.cuda, "synchronize", fails)
+    with pytest.raises(EngineLostError, match=r"does not work any more in this process .*illegal memory access"):
+        canary.transcribe([Utterance(silence(1))])
+
+
+def test_a_closed_engine_lets_its_model_go() -> None:
+    engine = CanaryQwen(model_dir=str(TOY), device="cpu")
+    engine.transcribe([Utterance(silence(1))])
+    model = weakref.ref(engine._model)
+    engine.close()
+    assert model() is None
+
+
+def test_the_warm_up_of_a_gpu_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "stt.engines.canary_qwen"), _progress() as tell:
+        for done in range(1, 41):
+            tell(done, 40)
+    assert [record.message for record in caplog.records] == [
+        f"warming up: {done} of 40 shapes" for done in range(4, 41, 4)
+    ]

@@ -62,6 +62,15 @@ def test_an_empty_variable_is_unset(command: Command, option: Option) -> None:
     assert getattr(got, option.attribute) == option.default
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [param for param in OPTIONS if isinstance(param.values[1], Option) and param.values[1].name != "--resume"],
+)
+def test_an_empty_option_is_a_mistake(command: Command, option: Option, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint(capsys, command.name, *needed(command), option.name, "")
+    assert said.startswith(f"stt {command.name}: {option.name}: expected ")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_variables_of_other_commands_are_not_read(command: Command) -> None:
     own = {option.environment for option in command.all_options if isinstance(option, Option)}

@@ -13,6 +13,7 @@ import soundfile
 
 from spoken import normalized, sentences, talk
 from stand_in_hub import StandIn
+from stt.cli import main
 
 REPO = "Systran/faster-whisper-tiny.en"
 TEXT = sentences(1, seed=2)[0]
@@ -35,9 +36,13 @@ def hub(weights: dict[str, bytes]) -> Iterator[StandIn]:
         yield stand_in
 
 
-def stt(*args: object, home: Path, hub: StandIn | None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("STT_", "HF_"))}
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": hub.url if hub else "http://127.0.0.1:9"}
+def stt(*args: object, home: Path, hub: StandIn | None, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not (name.startswith(("STT_", "HF_")) or name.lower().endswith("_proxy"))
+    }
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": hub.url if hub else "http://127.0.0.1:9", **more}
     command = [sys.executable, "-Pm", "stt.cli", *map(str, args)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -79,6 +84,53 @@ def test_a_refusal_says_what_to_do(tmp_path: Path, hub: StandIn, refuse: tuple[i
     assert run.returncode == 1
     assert expected in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("engine", ["auto", "whisper", "canary-qwen"])
+@pytest.mark.parametrize(
+    "model", ["./nope", "/models/nope", "a/b/c", "~/nope", "a--b/c", "a/b.git", "-a/b", "C:\\models", "x" * 97 + "/y"]
+)
+def test_a_model_that_cannot_be_is_told_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], model: str, engine: str
+) -> None:
+    (tmp_path / "a.wav").touch()
+    assert main(["file", "-q", str(tmp_path / "a.wav"), f"--model={model}", "--engine", engine]) == 1
+    said = capfd.readouterr().err
+    assert "no such directory" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        pytest.param(
+            "socks5://127.0.0.1:1080",
+            marks=pytest.mark.skipif(importlib.util.find_spec("socksio") is not None, reason="SOCKS can be used"),
+        ),
+        "foo://127.0.0.1:1",
+        "http://[::1",
+        ":::",
+    ],
+)
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "https_proxy"])
+def test_a_proxy_that_cannot_be_is_told_in_one_line(tmp_path: Path, variable: str, proxy: str) -> None:
+    run = stt(
+        *("models", "download", "tiny.en"),
+        home=tmp_path,
+        hub=None,
+        **{"HF_ENDPOINT": "https://example.invalid", variable: proxy},
+    )
+    assert run.returncode == 1
+    [said] = run.stderr.splitlines()
+    assert f"{variable} cannot be used" in said
+
+
+@pytest.mark.parametrize("others", ["", "example.com"])
+def test_a_hub_on_this_machine_is_reached_without_a_proxy(tmp_path: Path, hub: StandIn, others: str) -> None:
+    proxy = "http://127.0.0.1:9"  # nobody answers there
+    environment = {"HTTP_PROXY": proxy, "ALL_PROXY": proxy, "NO_PROXY": others}
+    run = stt("models", "download", "tiny.en", home=tmp_path, hub=hub, **environment)
+    assert run.returncode == 0, run.stderr
 
 
 def test_without_a_network_it_says_so(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_short_last_frame_counts_at_its_length() -> None:
     segmenter.feed(numbered(4), [0.9] * 4)
     segmenter.feed([np.zeros(100, np.float32)], [0.9])
     *_, ended = segmenter.finish()
-    assert ended == TurnEnded(0, 0, 4 * FRAME + 100)
+    assert ended == TurnEnded(0, 0, 4 * FRAME + 100, 4 * FRAME + 100, "stream ended")
 
 
 @pytest.mark.parametrize(

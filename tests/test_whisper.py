@@ -19,7 +19,7 @@ from stt.engines import check_language, open_engine
 from stt.engines.whisper import EMBEDDED_SHA256, Whisper
 from stt.errors import EngineError, SettingsError
 from stt.events import Event, TurnCompleted
-from stt.recognizer import Recognizer, Utterance
+from stt.recognition import LocalRecognizer, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad import SileroVad
@@ -44,7 +44,7 @@ def turns(whisper: Whisper, audio: Samples, settings: TurnSettings = FINALS_ONLY
             yield audio[at : at + (size or len(audio))]
 
     async def run() -> None:
-        with Recognizer(whisper) as recognizer:
+        with LocalRecognizer(whisper) as recognizer:
             await Session(recognizer, SileroVad(), settings=settings).run(source(), sink)
 
     asyncio.run(run())

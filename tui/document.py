@@ -12,6 +12,7 @@ from typing import Literal
 
 from stt.clock import seconds
 from stt.events import (
+    Acknowledged,
     Event,
     Passage,
     RecognitionFailed,
@@ -98,7 +99,10 @@ class Block:
 
 
 class Document:
-    """Owns the blocks. Only the last may be running; a turn that ends without words leaves none."""
+    """Owns the blocks. A turn that ends without words leaves none.
+
+    The last blocks may be running: the one being spoken, and those before it whose finals are still to come.
+    """
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -142,7 +146,7 @@ class Document:
 
     @property
     def running(self) -> Block | None:
-        """The turn that is not over yet."""
+        """The turn that is being spoken."""
         return self.blocks[-1] if self.blocks and self.blocks[-1].state != "final" else None
 
     @property
@@ -165,15 +169,17 @@ class Document:
         began = self.stretch
         if stretch != began.stretch:
             return None  # of a stretch that is over: its turn has been settled
+        if isinstance(event, Acknowledged):
+            return None
         if isinstance(event, TurnStarted):
-            settled = self._settle()
             at = began.start + event.start
             self.end = max(self.end, at)
             self.blocks.append(Block(stretch, event.turn, began.wall_s + event.start_s, at, at))
-            return settled if settled is not None else len(self.blocks) - 1
-        running = self.running
-        if running is None or running.turn != event.turn:
+            return len(self.blocks) - 1
+        index = self.index(stretch, event.turn)
+        if index is None or self.blocks[index].state == "final":
             return None  # cleared away, or never begun (a journal that begins in the middle of a turn)
+        running = self.blocks[index]
         match event:
             case TranscriptChanged():
                 text = printable(event.text)
@@ -198,22 +204,22 @@ class Document:
                     ),
                 )
         self.end = max(self.end, running.end)
-        self.blocks[-1] = running
+        self.blocks[index] = running
         if running.state == "final":
-            self._drop_empty()
-        return len(self.blocks) - (running.state != "final" or bool(running.text or running.failure))
+            self._drop_if_empty(index)
+        return index
 
     def _settle(self) -> int | None:
-        """End the running turn with the words it has: nothing more will come for it."""
-        if (running := self.running) is None:
-            return None
-        self.blocks[-1] = replace(running, state="final", stable_chars=len(running.text))
-        self._drop_empty()
-        return max(0, len(self.blocks) - 1)
+        """End the running turns with the words they have: nothing more will come for them."""
+        running = [i for i, block in enumerate(self.blocks) if block.state != "final"]
+        for i in reversed(running):
+            self.blocks[i] = replace(self.blocks[i], state="final", stable_chars=len(self.blocks[i].text))
+            self._drop_if_empty(i)
+        return running[0] if running else None
 
-    def _drop_empty(self) -> None:
-        if not self.blocks[-1].text and not self.blocks[-1].failure:
-            self.blocks.pop()
+    def _drop_if_empty(self, index: int) -> None:
+        if not self.blocks[index].text and not self.blocks[index].failure:
+            del self.blocks[index]
 
     def _take_back(self) -> int | None:
         if not self._undo:

@@ -28,6 +28,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.words import Word
 from tui.document import Cleared, Document, Edited, Heard, Record, StretchBegan, Undone
 
 _SUFFIX: Final = ".jsonl"
@@ -71,6 +72,8 @@ def decode(line: str) -> tuple[float, Record]:
         event["latency"] = Latency(**event["latency"])
     if "passages" in event:
         event["passages"] = tuple(Passage(**passage) for passage in event["passages"])
+    if "words" in event:
+        event["words"] = tuple(Word(**word) for word in event["words"])
     return at_s, Heard(fields["stretch"], _EVENTS[event.pop("is")](**event))
 
 

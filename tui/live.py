@@ -26,7 +26,7 @@ from stt.audio import SAMPLE_RATE, Samples, samples, seconds
 from stt.engines import OpenedEngine, check_language, open_engine
 from stt.errors import AudioError, DeviceError, EngineError, RemoteError, SttError
 from stt.events import Event, TranscriptChanged, TurnCompleted
-from stt.recognizer import Hypothesis, Recognizer, Utterance
+from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
@@ -90,6 +90,10 @@ class Loading:
     @property
     def max_batch(self) -> int:
         return self.opened.result().model.max_batch if self.ready else 1
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call."""
+        return self.opened.result().model.cost(seconds) if self.ready else sum(seconds)
 
     @property
     def ready(self) -> bool:
@@ -219,7 +223,7 @@ class Live:
             stack.callback(self._change_recording, None)
             self._vad = await asyncio.to_thread(SileroVad)
             if self._plan.server is None:
-                recognizer = stack.enter_context(Recognizer(self._loading))
+                recognizer = stack.enter_context(LocalRecognizer(self._loading))
                 # Leaving waits for the recognizer's thread, which may wait for the engine.
                 stack.callback(lambda: self._loading.settle("closed before the engine was loaded"))
                 self._load()
@@ -249,7 +253,7 @@ class Live:
 
         threading.Thread(target=load, name="engine", daemon=True).start()
 
-    async def _next(self, recognizer: Recognizer | None) -> None:
+    async def _next(self, recognizer: LocalRecognizer | None) -> None:
         """One stretch, or the wait for it."""
         self._interrupted = False
         self._wake.clear()
@@ -306,14 +310,15 @@ class Live:
         self._file = self._file or _File(self._plan.file)
         return self._file
 
-    async def _stretch_of(self, source: "Microphone | _File", recognizer: Recognizer | None) -> None:
+    async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
         self._stretch += 1
         self._times.clear()
         self._began = self._heard
         async with aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
-                session = Session(recognizer, self._vad, settings=self._plan.turns, language=self._plan.language)
+                options = RecognitionOptions(self._plan.language)
+                session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
                 await self._remote(source, tapped)
@@ -378,7 +383,7 @@ class Live:
         if isinstance(event, TranscriptChanged) and event.cause == "interim":
             self._tell_lag(event.end, final=False)
         elif isinstance(event, TurnCompleted) and event.text:
-            self._tell_lag(event.end + samples(self._plan.turns.end_of_turn_s), final=True)
+            self._tell_lag(event.decided, final=True)
 
     def _tell_lag(self, at: int, *, final: bool) -> None:
         heard_at = next((when for heard, when in self._times if heard >= at), None)

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        print(f"stt: standard output: {error.strerror}", file=sys.stderr)
+        from stt.errors import reason
+
+        print(f"stt: standard output: {reason(error)}", file=sys.stderr)
         streams.give_up_stdout()
         return 1
 

@@ -65,9 +65,12 @@ class Option:
         """Return what a text stands for.
 
         Raises:
-            ValueProblem: it is none of the choices, or cannot be converted.
+            ValueProblem: it is none of the choices, cannot be converted, or is empty: `--api-key "$NOT_SET"` is a
+                mistake, and an expensive one.
 
         """
+        if not text and text != self.bare:
+            raise ValueProblem("a value", text)
         if self.choices and text not in self.choices:
             raise ValueProblem(f"one of {', '.join(self.choices)}", text)
         return self.convert(text)

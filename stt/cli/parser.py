@@ -21,6 +21,10 @@ class _Parser(argparse.ArgumentParser):
         """Say what was wrong, and where to read more."""
         self.exit(2, f"{self.prog}: {message}\n{self.prog} --help tells more\n")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse itself hides it where that fails."""
+        print(self.format_help(), end="", file=file)
+
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:

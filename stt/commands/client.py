@@ -11,7 +11,7 @@ from stt.audio import Samples
 from stt.client import RemoteSession
 from stt.errors import DeviceError
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted
-from stt.session import Source
+from stt.session import AudioSource
 from stt.settings import TurnSettings
 from stt.sources import FileSource, Microphone, find_device, input_devices, paced
 
@@ -54,7 +54,7 @@ def run(
     return 1 if screen.failed else 0
 
 
-async def _stream(session: RemoteSession, source: Source, screen: "_Screen") -> None:
+async def _stream(session: RemoteSession, source: AudioSource, screen: "_Screen") -> None:
     """Run the session; the first Ctrl-C ends the audio and waits for the last final, the second ends all."""
     stopped = asyncio.Event()
 
@@ -76,7 +76,7 @@ async def _stream(session: RemoteSession, source: Source, screen: "_Screen") -> 
 class _Until:
     """A source that ends where another does, or when `stopped` is set."""
 
-    def __init__(self, source: Source, stopped: asyncio.Event) -> None:
+    def __init__(self, source: AudioSource, stopped: asyncio.Event) -> None:
         self._source = source
         self._stopped = stopped
 

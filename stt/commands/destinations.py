@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TextIO
 
-from stt.errors import OutputError, SettingsError
+from stt.errors import OutputError, SettingsError, reason
 from stt.outputs import FORMATS
 from stt.sources import STDIN
 
@@ -267,5 +267,5 @@ def _told(name: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError) or (isinstance(error, BrokenPipeError) and name == _STDOUT_NAME):
             raise
-        told = "closed" if error.errno == errno.EBADF else error.strerror or str(error)
-        raise OutputError(f"{name}: {told}") from error
+        msg = f"{name}: {reason(error)}"
+        raise OutputError(msg) from error

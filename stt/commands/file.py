@@ -17,8 +17,8 @@ from stt.commands.destinations import Destination, Output, destinations
 from stt.errors import AudioError, EngineError, OutputError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
-from stt.recognizer import Recognizer, Utterance
-from stt.session import Session, Sink, Source
+from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
+from stt.session import AudioSource, Session, Sink
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import STDIN, FileSource, RawPcm
 from stt.transcript import Transcript
@@ -60,12 +60,13 @@ def run(
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
     vad = SileroVad()
     failed = 0
-    with Recognizer(opened.model) as recognizer:
+    with LocalRecognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
+            options = RecognitionOptions(language, live=False)
             if whole:
-                session = _Whole(recognizer, vad, turns, language, path)
+                session = _Whole(recognizer, vad, turns, options, path)
             else:
-                session = Session(recognizer, vad, settings=turns, language=language)
+                session = Session(recognizer, vad, settings=turns, options=options)
             about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
             job = _Job(path, session, target, kind, about, quiet=quiet)
             try:
@@ -92,13 +93,13 @@ class _Whole:
     """In place of a `Session`: the recording is one turn, and the engine gets it as it is, if anyone speaks in it."""
 
     def __init__(
-        self, recognizer: Recognizer, vad: SileroVad, turns: TurnSettings, language: str | None, path: str
+        self, recognizer: LocalRecognizer, vad: SileroVad, turns: TurnSettings, options: RecognitionOptions, path: str
     ) -> None:
-        self._recognizer, self._vad, self._turns, self._language = recognizer, vad, turns, language
+        self._recognizer, self._vad, self._turns, self._options = recognizer, vad, turns, options
         self._path = path
         self.done_s = 0.0
 
-    async def run(self, source: Source, sink: Sink) -> None:
+    async def run(self, source: AudioSource, sink: Sink) -> None:
         """Send `TurnCompleted`, or `RecognitionFailed`.
 
         Raises:
@@ -117,12 +118,12 @@ class _Whole:
         speech = int((probabilities >= self._turns.speech_threshold).sum()) * FRAME
         if speech and speech >= samples(self._turns.min_speech_s):
             try:
-                recognition = await self._recognizer.submit(self, Utterance(audio, self._language))
+                recognition = await self._recognizer.submit(Utterance(audio, self._options))
             except EngineError as error:
                 await sink(RecognitionFailed(0, str(error)))
             else:
                 assert recognition is not None  # noqa: S101 - for the type checker: finals are never dropped
-                transcript.update(Window(0, 0, 0, 0, audio, "end"), recognition.hypothesis.text)
+                transcript.update(Window(0, 0, 0, 0, audio, "end"), recognition.hypothesis)
                 latency = recognition.latency
         self.done_s = seconds(len(audio))
         await sink(TurnCompleted(0, 0, len(audio), transcript.text, transcript.passages, latency))

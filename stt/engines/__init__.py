@@ -6,7 +6,7 @@ from typing import Final
 
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
-from stt.recognizer import SpeechModel
+from stt.recognition import SpeechModel
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")

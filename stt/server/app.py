@@ -1,35 +1,35 @@
 """The Starlette app: `create_app(...)`, its routes, and what is checked before a session is let in."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import parse_qsl, urlencode
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
 from stt.errors import SettingsError
-from stt.recognizer import SpeechModel
-from stt.server.access import authorized, is_loopback, origin_allowed
-from stt.server.connection import Connection
-from stt.server.protocol import PATH, Options, ProtocolError, parse_options
+from stt.recognition import SpeechModel
+from stt.server.access import Offered, authorized, is_loopback, offered, origin_allowed
+from stt.server.dialect import Denial, Dialect, RefusedError, SessionOptions
+from stt.server.dialect import Request as DialectRequest
+from stt.server.dialects import WEBSOCKET
+from stt.server.host import Host
+from stt.server.logs import log
 from stt.server.service import OpenModel, Service
 from stt.server.settings import ServerSettings
+from stt.server.wire import WebSocketWire, address, response
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad_pool import VadPool
-
-_STATUS: Final = {
-    "unauthorized": 401,
-    "forbidden_origin": 403,
-    "bad_option": 400,
-    "too_many_sessions": 503,
-    "draining": 503,
-    "not_ready": 503,
-}
 
 
 def create_app(
@@ -40,6 +40,7 @@ def create_app(
     language: str | None = "en",
     open_model: OpenModel | None = None,
     open_vad: Callable[[], VadPool] = VadPool,
+    dialects: Sequence[type[Dialect]] = WEBSOCKET,
 ) -> Starlette:
     """Build the app; the engine is opened when it starts, and `app.state.service` is its `Service`.
 
@@ -53,9 +54,11 @@ def create_app(
         language: default for sessions; `None`: the engine finds out.
         open_model: opens the engine instead, for programs that bring their own.
         open_vad: opens the detector instead.
+        dialects: what is spoken over WebSockets.
 
     """
     settings = settings or ServerSettings()
+    paths = " or ".join(kind.path for kind in dialects)
 
     def open_default() -> SpeechModel:
         model = open_engine(engine).model
@@ -76,48 +79,64 @@ def create_app(
         return JSONResponse(service.describe(), 200 if service.state == "ready" else 503)
 
     async def metrics(request: Request) -> Response:
-        if not authorized(request.headers.get("authorization"), settings.api_keys):
-            return _denied("unauthorized", _KEY_WANTED)
+        if not authorized(request.scope["offered"].keys, settings.api_keys):
+            _log_refusal(request, 401, "unauthorized")
+            return response(Denial(401, {"error": _KEY_WANTED, "code": "unauthorized"}))
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def upgrade(_: Request) -> Response:
         text = "this is a WebSocket; connect with ws:// or wss://"
         return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
 
-    def admit(websocket: WebSocket) -> Options:
+    def admit(websocket: WebSocket, name: str, dialect: Dialect) -> SessionOptions:
         headers, server = websocket.headers, websocket.scope.get("server")
-        if not authorized(headers.get("authorization"), settings.api_keys):
-            raise ProtocolError("unauthorized", _KEY_WANTED)
+        given: Offered = websocket.scope["offered"]
+        if not authorized(given.keys, settings.api_keys):
+            raise RefusedError("unauthorized", _KEY_WANTED)
         local = bool(server) and is_loopback(server[0])
         if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, local=local):
             origin = ascii(headers["origin"][:100])
-            raise ProtocolError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
-        options = parse_options(websocket.query_params.multi_items(), turns or TurnSettings(), language)
+            raise RefusedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
+        options = dialect.open(DialectRequest(name, given.query, headers), turns or TurnSettings(), language)
         if why := service.refusal():
-            raise ProtocolError(*why)
+            raise RefusedError(*why)
         assert service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
         try:
-            check_language(service.recognizer.model, options.language)
+            check_language(service.recognizer.model, options.recognition.language)
         except SettingsError:
             known = ", ".join(sorted(service.recognizer.model.languages)[:12])
-            raise ProtocolError("bad_option", f"language: the engine knows {known}, got {options.language!r}") from None
+            raise RefusedError(
+                "bad_option", f"language: the engine knows {known}, got {options.recognition.language!r}"
+            ) from None
         return options
 
-    async def transcribe(websocket: WebSocket) -> None:
-        try:
-            options = admit(websocket)
-        except ProtocolError as error:
-            service.metrics.refused.labels(error.code).inc()
-            await _refuse(websocket, error.code, str(error))
-            return
-        await Connection(websocket, service, options).run()
+    def talk(kind: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
+        async def serve(websocket: WebSocket) -> None:
+            dialect, wire, name = (
+                kind(),
+                WebSocketWire(websocket, websocket.scope["offered"].subprotocol),
+                secrets.token_hex(4),
+            )
+            try:
+                options = admit(websocket, name, dialect)
+            except RefusedError as error:
+                denial = dialect.refuse(error)
+                service.metrics.refused.labels(error.code).inc()
+                _log_refusal(websocket, denial.status, error.code)
+                await wire.refuse(denial)
+                return
+            await Host(name, wire, dialect, options, service).run()
+
+        return serve
 
     async def nowhere(websocket: WebSocket) -> None:
-        await _refuse(websocket, "not_found", f"no WebSocket here; the path is {PATH}")
+        _log_refusal(websocket, 404, "not_found")
+        text = f"no WebSocket here; the path is {paths}"
+        await WebSocketWire(websocket).refuse(Denial(404, {"error": text, "code": "not_found"}))
 
     async def not_found(_: HTTPConnection, __: Exception) -> Response:
-        paths = f"/health, /ready, /metrics and the WebSocket {PATH}"
-        return JSONResponse({"error": f"no such path; there are {paths}", "code": "not_found"}, 404)
+        text = f"no such path; there are /health, /ready, /metrics and the WebSocket {paths}"
+        return JSONResponse({"error": text, "code": "not_found"}, 404)
 
     async def not_allowed(_: HTTPConnection, error: Exception) -> Response:
         headers: Mapping[str, str] | None = getattr(error, "headers", None)
@@ -127,29 +146,36 @@ def create_app(
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
-        WebSocketRoute(PATH, transcribe),
-        Route(PATH, upgrade),
+        *(WebSocketRoute(kind.path, talk(kind)) for kind in dialects),
+        *(Route(kind.path, upgrade) for kind in dialects),
         WebSocketRoute("/{path:path}", nowhere),
     ]
     handlers = {404: not_found, 405: not_allowed}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(_TakeKeys)])
     app.state.service = service
+    app.state.message_bytes = {kind.path: kind.message_bytes for kind in dialects if kind.message_bytes is not None}
     return app
 
 
 _KEY_WANTED: Final = "expected an API key: Authorization: Bearer KEY"
 
 
-def _denied(code: str, text: str) -> JSONResponse:
-    status = _STATUS.get(code, 404)
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "5"} if status == 503 else None
-    return JSONResponse({"error": text, "code": code}, status, headers)
+class _TakeKeys:
+    """Takes API keys out of the query before anybody, uvicorn included, can log it: `scope["offered"]` has them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            given = scope["offered"] = offered(Headers(scope=scope), scope.get("subprotocols", ()), query)
+            if len(given.query) < len(query):
+                scope["query_string"] = urlencode(given.query).encode("latin-1")
+        await self._app(scope, receive, send)
 
 
-async def _refuse(websocket: WebSocket, code: str, text: str) -> None:
-    """Answer the handshake with an HTTP status and the reason; where the server cannot do that, by a close code."""
-    if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(_denied(code, text))
-        return
-    status = _STATUS.get(code, 404)
-    await websocket.close({503: 1013}.get(status, 1008), text[:120])
+def _log_refusal(connection: HTTPConnection, status: int, code: str) -> None:
+    """Tell who was not let in, and why. The path alone: the query may hold a key."""
+    path = connection.url.path[:100].encode("ascii", "backslashreplace").decode()
+    log("refused", client=address(connection.scope), path=path, status=status, code=code)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from stt.recognizer import Hypothesis, SpeechModel, Utterance
+from stt.recognition import Hypothesis, SpeechModel, Utterance
 
 _SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -20,6 +20,9 @@ class Metrics:
         self.opened = Counter("stt_sessions_opened", "Sessions accepted", registry=r)
         self.closed = Counter("stt_sessions_closed", "Sessions ended, by reason", ["reason"], registry=r)
         self.refused = Counter("stt_sessions_refused", "Sessions not accepted, by code", ["code"], registry=r)
+        self.dropped = Counter(
+            "stt_connections_dropped", "Connections dropped without a whole request, by reason", ["reason"], registry=r
+        )
         self.audio = Counter("stt_audio_seconds", "Audio received", registry=r)
         self.turns = Counter("stt_turns", "Turns completed, with words or empty", ["text"], registry=r)
         self.interims = Counter("stt_interims", "Transcripts of running turns", registry=r)
@@ -55,6 +58,10 @@ class MeasuredModel:
     def __init__(self, model: SpeechModel, metrics: Metrics) -> None:
         self._model, self._metrics = model, metrics
         self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
+
+    def cost(self, seconds: Sequence[float]) -> float:
+        """Estimate the time of one call."""
+        return self._model.cost(seconds)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""

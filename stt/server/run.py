@@ -17,35 +17,32 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
-from websockets.protocol import State
 
 from stt.errors import SettingsError, SttError
 from stt.server.access import is_loopback
 from stt.server.logs import configure, log
 from stt.server.notify import Manager
 from stt.server.settings import ServerSettings
+from stt.server.sockets import Door, TimedHttp, WebSocketProtocol, listen, most_connections
 
 if TYPE_CHECKING:
     from stt.server.service import Service
 
-# What the kernel holds for one connection: it bounds how much audio is under way when a session is full, and how much
-# work one read can hand us. 64 KiB are 2 s of 16 kHz audio, and enough for 48 kHz stereo over 200 ms of round trip.
-_SOCKET_BUFFER: Final = 64 << 10
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 _HEADER_BYTES: Final = 16 << 10
 _CLOSING_S: Final = 12.0  # uvicorn waits 10 s for the close frame of the other side
 _STOPPING_S: Final = 15.0  # after the drain: closing, and the end of the batch that runs
-# Frames that never become messages: what one second may hold of them, pings and pongs being the dearer ones.
-_MOST_STRAYS: Final = 2_000
-_FRAGMENT, _CONTROL = 1, 10
-_FRAGMENT_BYTES: Final = 1 << 10  # larger ones are bounded by the size of a message
-_PIECE_BYTES: Final = 4 << 10
 
 
-def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text", manager: Manager | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status.
+def serve(
+    app: Starlette,
+    settings: ServerSettings,
+    *,
+    log_format: str = "text",
+    log_level: str = "info",
+    manager: Manager | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
 
     `manager` is told when the server is ready, alive and stopping.
 
@@ -54,12 +51,14 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
         SttError: the first engine cannot be opened.
 
     """
-    configure(log_format)
+    configure(log_format, log_level)
     service: Service = app.state.service
     listener = listen(settings)
-    host, port = listener.getsockname()[:2]
-    if not settings.api_keys and not is_loopback(host):
-        log("anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=host)
+    url, local = _where(listener, "ws" if settings.tls_cert is None else "wss")
+    if not settings.api_keys and not local:
+        log(
+            "anyone who reaches this address can use the server: no API key is set", logging.WARNING, host=settings.host
+        )
     manager = manager or Manager(None)
     if manager.watched:
         faulthandler.enable()  # what a loop hung in, for the log: the watchdog ends it by SIGABRT
@@ -71,10 +70,11 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
         msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {error}"
         raise SettingsError(msg) from error
     service.on_failure = server.stop
-    scheme = "ws" if settings.tls_cert is None else "wss"
-    log("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+    log("listening", url=url)
     with listener:
         server.run(sockets=[listener])
+    if settings.socket_path is not None:
+        settings.socket_path.unlink(missing_ok=True)
     if service.failure is not None:
         if isinstance(service.failure, SttError):
             raise service.failure
@@ -89,106 +89,13 @@ def serve(app: Starlette, settings: ServerSettings, *, log_format: str = "text",
     return 0
 
 
-def listen(settings: ServerSettings) -> socket.socket:
-    """Open the listening socket; accepted ones inherit its options (on Linux all of these, elsewhere most)."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-    except OSError as error:
-        msg = f"cannot listen on {settings.host}: {error.strerror}"
-        raise SettingsError(msg) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        # A client whose machine is gone is noticed in about 10 s: while we wait for it by the keepalive, while it has
-        # not acknowledged what we sent by the user timeout. Pings of the WebSocket would take a client for dead whose
-        # answer waits behind audio that nobody has room for yet.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.send_timeout_s * 1000))
-        listener.bind(address)
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        msg = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
-        raise SettingsError(msg) from error
-    return listener
-
-
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, with bounds on frames that never become messages: no app sees them, so none can pace them.
-
-    Frames of data take their old way: there are 10,000 a second of them.
-    """
-
-    _second = 0.0
-    _strays = 0
-    _pong = b""  # the newest, for a client that does not read
-
-    def data_received(self, data: bytes) -> None:
-        """Parse; what is large in pieces, or thousands of pings would be parsed before the first is counted."""
-        if len(data) <= _PIECE_BYTES:
-            super().data_received(data)
-            return
-        for at in range(0, len(data), _PIECE_BYTES):
-            if self.transport.is_closing():
-                return
-            super().data_received(data[at : at + _PIECE_BYTES])
-
-    def handle_ping(self) -> None:
-        """Answer; to a client that does not read only the newest, once it does (RFC 6455, 5.5.3)."""
-        if self._too_many(_CONTROL):
-            return
-        if self.writable.is_set() or self.conn.state is not State.OPEN:
-            super().handle_ping()
-        elif pongs := self.conn.data_to_send():
-            self._pong = pongs[-1]
-
-    def resume_writing(self) -> None:
-        """Send the pong that was held back."""
-        super().resume_writing()
-        pong, self._pong = self._pong, b""
-        if pong and not self.close_sent and not self.transport.is_closing():
-            self.transport.write(pong)
-
-    def handle_pong(self, event: Frame) -> None:
-        """Count it; nobody asked for it."""
-        if not self._too_many(_CONTROL):
-            super().handle_pong(event)
-
-    def handle_cont(self, event: Frame) -> None:
-        """Add to an unfinished message; its first frame is always followed by one of these, and need not be counted."""
-        if event.fin or len(event.data) >= _FRAGMENT_BYTES or not self._too_many(_FRAGMENT):
-            super().handle_cont(event)
-
-    def _too_many(self, cost: int) -> bool:
-        if self.transport.is_closing():
-            return True
-        now = self.loop.time()
-        if now - self._second >= 1:
-            self._second, self._strays = now, 0
-        self._strays += cost
-        if self._strays <= _MOST_STRAYS:
-            return False
-        self.conn.data_to_send()  # pongs: dropped
-        if self.conn.state is State.OPEN:
-            self.conn.fail(1008, "too many control frames or fragments")
-            self.handle_parser_exception()
-        else:
-            self.transport.abort()
-        return True
-
-    async def send(self, message: Any) -> None:
-        """Send, when there is room; a close frame at once, behind what is buffered: nothing comes after it."""
-        if message["type"] == "websocket.close":
-            self.writable.set()
-        await super().send(message)
+def _where(listener: socket.socket, scheme: str) -> tuple[str, bool]:
+    """Say where a socket listens, and whether only this machine reaches it."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}", True
+    host, port = name[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", is_loopback(host)
 
 
 class Server(uvicorn.Server):
@@ -202,7 +109,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 loop="auto",  # uvloop where there is one: with 200 sessions it is a third as late as asyncio's
                 http="h11",
-                ws=WebSocketProtocol,
+                ws=functools.partial(WebSocketProtocol, message_bytes=app.state.message_bytes),  # type: ignore[arg-type]
                 ws_max_size=settings.max_message_bytes,
                 ws_ping_interval=None,  # see `listen`
                 ws_per_message_deflate=False,  # audio does not get smaller, and no small frame may become a large one
@@ -210,13 +117,17 @@ class Server(uvicorn.Server):
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=True,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
                 lifespan="on",
                 timeout_graceful_shutdown=5,
             )
         )
         self._service: Service = app.state.service
-        self._handshake_s = settings.handshake_timeout_s
+        most, files = most_connections(settings)
+        if files is not None:
+            log("few connections: the limit of open files is low", logging.WARNING, connections=most, files=files)
+        self._door = Door(settings, self._service.metrics, most)
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._hurry = asyncio.Event()
         self._manager = manager
@@ -230,7 +141,7 @@ class Server(uvicorn.Server):
         """Take signals in the loop; unlike uvicorn, do not die of them in the end: a drained server exits with 0."""
         loop = asyncio.get_running_loop()
         taken = []
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread, Windows
                 loop.add_signal_handler(number, self.handle_exit, number, None)
                 taken.append(number)
@@ -251,7 +162,11 @@ class Server(uvicorn.Server):
         """Begin to listen as uvicorn does, but bound the TLS handshake: no connection is known before it is done."""
         await super().startup(sockets=[])
         protocol = functools.partial(
-            H11Protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            TimedHttp,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            door=self._door,
         )
         for listener in sockets or ():
             self.servers.append(
@@ -260,7 +175,7 @@ class Server(uvicorn.Server):
                     sock=listener,
                     backlog=self.config.backlog,
                     ssl=self.config.ssl,
-                    ssl_handshake_timeout=self._handshake_s if self.config.ssl is not None else None,
+                    ssl_handshake_timeout=self._door.request_s if self.config.ssl is not None else None,
                 )
             )
 
@@ -279,14 +194,11 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _cut_off(self, now: float) -> None:
-        """Abort connections that sent no whole request in time, or whose last bytes nobody takes."""
+        """Abort connections whose last bytes nobody takes."""
         for connection in list(self.server_state.connections):
-            transport: Any = connection.transport
-            stage = "closing" if transport.is_closing() else "quiet" if getattr(connection, "scope", 1) is None else ""
-            since = self._since.get(connection)
-            if not stage:
-                self._since.pop(connection, None)
-            elif since is None:
-                self._since[connection] = now
-            elif now - since > (_CLOSING_S if stage == "closing" else self._handshake_s):
+            if not connection.transport.is_closing():
+                continue
+            since = self._since.setdefault(connection, now)
+            if now - since > _CLOSING_S:
+                transport: Any = connection.transport
                 transport.abort()

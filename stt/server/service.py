@@ -22,7 +22,7 @@ import numpy as np
 
 from stt.audio import SAMPLE_RATE
 from stt.errors import EngineError, SttError
-from stt.recognizer import Recognizer, SpeechModel, Utterance
+from stt.recognition import LocalRecognizer, SpeechModel, Utterance
 from stt.server.logs import LOGGER, log
 from stt.server.metrics import MeasuredModel, Metrics
 from stt.server.settings import ServerSettings
@@ -62,7 +62,7 @@ class Service:
         self.failure: Exception | None = None
         """Why the first engine could not be opened."""
         self.on_failure: Callable[[], None] | None = None
-        self.recognizer: Recognizer | None = None
+        self.recognizer: LocalRecognizer | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
         self._open_model = open_model
@@ -185,7 +185,7 @@ class Service:
             if self.on_failure is not None:
                 self.on_failure()
             return
-        self.recognizer = Recognizer(model).__enter__()
+        self.recognizer = LocalRecognizer(model).__enter__()
         # What is loaded now stays: to look through all of it, again and again, would hold up the event loop.
         gc.collect()
         gc.freeze()
@@ -200,7 +200,7 @@ class Service:
             elif (failed := self.recognizer.failed) >= _MOST_FAILED:
                 await self._replace(self.recognizer, f"the engine failed on {failed} batches in a row")
 
-    async def _replace(self, recognizer: Recognizer, why: str) -> None:
+    async def _replace(self, recognizer: LocalRecognizer, why: str) -> None:
         self._not_ready("restarting")
         log(f"{why}; opening it anew", logging.ERROR)
         recognizer.abandon(EngineError(why))

@@ -14,13 +14,15 @@ class ServerSettings:
     """Limits and rights. Times in seconds."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on, or `unix:/path` for a Unix socket."""
     port: int = DEFAULT_PORT
     """0: any that is free; the log tells which."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
-    """Clients must send one of these as `Authorization: Bearer KEY`; none: everyone is let in."""
+    """Clients must send one of these (`access.offered` tells where); none: everyone is let in."""
     allowed_origins: tuple[str, ...] = ()
-    """Web pages beside those of this same host that may connect: `https://example.com`, or `*`."""
+    """Web pages beside those of this same host and port that may connect: `https://example.com`, or `*`."""
+    forwarded_allow_ips: str = "127.0.0.1"
+    """Proxies whose `X-Forwarded-For` tells where a client is: addresses and networks with commas between, or `*`."""
     tls_cert: Path | None = None
     """Certificate chain (PEM); with `tls_key`, the server speaks wss:// and https://."""
     tls_key: Path | None = None
@@ -44,11 +46,21 @@ class ServerSettings:
     idle_timeout_s: float = 60.0
     """A client that sends nothing for so long is closed, after the final of its running turn."""
     handshake_timeout_s: float = 10.0
-    """A connection must have sent its request by then."""
+    """A request must be whole so long after its first byte, a connection's first one after it was made."""
+    max_connections: int | None = None
+    """In all; one more drops the one that waits longest without a whole request. `None`: twice `max_sessions` and some,
+    as far as the limit of open files lets them."""
+    max_waiting_per_address: int = 32
+    """Connections of one address without a whole request; one more drops the oldest."""
     drain_timeout_s: float = 20.0
     """On SIGTERM, running turns have so long to get their finals."""
     engine_timeout_s: float = 60.0
     """An engine that works on one batch for longer is taken for hung and replaced."""
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Where the Unix socket is; `None`: it is TCP."""
+        return Path(self.host.removeprefix("unix:")) if self.host.startswith("unix:") else None
 
     def __post_init__(self) -> None:
         def check(holds: bool, expected: str, got: object) -> None:
@@ -58,6 +70,13 @@ class ServerSettings:
 
         check(0 <= self.port <= 65535, "a port of 0 to 65535", self.port)
         check(self.max_sessions >= 1, "max_sessions of 1 or more", self.max_sessions)
+        check(
+            self.max_connections is None or self.max_connections >= 8,
+            "max_connections of 8 or more",
+            self.max_connections,
+        )
+        check(self.max_waiting_per_address >= 1, "max_waiting_per_address of 1 or more", self.max_waiting_per_address)
+        check(self.host != "unix:", "a path, as in unix:/run/stt.sock", self.host)
         check(1 <= self.max_buffer_s <= 600, "max_buffer_s of 1 to 600 seconds", self.max_buffer_s)
         check(self.max_ahead_s > 0, "max_ahead_s above 0", self.max_ahead_s)
         check(self.max_message_bytes >= 4096, "max_message_bytes of 4096 or more", self.max_message_bytes)

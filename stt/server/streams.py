@@ -1,27 +1,35 @@
 """What stands between a connection and a session, in both directions: bounded, and pure but for the waiting."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
-from stt.server.protocol import Audio, Format
+from stt.control import Configure, Control
+from stt.events import Event, TranscriptChanged, TurnCompleted
+from stt.server.dialect import MONO_16K, Audio, Format, Notice, Tick
 from stt.vad import FRAME
 
 # More at once would keep the event loop too long.
 _MOST_S: Final = 1.0
-_NATIVE: Final = Format(SAMPLE_RATE, 1)
+_REST_BYTES: Final = 128
+_MOST_CONTROLS: Final = 64  # waiting; more are left to the connection
 _MARKS: Final = 1024  # 20 s of messages of 20 ms
 
 
 class Inbox:
-    """Audio from a connection, as the source of a session. `put` never waits; whoever puts awaits `room` first."""
+    """Audio and commands from a connection, as the source of a session; commands stay where they came in the audio.
+
+    `put` never waits; whoever puts awaits `room` first.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._parts: deque[tuple[Format, bytearray]] = deque()
+        self._parts: deque[tuple[Format, bytearray] | Control] = deque()
+        self._controls = 0  # of the parts
         self._waiting_s = 0.0
         self._heard = asyncio.Event()  # there is something to take
         self._room = asyncio.Event()
@@ -45,9 +53,11 @@ class Inbox:
         """Add PCM; ignored after `finish`."""
         if self._finished or not audio.pcm:
             return
-        if not self._parts or self._parts[-1][0] != audio.format:
-            self._parts.append((audio.format, bytearray()))
-        self._parts[-1][1].extend(audio.pcm)
+        last = self._parts[-1] if self._parts else None
+        if not isinstance(last, tuple) or last[0] != audio.format:
+            last = audio.format, bytearray()
+            self._parts.append(last)
+        last[1].extend(audio.pcm)
         duration_s = len(audio.pcm) / (2 * audio.format.channels * audio.format.rate)
         self.received_s += duration_s
         self._waiting_s += duration_s
@@ -55,6 +65,16 @@ class Inbox:
         if self._waiting_s >= self.least_s:
             self._heard.set()
         if self._waiting_s >= self._limit_s:
+            self._room.clear()
+
+    def command(self, control: Control) -> None:
+        """Add a command, which is taken after the audio before it; ignored after `finish`."""
+        if self._finished:
+            return
+        self._parts.append(control)
+        self._controls += 1
+        self._heard.set()
+        if self._controls >= _MOST_CONTROLS:
             self._room.clear()
 
     async def room(self) -> None:
@@ -80,21 +100,38 @@ class Inbox:
             found = when
         return found if len(self._marks) < _MARKS else None
 
-    async def __aiter__(self) -> AsyncIterator[Samples]:
+    async def __aiter__(self) -> AsyncIterator[Samples | Control]:
         while True:
-            if not self._finished and self._waiting_s < self.least_s:
+            if not self._finished and not self._controls and self._waiting_s < self.least_s:
                 self._heard.clear()
                 await self._heard.wait()
             if not self._parts:
                 break
-            yield self._take()
+            part = self._parts[0]
+            if isinstance(part, tuple):
+                form, pcm = part
+                if form != self._format:
+                    # What the old filter still holds, a few ms, was heard too, and later times count on it.
+                    # Most clients send what is needed, and then nothing is left to do: no filter; PCM16 has no NaN.
+                    if self._resampler is not None:
+                        yield self._resampler.finish()
+                    self._format = form
+                    self._resampler = None if form == MONO_16K else Resampler(form.rate, form.channels)
+                yield self._take(form, pcm)
+            else:
+                if self._resampler is not None and not isinstance(part, Configure):
+                    yield self._resampler.finish()  # it came before the command
+                    self._format = self._resampler = None
+                self._parts.popleft()
+                self._controls -= 1
+                self._make_room()
+                yield part
         if self._resampler is not None:
             yield self._resampler.finish()
 
-    def _take(self) -> Samples:
-        form, pcm = self._parts[0]
+    def _take(self, form: Format, pcm: bytearray) -> Samples:
         size = 2 * form.channels * round(_MOST_S * form.rate)
-        if form == _NATIVE and len(pcm) >= 2 * FRAME:
+        if form == MONO_16K and len(pcm) >= 2 * FRAME:
             size = min(size, len(pcm)) // (2 * FRAME) * 2 * FRAME  # whole frames: the detector has nothing to keep
         taken = bytes(pcm[:size])
         if len(pcm) <= size:
@@ -102,70 +139,97 @@ class Inbox:
         else:
             del pcm[:size]
         self._waiting_s = self._waiting_s - len(taken) / (2 * form.channels * form.rate) if self._parts else 0.0
-        if self._waiting_s < self._limit_s:
-            self._room.set()
-        if form != self._format:
-            # What the old filter still holds, a few ms, is dropped: a client that changes its format starts anew.
-            # Most clients send what is needed, and then nothing is left to do: no filter, and PCM16 has no NaN.
-            self._format = form
-            self._resampler = None if form == _NATIVE else Resampler(form.rate, form.channels)
+        self._make_room()
         audio = from_pcm16(taken, form.channels)
         return audio[:, 0] if self._resampler is None else self._resampler.feed(audio)
 
+    def _make_room(self) -> None:
+        if self._waiting_s < self._limit_s and self._controls < _MOST_CONTROLS:
+            self._room.set()
+
 
 @dataclass(slots=True, eq=False)
-class _Message:
-    text: str
-    interim: bool
+class _Waiting:
+    item: Event | Notice
+    size: int
 
 
 class Outbox:
-    """Messages to a client that may read slowly: at most one interim waits, the newest; the rest up to a bound."""
+    """What a client is to be told and has not read yet; it is encoded as it is sent.
+
+    At most one interim waits, the newest, and one tick; the rest up to a bound.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._messages: deque[_Message] = deque()
-        self._interim: _Message | None = None
+        self._items: deque[_Waiting] = deque()
+        self._newest: dict[type, _Waiting] = {}  # of the kinds that replace each other
         self._bytes = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
         self._finished = False
         self.coalesced = 0
         """Interims that a newer one replaced before they were sent."""
 
-    def put(self, text: str, *, interim: bool = False) -> bool:
-        """Add a message; `False`: the bound is reached and it was not taken.
+    def put(self, item: Event | Notice) -> bool:
+        """Add an item; `False`: more than the bound waits already, and it was not taken.
 
-        An interim takes the place of one that still waits, which is removed where it stands and added at the end:
-        what comes out is a part of what was put in, in the same order.
+        An item of any size is taken while what waits is within the bound: whoever reads promptly gets it. An interim
+        takes the place of one that still waits, which is removed where it stands and added at the end: what comes out
+        is a part of what was put in, in the same order.
         """
-        if interim and self._interim is not None:
-            self._messages.remove(self._interim)
-            self._bytes -= len(self._interim.text)
-            self.coalesced += 1
-        if self._bytes + len(text) > self._limit:
+        interim = isinstance(item, TranscriptChanged) and item.cause == "interim"
+        replaces = interim or isinstance(item, Tick)
+        if replaces and (old := self._newest.pop(type(item), None)) is not None:
+            self._items.remove(old)
+            self._bytes -= old.size
+            self.coalesced += interim
+        if self._bytes > self._limit:
             return False
-        message = _Message(text, interim)
-        self._messages.append(message)
-        self._bytes += len(text)
-        if interim:
-            self._interim = message
+        waiting = _Waiting(item, _size(item))
+        self._items.append(waiting)
+        self._bytes += waiting.size
+        if replaces:
+            self._newest[type(item)] = waiting
         self._changed.set()
         return True
+
+    async def room(self) -> None:
+        """Wait until what waits is within the bound."""
+        while self._bytes > self._limit:
+            self._room.clear()
+            await self._room.wait()
 
     def finish(self) -> None:
         """End the stream, once what waits has been taken."""
         self._finished = True
         self._changed.set()
 
-    async def take(self) -> str | None:
-        """Wait for the next message; `None` at the end."""
-        while not self._messages:
+    async def take(self) -> Event | Notice | None:
+        """Wait for the next item; `None` at the end."""
+        while not self._items:
             if self._finished:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        message = self._messages.popleft()
-        self._bytes -= len(message.text)
-        if message is self._interim:
-            self._interim = None
-        return message.text
+        waiting = self._items.popleft()
+        self._bytes -= waiting.size
+        self._room.set()
+        if self._newest.get(type(waiting.item)) is waiting:
+            del self._newest[type(waiting.item)]
+        return waiting.item
+
+
+def _size(item: Event | Notice) -> int:
+    """Bytes of memory that an item holds, about: its texts, and something for the rest."""
+    match item:
+        case TranscriptChanged():
+            return _REST_BYTES + sys.getsizeof(item.text)
+        case TurnCompleted():
+            return (
+                _REST_BYTES
+                + sys.getsizeof(item.text)
+                + sum(_REST_BYTES + sys.getsizeof(passage.text) for passage in item.passages)
+            )
+        case _:
+            return _REST_BYTES

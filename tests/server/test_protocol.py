@@ -19,7 +19,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.server.protocol import (
+from stt.server.dialects.native import (
     ENGINE_FAILED,
     Audio,
     Command,
@@ -257,11 +257,7 @@ def test_without_interims() -> None:
 def test_a_turn_without_words_is_mentioned_only_if_something_was_shown() -> None:
     assert written([STARTED, EMPTY, NOTHING], "") == []
     assert [m["text"] for m in written([STARTED, INTERIM, EMPTY, NOTHING], "")] == ["one two", "", ""]
-    assert [m["type"] for m in written([STARTED, EMPTY, NOTHING], "events=1")] == [
-        "turn_started",
-        "transcript",
-        "turn_completed",
-    ]
+    assert [m["type"] for m in written([STARTED, EMPTY, NOTHING], "events=1")] == ["turn_started", "turn_completed"]
 
 
 def test_a_failing_engine_is_told_without_details() -> None:
@@ -282,3 +278,9 @@ def test_messages_become_the_same_events_again() -> None:
 def test_times_survive_the_way_over_json(sample: int) -> None:
     message = Encoder(parse("events=1")).encode(TurnStarted(0, sample))
     assert decode_event(json.loads(message or "")) == TurnStarted(0, sample)
+
+
+def test_a_turn_may_start_before_the_one_before_has_its_final() -> None:
+    """What was shown is known per turn: an empty final takes back the text of its own turn alone."""
+    later = TurnStarted(1, 64_000)
+    assert [m["text"] for m in written([STARTED, INTERIM, later, NOTHING], "")] == ["one two", ""]

@@ -20,7 +20,6 @@ from spoken import silence
 from stt.errors import SettingsError
 from stt.server import ServerSettings
 from stt.server.access import authorized, is_loopback, origin_allowed, read_keys
-from stt.server.streams import Outbox
 
 SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
 TWO_TURNS = np.concatenate([silence(0.3), tone(1), silence(2), tone(1), silence(2)])
@@ -78,8 +77,8 @@ async def test_events_come_in_order_and_once() -> None:
     audio = np.concatenate([part for i in range(6) for part in (tone(0.7), silence(0.5 if i % 2 else 1.8))])
     async with serving() as running, running.connect("?events=1") as websocket:
         messages = (await turn(websocket, audio))[1:]
-        turns = [m["turn"] for m in messages]
-        assert turns == sorted(turns)
+        turns = [m["turn"] for m in messages if "text" in m]
+        assert turns == sorted(turns), "texts are in order; a turn may begin before the one before has its final"
         assert len(set(turns)) == 4
         for number in set(turns):
             kinds = [m["type"] for m in messages if m["turn"] == number]
@@ -197,10 +196,10 @@ def test_origin_rules(origin: str | None, host: str, *, local: bool, allowed: bo
 
 
 def test_access_rules(tmp_path: Path) -> None:
-    assert authorized(None, [])
-    assert authorized("bearer key", ["other", "key"])
-    assert not authorized("Bearer ", ["key"])
-    assert not authorized("Bearer key2", ["key"])
+    assert authorized([], [])
+    assert authorized(["no", "key"], ["other", "key"])
+    assert not authorized([""], ["key"])
+    assert not authorized(["key2"], ["key"])
     assert [is_loopback(h) for h in ("127.0.0.1", "::1", "[::1]", "localhost", "a.localhost", "0.0.0.0", "x.org")] == (
         [True] * 5 + [False] * 2
     )
@@ -505,17 +504,6 @@ async def test_a_slow_reader_that_reads_on_learns_why_it_was_closed() -> None:
         assert turns == list(range(len(turns)))
 
 
-async def test_interims_to_a_slow_reader_are_coalesced_in_order() -> None:
-    outbox = Outbox(limit_bytes=40)
-    for text, interim in [("a1", True), ("a2", True), ("A", False), ("b1", True), ("b-started", False), ("b2", True)]:
-        assert outbox.put(text, interim=interim)
-    assert outbox.coalesced == 3
-    assert not outbox.put("x" * 40)
-    outbox.finish()
-    taken = [await outbox.take() for _ in range(4)]
-    assert taken == ["A", "b-started", "b2", None]
-
-
 async def test_a_mistake_of_ours_ends_one_session_without_details(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -524,7 +512,7 @@ async def test_a_mistake_of_ours_ends_one_session_without_details(
 
     async with serving() as running, running.connect() as other:
         with monkeypatch.context() as patch:
-            patch.setattr("stt.server.connection.Session.run", broken)
+            patch.setattr("stt.server.host.Session.run", broken)
             async with running.connect() as websocket:
                 assert await rest(websocket) == [
                     {"error": "the server failed; please reconnect", "code": "internal"},

@@ -6,12 +6,13 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from stt.errors import SettingsError
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     Passage,
@@ -21,6 +22,25 @@ from stt.events import (
     TurnPaused,
     TurnResumed,
     TurnStarted,
+)
+from stt.recognition import RecognitionOptions
+from stt.server.dialect import (
+    MONO_16K,
+    Audio,
+    Command,
+    Denial,
+    End,
+    Ending,
+    Finish,
+    Format,
+    Frame,
+    Goodbye,
+    Malformed,
+    Notice,
+    Opened,
+    RefusedError,
+    Request,
+    SessionOptions,
 )
 from stt.settings import TurnSettings
 
@@ -43,36 +63,12 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """How PCM16LE bytes are to be read."""
-
-    rate: int
-    channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Interleaved PCM16LE; whole sample frames, perhaps none."""
-
-    pcm: bytes
-    format: Format
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """No more audio: the running turn is to get its final."""
-
-
-Command = Audio | Finish
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
     """What a client may ask for in the URL."""
 
     turns: TurnSettings
     language: str | None
-    format: Format = Format(16_000, 1)
+    format: Format = MONO_16K
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
@@ -94,7 +90,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
-    end_of_turn_s = _whole(given, "end_of_turn_ms", round(turns.end_of_turn_s * 1000), 100, 60_000) / 1000
+    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
     # A client that wants turns to end sooner than they would pause need not say so twice.
     pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
     try:
@@ -140,12 +136,12 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 class Decoder:
     """Frames of one connection to commands."""
 
-    def __init__(self, binary: Format = Format(16_000, 1)) -> None:
+    def __init__(self, binary: Format = MONO_16K) -> None:
         self._binary = binary
         self._last = binary
         self._changes = 0
 
-    def text(self, data: str) -> Command:
+    def text(self, data: str) -> Audio | Finish:
         """Take a text frame.
 
         Raises:
@@ -177,7 +173,7 @@ class Decoder:
             raise ProtocolError("bad_base64", f"samples is not base64: {_shown(samples)}") from None
         return self._audio(pcm, form)
 
-    def binary(self, data: bytes) -> Command:
+    def binary(self, data: bytes) -> Audio:
         """Take a binary frame.
 
         Raises:
@@ -238,7 +234,7 @@ class Encoder:
     | event               | message                                            | sent                               |
     |---------------------|----------------------------------------------------|------------------------------------|
     | `TurnStarted`       | `{"type": "turn_started", turn, start}`            | events=1                           |
-    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1)       |
+    | `TranscriptChanged` | `{text, isFinal: false, isEndOfTurn: false, ...}`  | unless interim_results=0 (1, 3)    |
     | `TurnPaused`        | `{"type": "turn_paused", turn, end}`               | events=1                           |
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
@@ -246,6 +242,7 @@ class Encoder:
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
+    (3) Not an interim without words, unless text of the turn was shown that now goes.
 
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
@@ -254,31 +251,35 @@ class Encoder:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._shown = False
+        self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
         events = self._options.events
         match event:
             case TurnStarted():
-                self._shown = False
                 message = {"type": "turn_started", "turn": event.turn, "start": event.start_s}
                 return dump(message) if events else None
             case TranscriptChanged():
                 if not self._options.interim_results and (not events or event.cause == "interim"):
                     return None
-                if not events and not event.text and not self._shown:
+                if not event.text and event.turn not in self._shown and (not events or event.cause == "interim"):
                     return None
-                self._shown = self._shown or bool(event.text)
+                if event.text:
+                    self._shown.add(event.turn)
                 return dump(_text(event, events=events))
             case TurnPaused():
                 return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
-                return dump(_text(event, events=events)) if events or event.text or self._shown else None
+                shown = event.turn in self._shown
+                self._shown.discard(event.turn)
+                return dump(_text(event, events=events)) if events or event.text or shown else None
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
+            case Acknowledged():
+                return None
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -351,3 +352,78 @@ def decode_event(message: Mapping[str, Any]) -> Event | None:
         return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
     except (KeyError, TypeError, ValueError) as wrong:
         raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
+
+
+# Close code and reason for each end.
+_GOODBYES: Final = {
+    "finished": Goodbye(1000, "finished"),
+    "going_away": Goodbye(1001, "going away"),
+    "idle": Goodbye(1008, "idle"),
+    "too_many_errors": Goodbye(1008, "too many errors"),
+    "slow_reader": Goodbye(1008, "reads too slowly"),
+    "failed": Goodbye(1011, "internal error", (error("internal", "the server failed; please reconnect"),)),
+}
+
+
+class Native:
+    """The protocol as a `Dialect`: one connection's decoder and encoder."""
+
+    path: ClassVar[str] = PATH
+    message_bytes: ClassVar[int | None] = None
+
+    def __init__(self) -> None:
+        self._session = ""
+        self._finished = False
+
+    def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
+        """Read the options of the URL; unlike other dialects, this one refuses those it does not know."""
+        try:
+            options = parse_options(request.query, turns, language)
+        except ProtocolError as wrong:
+            raise RefusedError(wrong.code, str(wrong)) from None
+        self._session = request.session
+        self._events = options.events
+        self._decoder = Decoder(options.format)
+        self._encoder = Encoder(options)
+        return SessionOptions(options.turns, RecognitionOptions(options.language))
+
+    def refuse(self, error: RefusedError) -> Denial:
+        """Say it in the shape of all errors."""
+        return Denial(error.status, {"error": str(error), "code": error.code})
+
+    def decode(self, frame: Frame) -> Iterable[Command]:
+        """Read one frame: one command."""
+        try:
+            command = self._decoder.text(frame) if isinstance(frame, str) else self._decoder.binary(frame)
+        except ProtocolError as wrong:
+            return (Malformed(wrong.code, str(wrong)),)
+        if self._finished and isinstance(command, Audio):
+            return (Malformed("finished", "audio after finish is not heard"),)
+        self._finished = self._finished or isinstance(command, Finish)
+        return (command,)
+
+    def encode(self, item: Event | Notice) -> Iterable[Frame]:
+        """Write one message, or none."""
+        match item:
+            case Opened():
+                return (dump({"type": "session_started", "session": self._session}),) if self._events else ()
+            case Malformed():
+                return (error(item.code, item.message),)
+            case Ending(how=("idle" | "too_many_errors") as code, message=message):
+                return (error(code, message),)
+            case (
+                TurnStarted()
+                | TranscriptChanged()
+                | TurnPaused()
+                | TurnResumed()
+                | TurnCompleted()
+                | RecognitionFailed()
+            ):
+                message = self._encoder.encode(item)
+                return () if message is None else (message,)
+            case _:
+                return ()
+
+    def ended(self, end: End) -> Goodbye:
+        """Close with the code that `docs/protocol.md` gives."""
+        return _GOODBYES[end.how]

@@ -1,0 +1,98 @@
+"""What the CUDA path asks of the process and the driver; nothing here touches a GPU until it is called for one."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+"""Not cuDNN, which torch prefers on an H100: it makes a plan per shape (up to a second each, hundreds of shapes), keeps
+it per thread, and has given silently wrong results for few key heads."""
+
+
+class Numerics:
+    """Float32 that is float32, float16 summed in float32, attention by `BACKENDS`; afterwards all is as it was before.
+
+    torch keeps these switches per process, so calls that overlap share them: the first sets, the last restores. Only
+    the per-operation precision switches are used: the older `allow_tf32` of cuDNN as a whole cannot even be read once
+    somebody has set the newer ones.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.undo = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if self.inside == 0:
+                self._set()
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.undo.close()
+
+    def _set(self) -> None:
+        backends = torch.backends
+        # TF32 rounds float32 to 10 bits: errors of 1e-3 instead of 1e-6. cuDNN's convolutions take it by default.
+        precise: list[Any] = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]  # pyright: ignore[reportAttributeAccessIssue]
+        for operation in precise:
+            self.undo.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+            operation.fp32_precision = "ieee"
+        # float16 products summed in float16 overflow at 65,504.
+        switch = "allow_fp16_reduced_precision_reduction"
+        self.undo.callback(setattr, backends.cuda.matmul, switch, getattr(backends.cuda.matmul, switch))
+        setattr(backends.cuda.matmul, switch, False)
+        self.undo.enter_context(sdpa_kernel(list(BACKENDS)))
+
+
+numerics = Numerics()
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on CUDA, float16 on GPUs that would only emulate it, float32 on a CPU."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, whoever says so: torch, the driver or cuBLAS."""
+    return any(words in str(error) for words in ("out of memory", "ALLOC_FAILED", "allocate memory"))
+
+
+def lost(device: torch.device) -> bool:
+    """Whether the CUDA context is dead, after an error: then every call fails, in this process, for ever.
+
+    An illegal access and its kind are sticky: the driver reports them from every call. What is not is reported once.
+    """
+    if device.type != "cuda":
+        return False
+    for _ in range(2):
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            continue
+        return False
+    return True
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting. torch's host allocator reuses the pinned source only after the copy has run."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """Begin to copy to pinned memory; to be read after an event recorded next. On a CPU, a plain copy."""
+    if not tensor.is_cuda:
+        return tensor.clone()
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

@@ -1,0 +1,88 @@
+"""What an end-of-turn policy is, and what it is given."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from stt.audio import Samples, samples
+
+
+class Pause:
+    """A silence in a running turn, as its policy sees it; audio is its clock.
+
+    Args:
+        turn: in which turn.
+        end: sample index where speech stopped.
+        now: sample index up to which audio was taken.
+        text: gives the turn's text so far.
+        audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
+
+    """
+
+    def __init__(self, turn: int, end: int, now: int, text: Callable[[], str], audio: Callable[[int], Samples]) -> None:
+        self.turn = turn
+        self.end = end
+        self._text = text
+        self._audio = audio
+        self._now = now
+        self._waits_for: int | None = None
+        self._changed = asyncio.Event()
+        self._at_rest = asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        """What the speaker has said in this turn, as far as it is known now."""
+        return self._text()
+
+    def audio(self, most_s: float) -> Samples:
+        """Return the sound up to now, at most so many seconds of it, shape [n]."""
+        return self._audio(samples(most_s))
+
+    async def lasts(self, silence_s: float) -> None:
+        """Wait until the silence has lasted for so long; whoever waits is cancelled when the pause is over before."""
+        self._waits_for = self.end + samples(silence_s)
+        while self._now < self._waits_for:
+            self._changed.clear()
+            self._at_rest.set()
+            await self._changed.wait()
+        self._waits_for = None
+
+    # for the session
+
+    def advance(self, now: int) -> None:
+        """Tell up to where audio was taken."""
+        self._now = now
+        if self._waits_for is not None and now >= self._waits_for:
+            self._at_rest.clear()
+            self._changed.set()
+
+    def finish(self) -> None:
+        """Tell that the policy has nothing more to say."""
+        self._waits_for = None
+        self._at_rest.set()
+
+    async def at_rest(self) -> None:
+        """Wait until the policy has nothing to do before more audio is taken: what makes files come out the same."""
+        await self._at_rest.wait()
+
+
+class EndOfTurn(Protocol):
+    """How long a silence has to be to end a turn."""
+
+    @property
+    def longest_s(self) -> float | None:
+        """Silence that ends a turn whatever `judge` says, or does not say; `None`: none does."""
+        ...
+
+    @property
+    def audio_s(self) -> float:
+        """How much sound before now `Pause.audio` is to have at hand; 0: none."""
+        ...
+
+    async def judge(self, pause: Pause) -> float | None:
+        """Follow one pause from its beginning; return the seconds of silence that end the turn.
+
+        `None` leaves it at `longest_s`. Cancelled when the pause is over. A result below the silence there is already
+        ends the turn with the next frame.
+        """
+        ...

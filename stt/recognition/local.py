@@ -1,0 +1,383 @@
+"""The scheduler of an engine in this process: one worker thread owns the model, and batches what waits.
+
+There is no delay knob: while one batch runs, the requests that come in form the next. What stands and is waited for
+(live finals, and speculative ones, which mostly become finals) goes first; then interims and the windows of files take
+turns. Among equals the session served longest ago goes first. Which requests share a batch follows from what the model
+says a batch costs it (`SpeechModel.cost`): nobody is made to wait for another, and rows that are free are filled.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from stt.errors import EngineError
+from stt.events import Latency
+from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket, Utterance
+
+# A final that waited longer than this for a running batch of interims was late because of them.
+_LATE_S: Final = 0.1
+# Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
+_MOST_REST: Final = 8
+# A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
+_WORTH: Final = 0.95
+_AT_EXIT_S: Final = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    utterance: Utterance
+    ticket: Ticket
+    asked: float = field(default_factory=time.monotonic)
+    again: bool = False
+    """Whether it is asked for the second time, because the worker that had it was given up."""
+
+    @property
+    def stands(self) -> bool:
+        return self.utterance.kind != "interim"
+
+    @property
+    def live(self) -> bool:
+        return self.utterance.options.live
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.utterance.audio) / 16_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The requests of one session, oldest first; at most one interim, the newest."""
+
+    served: int  # when it was last given a place in a batch, as a running number
+    requests: list[_Request] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One thread and the model it owns."""
+
+    model: SpeechModel
+    thread: threading.Thread | None = None
+    batch: list[_Request] = field(default_factory=list)  # running now
+    began: float = 0.0
+    failed: int = 0  # calls in a row
+
+
+class LocalRecognizer:
+    """A `RecognitionService` in this process. Use as a context manager, which ends its thread on the way out.
+
+    Inside an event loop, leaving does not wait for a batch that still runs: the thread ends with it.
+
+    A thread that hangs in its model cannot be ended from outside, and one that died serves nobody: whoever watches
+    over a recognizer looks at `running_s`, `failed` and `alive`, and gives up on the worker with `abandon`. What waits
+    goes on waiting, and what ran waits again, once, for the worker that `restart` begins with another model.
+    """
+
+    def __init__(self, model: SpeechModel) -> None:
+        self.model = model
+        self._sessions: dict[Hashable, _Waiting] = {}
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = True
+        self._worker: _Worker | None = None
+        self._abandoned: list[threading.Thread] = []
+        self._rest = 0  # how many times as long as they took interims are held back afterwards
+        self._interims_from = 0.0  # on the monotonic clock
+        self._interims_ran = False  # in the last batch, and nothing else
+
+    def __enter__(self) -> Self:
+        self._closed = False
+        self.restart(self.model)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self.close()
+        else:
+            self._stop()
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Let the running batch end, fail what waits, end the thread; one that takes longer than this is abandoned."""
+        worker = self._stop()
+        if worker is not None and worker.thread is not None:
+            worker.thread.join(timeout_s)
+            if worker.thread.is_alive():
+                self.abandon(EngineError("the engine was closed"))
+
+    def _stop(self) -> _Worker | None:
+        with self._changed:
+            self._closed = True
+            worker = self._worker
+            self._changed.notify_all()
+        self.fail_waiting(EngineError("the engine was closed"))
+        return worker
+
+    @property
+    def running_s(self) -> float:
+        """For how long the running call has been running; 0 where none is."""
+        with self._changed:
+            worker = self._worker
+            return time.monotonic() - worker.began if worker is not None and worker.batch else 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """For how long the oldest unanswered request that stands has been waiting; 0 where there is none."""
+        with self._changed:
+            requests = [*self._requests(), *(self._worker.batch if self._worker is not None else ())]
+            oldest = min((r.asked for r in requests if r.stands and not r.ticket.done()), default=None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a worker thread."""
+        worker = self._worker
+        return worker is not None and worker.thread is not None and worker.thread.is_alive()
+
+    @property
+    def failed(self) -> int:
+        """How many calls in a row the engine failed on; 0 after each that it did not fail on."""
+        worker = self._worker
+        return worker.failed if worker is not None else 0
+
+    @property
+    def hung(self) -> bool:
+        """Whether a thread that was given up on still runs."""
+        return any(thread.is_alive() for thread in self._abandoned)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a batch."""
+        with self._changed:
+            return sum(1 for _ in self._requests())
+
+    def abandon(self, error: EngineError) -> None:
+        """Give up on the worker, and ignore whatever it still does.
+
+        What it is working on is asked again, of the next worker; what was asked again already, and all of it where
+        this recognizer is closed, fails with `error`.
+        """
+        failed: list[_Request] = []
+        with self._changed:
+            worker, self._worker = self._worker, None
+            for request in reversed(worker.batch if worker is not None else []):
+                if request.again or self._closed or not request.stands:
+                    failed.append(request)
+                else:
+                    request.again = True
+                    self._waiting_of(request).requests.insert(0, request)
+            if worker is not None and worker.thread is not None:
+                self._abandoned = [thread for thread in (*self._abandoned, worker.thread) if thread.is_alive()]
+            self._changed.notify_all()
+        for request in failed:
+            _fail(request, error)
+
+    def fail_waiting(self, error: EngineError) -> None:
+        """Fail all that waits, where no worker will come for it soon."""
+        with self._changed:
+            waiting = list(self._requests())
+            self._sessions.clear()
+        for request in waiting:
+            _fail(request, error)
+
+    def restart(self, model: SpeechModel) -> None:
+        """Begin a new worker with a model of its own, after `abandon`."""
+        worker = _Worker(model)
+        worker.thread = threading.Thread(target=self._work, args=[worker], name="recognizer", daemon=True)
+        with self._changed:
+            self.model, self._worker = model, worker
+        _open.add(self)
+        worker.thread.start()
+
+    def submit(self, utterance: Utterance) -> Ticket:
+        """Queue a request; call from the event loop that is to await the ticket.
+
+        A newer request of the same window makes an older one pointless, whatever its kind, and any newer one the
+        session's waiting interim: their tickets resolve to `None`. Finals are never dropped.
+
+        Raises:
+            EngineError: the recognizer is closed (or was never entered).
+
+        """
+        request = _Request(utterance, asyncio.get_running_loop().create_future())
+        with self._changed:
+            if self._closed:
+                msg = "the engine is closed"
+                raise EngineError(msg)
+            waiting = self._waiting_of(request)
+            stale = [other for other in waiting.requests if _overtaken(other.utterance, utterance)]
+            waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
+            self._changed.notify_all()  # an abandoned worker may be listening too
+        for other in stale:
+            _settle(other, None)
+        return request.ticket
+
+    def forget(self, session: Hashable) -> None:
+        """Drop what a session that is gone still has waiting."""
+        with self._changed:
+            waiting = self._sessions.pop(session, None)
+        for request in waiting.requests if waiting else ():
+            _settle(request, None)
+
+    def _requests(self) -> Iterator[_Request]:
+        return (request for session in self._sessions.values() for request in session.requests)
+
+    def _waiting_of(self, request: _Request) -> _Waiting:
+        key = request.utterance.key.session
+        return self._sessions.setdefault(key, _Waiting(next(self._count)))
+
+    def _take(self, model: SpeechModel) -> list[_Request]:
+        """Choose the next batch; empty when nothing waits that may begin."""
+        queue: list[tuple[bool, int, int, _Request]] = []
+        for session in self._sessions.values():
+            session.requests = [request for request in session.requests if not request.ticket.done()]
+            for place, request in enumerate(session.requests):
+                queue.append((not (request.stands and request.live), place, session.served, request))
+        batch: list[_Request] = []
+        for *_, request in sorted(queue, key=lambda entry: entry[:3]):
+            if len(batch) >= model.max_batch:
+                break
+            if self._may_begin(request) if not batch else _joins(request, batch, model):
+                batch.append(request)
+        for request in batch:
+            session = self._waiting_of(request)
+            session.requests.remove(request)
+            session.served = next(self._count)
+        for idle in [key for key, session in self._sessions.items() if not session.requests]:
+            del self._sessions[idle]
+        return batch
+
+    def _may_begin(self, request: _Request) -> bool:
+        return request.stands or time.monotonic() >= self._interims_from
+
+    def _note(self, worker: _Worker) -> None:
+        """Let interims give way where finals have to wait for them, and come back as those are on time again."""
+        waited_s = max((worker.began - r.asked for r in worker.batch if r.stands and r.live), default=None)
+        if waited_s is not None:
+            late = self._interims_ran and waited_s > _LATE_S
+            self._rest = min(max(1, 2 * self._rest), _MOST_REST) if late else self._rest // 2
+        self._interims_ran = not any(request.stands for request in worker.batch)
+
+    def _work(self, worker: _Worker) -> None:
+        while True:
+            with self._changed:
+                worker.batch = batch = []
+                while worker is self._worker and not (batch := self._take(worker.model)):
+                    if self._closed:
+                        return
+                    rest_s = self._interims_from - time.monotonic()
+                    self._changed.wait(max(0.001, rest_s) if self._sessions else None)
+                if worker is not self._worker:
+                    return
+                worker.batch, worker.began = batch, time.monotonic()
+                self._note(worker)
+            try:
+                self._recognize(worker, batch)
+            except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the thread: `alive` tells
+                for request in batch:
+                    _fail(request, _as_engine_error(error))
+                return
+            if self._interims_ran:
+                now = time.monotonic()
+                self._interims_from = now + self._rest * (now - worker.began)
+
+    def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
+        """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
+        try:
+            hypotheses = _transcribe(worker.model, batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
+            worker.failed += 1
+            if len(batch) == 1:
+                _fail(batch[0], _as_engine_error(error))
+                return
+            for i, request in enumerate(batch):
+                if not request.stands:
+                    _settle(request, None)
+                    continue
+                with self._changed:
+                    if worker is not self._worker:
+                        return  # given up: who was not served yet is asked again
+                    worker.batch, worker.began = batch[i:], time.monotonic()
+                self._recognize(worker, [request])
+            return
+        worker.failed = 0
+        took = time.monotonic() - worker.began
+        for request, hypothesis in zip(batch, hypotheses, strict=True):
+            latency = Latency(max(0.0, worker.began - request.asked), took, len(batch))
+            _settle(request, Recognition(hypothesis, latency))
+
+
+_open: weakref.WeakSet[LocalRecognizer] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Give a batch that still runs its time: native code that comes back to an interpreter that is gone crashes it."""
+    until = time.monotonic() + _AT_EXIT_S
+    for recognizer in list(_open):
+        recognizer.close(max(0.0, until - time.monotonic()))
+
+
+def _overtaken(old: Utterance, new: Utterance) -> bool:
+    return old.kind == "interim" or (old.kind == "speculative" and old.key == new.key)
+
+
+def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool:
+    """Tell whether a request had better share this batch than have one of its own after it."""
+    durations = [other.duration_s for other in batch]
+    before, alone = model.cost(durations), model.cost([request.duration_s])
+    together = model.cost([*durations, request.duration_s])
+    first = batch[0]
+    if not (request.stands and request.live) and first.stands and first.live:
+        return together <= before  # it may have a row that is free
+    if request.stands and not request.live:
+        return together <= _WORTH * (before + alone)
+    # All of them are there when the call ends: together the sum of their waits must not be more than apart.
+    return (len(batch) + 1) * together <= len(batch) * before + before + alone
+
+
+def _transcribe(model: SpeechModel, batch: list[_Request]) -> list[Hypothesis]:
+    hypotheses = model.transcribe([request.utterance for request in batch])
+    if len(hypotheses) != len(batch):
+        msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
+        raise EngineError(msg)
+    return hypotheses
+
+
+def _as_engine_error(error: BaseException) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    wrapped = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _fail(request: _Request, error: EngineError) -> None:
+    """Fail a request; an interim that failed is one that never came."""
+    _settle(request, error if request.stands else None)
+
+
+def _settle(request: _Request, outcome: Recognition | EngineError | None) -> None:
+    """Resolve a ticket from any thread; a ticket nobody waits for any more is left alone."""
+
+    def resolve() -> None:
+        if request.ticket.done():
+            return
+        if isinstance(outcome, EngineError):
+            request.ticket.set_exception(outcome)
+        else:
+            request.ticket.set_result(outcome)
+
+    with contextlib.suppress(RuntimeError):  # the loop of that session is closed: nobody is left to tell
+        request.ticket.get_loop().call_soon_threadsafe(resolve)

@@ -1,0 +1,309 @@
+"""What every session of the server needs, whatever its client speaks: one connection around one session.
+
+    wire -> _receive: Dialect.decode -> Inbox -> Session.run -> _sink -> Outbox -> _send: Dialect.encode -> wire
+
+Ways to end: `end` (finished, too many errors, idle, going away) stops the input, and what was said still gets its final
+before the goodbye; a client that vanished, or that does not read, ends everything at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from stt.audio import Samples, samples, seconds
+from stt.control import Control
+from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.server.dialect import (
+    Answer,
+    Audio,
+    Command,
+    Dialect,
+    End,
+    Ending,
+    Finish,
+    How,
+    Malformed,
+    Notice,
+    Opened,
+    SessionOptions,
+    Tick,
+)
+from stt.server.logs import LOGGER, log
+from stt.server.service import Service
+from stt.server.streams import Inbox, Outbox
+from stt.server.wire import LAST_WORD_S, GoneError, Wire
+from stt.session import Session
+
+_PAUSE_EVERY: Final = 64  # messages: often enough to be fair, seldom enough to cost nothing
+# While the server drains, a turn whose audio stops coming for so long is completed. Under load, and behind a proxy,
+# clients that still speak were seen to be silent for more than a second.
+_DRAIN_IDLE_S: Final = 5.0
+_DRAIN_LOOK_S: Final = 0.1
+# Frames of the detector, and what the resampler holds: audio that came in and that a session cannot have dealt with.
+_UNDER_WAY_S: Final = 0.3
+
+
+class _SlowError(Exception):
+    """The client does not read."""
+
+
+class Host:
+    """Serves one connection, from the moment it is let in until it ends."""
+
+    def __init__(self, name: str, wire: Wire, dialect: Dialect, options: SessionOptions, service: Service) -> None:
+        assert service.recognizer is not None  # noqa: S101 - for the type checker: only a ready service has
+        assert service.vad is not None  # noqa: S101 - sessions
+        self.id = name
+        self._wire = wire
+        self._dialect = dialect
+        self._options = options
+        self._service = service
+        self._settings = service.settings
+        self._inbox = Inbox(self._settings.max_buffer_s)
+        self._outbox = Outbox(self._settings.max_unsent_bytes)
+        self._session = Session(
+            service.recognizer,
+            service.vad,
+            settings=options.turns,
+            options=options.recognition,
+            ahead_s=self._settings.max_ahead_s,
+        )
+        self._clock = asyncio.get_running_loop().time
+        self._last_heard = self._clock()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._how: How | None = None
+        self._saying_goodbye = False
+        self._started = self._completed = -1  # the newest turns; one may start before the final of the one before
+        self._draining = False
+        self._errors = 0
+        self._counted_s = 0.0
+        self._turns = 0
+        self._interims = 0
+
+    async def run(self) -> None:
+        """Accept, and serve until the end; raises nothing but cancellation. The slot is taken at once."""
+        began, reason = time.monotonic(), "cut_off"
+        self._service.enter(self)
+        try:
+            await self._wire.accept(self._options.headers)
+            log("session started", session=self.id, client=self._wire.client)
+            await self._put(Opened())
+            self._look()
+            reason = await self._serve()
+        except GoneError as gone:
+            reason = str(gone)  # while it was let in
+        except Exception:  # noqa: BLE001 - a mistake of ours ends this session alone, and the client hears no details
+            reason = "failed"
+            self._service.metrics.errors.labels("internal").inc()
+            LOGGER.exception("session %s failed", self.id)
+            with contextlib.suppress(Exception):
+                await self._say_goodbye("failed")
+        finally:
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+            metrics = self._service.metrics
+            self._count_audio()
+            self._service.leave(self)
+            metrics.closed.labels(reason).inc()
+            metrics.coalesced.inc(self._outbox.coalesced)
+            log(
+                "session ended",
+                session=self.id,
+                reason=reason,
+                lasted_s=round(time.monotonic() - began, 2),
+                audio_s=round(self._inbox.received_s, 2),
+                turns=self._turns,
+                interims=self._interims,
+                coalesced=self._outbox.coalesced or None,
+                errors=self._errors or None,
+                unheard_s=round(self._inbox.waiting_s, 2) or None,
+            )
+
+    async def _serve(self) -> str:
+        reason = ""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                receiving = tasks.create_task(self._receive())
+                sending = tasks.create_task(self._send())
+                await self._session.run(self._heard() if self._options.tick_s else self._inbox, self._sink)
+                self._outbox.finish()
+                await sending
+                receiving.cancel()
+        except* GoneError as gone:
+            reason = str(gone.exceptions[0])
+        except* _SlowError:
+            reason = "slow_reader"
+        if reason == "slow_reader":
+            await self._say_goodbye("slow_reader")
+        return reason or self._how or "failed"
+
+    def end(self, how: How, message: str = "") -> None:
+        """Take no more audio; say goodbye once the final of what was said is sent."""
+        if self._how is None:
+            self._how = how
+            self._outbox.put(Ending(how, message))
+            self._inbox.finish()
+
+    def drain(self, *, now: bool) -> None:
+        """End when the running turn does, when its audio stops coming, or now."""
+        self._draining = True
+        if now:
+            self.end("going_away")
+        else:
+            self._look()
+
+    async def _receive(self) -> None:
+        """Read until the client leaves; audio that nobody has room for is left to TCP's own backpressure."""
+        receive, decode, inbox = self._wire.receive, self._dialect.decode, self._inbox
+        pace_s = _PAUSE_EVERY / self._settings.max_messages_per_s
+        since, count = self._clock(), 0
+        while True:
+            try:
+                frame = await receive()
+            except GoneError:
+                if self._saying_goodbye:
+                    return
+                raise
+            count += 1
+            if count % _PAUSE_EVERY == 0:
+                # Messages that lie ready are handed out without a break: without this one, other sessions would wait.
+                await asyncio.sleep(max(0.0, since + pace_s - self._clock()))
+                since = self._clock()
+                inbox.least_s = self._service.piece_s
+                self._count_audio()
+            self._last_heard = self._clock()
+            for command in decode(frame):
+                await self._obey(command)
+
+    async def _obey(self, command: Command) -> None:
+        match command:
+            case Audio():
+                if self._how is None:
+                    self._inbox.put(command)
+            case Malformed():
+                await self._reject(command)
+            case Answer():
+                await self._put(command)
+            case Finish():
+                self.end("finished")
+            case _:
+                if self._how is None:
+                    self._inbox.command(command)
+        if self._inbox.full:
+            await self._inbox.room()
+            self._last_heard = self._clock()
+
+    def _count_audio(self) -> None:
+        self._service.metrics.audio.inc(self._inbox.received_s - self._counted_s)
+        self._counted_s = self._inbox.received_s
+
+    async def _reject(self, wrong: Malformed) -> None:
+        self._errors += 1
+        if self._errors <= self._settings.max_errors:
+            self._service.metrics.errors.labels(wrong.code).inc()
+            await self._put(wrong)
+            if wrong.fatal:
+                self.end("bad_message")
+        elif self._how is None:
+            self._service.metrics.errors.labels("too_many_errors").inc()
+            self.end("too_many_errors", f"more than {self._settings.max_errors} messages were malformed")
+
+    async def _put(self, item: Event | Notice) -> None:
+        """Queue what the client is to hear; while it has too much to read, its session waits for it, but not long."""
+        while not self._outbox.put(item):
+            try:
+                async with asyncio.timeout(self._settings.send_timeout_s):
+                    await self._outbox.room()
+            except TimeoutError:
+                raise _SlowError from None
+
+    async def _heard(self) -> AsyncIterator[Samples | Control]:
+        """Hand on the inbox, with ticks of the audio's clock."""
+        every = samples(self._options.tick_s or 1.0)
+        taken = 0
+        async for piece in self._inbox:
+            yield piece
+            if isinstance(piece, Control):
+                continue
+            before, taken = taken, taken + len(piece)
+            if taken // every > before // every:
+                await self._put(Tick(seconds(taken)))
+
+    async def _sink(self, event: Event) -> None:
+        metrics = self._service.metrics
+        match event:
+            case TurnStarted(turn):
+                self._started = turn
+            case TranscriptChanged(latency=latency):
+                self._interims += 1
+                metrics.interims.inc()
+                metrics.wait.observe(latency.waited_s)
+            case TurnCompleted():
+                self._completed = event.turn
+                self._turns += 1
+                metrics.turns.labels("words" if event.text else "empty").inc()
+                decided = self._inbox.arrival(event.decided)
+                if decided is not None:
+                    metrics.final.observe(max(0.0, self._clock() - decided))
+            case RecognitionFailed():
+                metrics.errors.labels("engine_failed").inc()
+                log("recognition failed", logging.ERROR, session=self.id, turn=event.turn, error=event.message)
+            case _:
+                pass
+        await self._put(event)
+        if self._draining and isinstance(event, TurnCompleted):
+            self._look()
+
+    async def _send(self) -> None:
+        encode, send = self._dialect.encode, self._wire.send
+        while (item := await self._outbox.take()) is not None:
+            for frame in encode(item):
+                try:
+                    async with asyncio.timeout(self._settings.send_timeout_s):
+                        await send(frame)
+                except TimeoutError:
+                    raise _SlowError from None
+        await self._say_goodbye(self._how or "failed")
+
+    async def _say_goodbye(self, how: How) -> None:
+        self._saying_goodbye = True
+        goodbye = self._dialect.ended(End(how, self._inbox.received_s))
+        with contextlib.suppress(TimeoutError, GoneError):
+            async with asyncio.timeout(LAST_WORD_S):
+                for frame in goodbye.frames:
+                    await self._wire.send(frame)
+        # It goes behind what is buffered for a client that does not read; the server cuts such a one off later.
+        await self._wire.close(goodbye.code, goodbye.reason)
+
+    def _look(self) -> None:
+        """See whether it is time to end: one timer per session that looks, instead of one per message."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if self._how is not None:
+            return
+        idle_s = self._settings.idle_timeout_s
+        if self._draining:
+            if self._between_turns:
+                self.end("going_away")
+                return
+            idle_s = min(idle_s, _DRAIN_IDLE_S)
+        left_s = self._last_heard + idle_s - self._clock()
+        # While audio waits for us it is we who do not listen.
+        if left_s <= 0 and not (self._inbox.full or (self._draining and self._inbox.waiting_s >= self._inbox.least_s)):
+            if self._draining:
+                self.end("going_away")
+            else:
+                self._service.metrics.errors.labels("idle").inc()
+                self.end("idle", f"nothing was sent for {idle_s:g} s")
+            return
+        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if self._inbox.full else max(left_s, 0.001)
+        self._idle_timer = asyncio.get_running_loop().call_later(wait_s, self._look)
+
+    @property
+    def _between_turns(self) -> bool:
+        """Whether nobody speaks in what was received, also in what the session has not come to yet."""
+        return self._started == self._completed and self._session.done_s >= self._inbox.received_s - _UNDER_WAY_S
