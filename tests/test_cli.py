@@ -38,7 +38,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *argv: str, **environment: str
 
 def needed(command: Command) -> list[str]:
     """The words without which a command does not run."""
-    return [argument.name for argument in command.arguments if argument.nargs == "+"]
+    return [(*a.choices, a.name)[0] for a in command.arguments if a.nargs in ("+", None)]
 
 
 def test_the_option_wins_over_the_variable_and_that_over_the_default() -> None:

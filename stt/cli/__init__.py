@@ -11,17 +11,19 @@ from typing import Final
 from stt.cli import streams
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
+from stt.cli.completion import COMPLETION
 from stt.cli.config import CONFIG
 from stt.cli.configfile import locate
 from stt.cli.devices import DEVICES
 from stt.cli.file import FILE
+from stt.cli.man import MAN
 from stt.cli.models import MODELS
 from stt.cli.options import Command
 from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
 from stt.cli.tui import TUI
 
-COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, CONFIG)
+COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, CONFIG, COMPLETION, MAN)
 
 DESCRIPTION: Final = """\
 Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.

@@ -173,12 +173,13 @@ def _add_option(parser: Any, option: Option | Flag) -> None:
         action="append",
         default=argparse.SUPPRESS,
         metavar=metavar or option.name.removeprefix("--").replace("-", "_").upper(),
-        help=_escaped(_help(option)),
+        help=_escaped(help_text(option)),
         **bare,
     )
 
 
-def _help(option: Option) -> str:
+def help_text(option: Option) -> str:
+    """Say what an option is for, its default and its variable."""
     shown = option.shown_default
     if shown is None and option.default not in (None, [], ""):
         shown = f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
