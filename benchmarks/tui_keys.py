@@ -6,7 +6,7 @@ Pilot: from the key event to the drawn line. tmux: from `send-keys` to the chang
 milliseconds for each of the two in it. The audio is played in a loop, so that the engine is busy all the time.
 """
 
-# ruff: noqa: SLF001, ASYNC110
+# ruff: noqa: SLF001
 
 import asyncio
 import os
@@ -44,20 +44,20 @@ async def by_pilot(audio: str) -> None:
             return super().render_line(y)
 
     app = SttApp(lambda: Live(Plan(EngineSettings(), file=audio)), document=Document())
-    app.turns = Drawn(app.document)
+    app.main.turns = Drawn(app.transcript.document)
     async with app.run_test(size=(120, 40)) as pilot:
         texts = 0
         while texts < 4:
             await pilot.pause(0.1)
-            texts = sum(block.state == "final" for block in app.document.blocks)
+            texts = sum(block.state == "final" for block in app.transcript.document.blocks)
         counted = [0]
-        apply = app._apply
+        apply = app.main.apply
 
-        def applied(record, **more):
+        def applied(record):
             counted[0] += isinstance(record, Heard)
-            apply(record, **more)
+            apply(record)
 
-        app._apply = applied
+        app.main.apply = applied
         times = []
         for press in range(PRESSES):
             await asyncio.sleep(0.05 + 0.01 * (press % 7))
@@ -69,8 +69,7 @@ async def by_pilot(audio: str) -> None:
         show("pilot, engine at work", times)
         print(f"events shown meanwhile: {counted[0]}, load average {os.getloadavg()[0]:.1f}")
         app._backend.close()
-        while not app._backend.closed:
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(app._backend.join, 60)
 
 
 def tmux(*words: str) -> str:

@@ -22,10 +22,10 @@ def main() -> None:
         wrong = words = 0
         took = 0.0
         for i, text in enumerate(texts):
-            utterance = Utterance(talk([text], [0.3], lead_s=0.3, seed=i))
+            utterance = Utterance(talk([text], [0.3], lead_s=0.3, seed=i), kind="interim")
             frames = min(3000, max(least_s * 100, math.ceil(len(utterance.audio) / 160) + margin_s * 100))
             began = time.perf_counter()
-            heard = whisper._decode([utterance], frames + frames % 2)[0]  # noqa: SLF001 - the very thing to vary
+            heard = whisper._decode([utterance], frames + frames % 2, 0)[0].hypothesis  # noqa: SLF001 - the thing to vary
             took += time.perf_counter() - began
             errors, of = word_errors(text, heard.text)
             wrong, words = wrong + errors, words + of

@@ -25,6 +25,7 @@ in
           python.pytest-asyncio
           python.pytest-timeout
           python.pyyaml
+          python.soxr
           python.strops
         ]
       ))

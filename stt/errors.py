@@ -62,3 +62,7 @@ class DeviceError(SttError, OSError):
 
 class RemoteError(SttError, ConnectionError):
     """A server cannot be reached, refuses the session, or speaks another language than expected."""
+
+
+class RefusedError(RemoteError):
+    """A server will not have this session, however often it is asked: a wrong key, option, address or certificate."""

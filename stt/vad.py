@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio import Samples
+from stt.level import Level
 
 FRAME: Final = 512
 """Samples per frame, 32 ms: the only size the 16 kHz model takes."""
@@ -51,10 +52,14 @@ class Framer:
 
     def __init__(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)
+        self._level = Level()
         self._rest = np.zeros(0, np.float32)
 
     def feed(self, audio: Samples) -> tuple[list[Samples], npt.NDArray[np.float32]]:
-        """Take samples of any length; return the n frames they complete, and the model's input of shape [n, 576]."""
+        """Take samples of any length; return the n frames they complete, and the model's input of shape [n, 576].
+
+        The input of a quiet recording is amplified (`Level`), its frames are not.
+        """
         audio = np.concatenate((self._rest, audio)) if len(self._rest) else audio
         whole = len(audio) // FRAME * FRAME
         self._rest = audio[whole:].copy()
@@ -70,7 +75,7 @@ class Framer:
     def _inputs(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         contexts = np.concatenate((self._context[None], frames[:, -_CONTEXT:]))
         self._context = contexts[-1]
-        return np.concatenate((contexts[:-1], frames), axis=1)
+        return np.concatenate((contexts[:-1], frames), axis=1) * self._level.gains(frames)[:, None]
 
 
 class SpeechDetector:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from scripted import ScriptedModel
 from stt.audio import to_pcm16
@@ -78,7 +79,7 @@ async def serving(
     listener = listen(limits)
     server = Server(app, limits, Manager(None))
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Running(server, app.state.service, listener.getsockname()[1], task)
+    running = Running(server, app.state.service, 0 if limits.socket_path else listener.getsockname()[1], task)
     try:
         await running.until(lambda: server.started or task.done())
         if ready:
@@ -123,3 +124,32 @@ async def turn(websocket: ClientConnection, audio: np.ndarray) -> list[dict[str,
         await websocket.send(frame)
     await websocket.send('{"type": "finish"}')
     return await rest(websocket)
+
+
+async def refused(
+    running: Running, query: str = "", path: str | None = None, **headers: str
+) -> tuple[int, dict[str, Any]]:
+    url = running.ws + query if path is None else f"ws://127.0.0.1:{running.port}{path}"
+    with pytest.raises(InvalidStatus) as raised:
+        async with connect(url, additional_headers=headers, compression=None):
+            pass
+    return raised.value.response.status_code, json.loads(raised.value.response.body)
+
+
+def counted(running: Running, name: str, **labels: str) -> float:
+    return running.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def raw_websocket(running: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a session by hand, for a client that does what no library does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1024)
+    writer.write(
+        b"GET /ws/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert b"101 Switching" in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+def masked(frame: bytes) -> bytes:
+    return b"\x82\xfe" + len(frame).to_bytes(2, "big") + bytes(4) + frame

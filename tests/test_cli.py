@@ -119,6 +119,13 @@ def test_errors_speak_of_what_was_written(
     assert told == f"stt {command}: environment variable {variable}: {said}"
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "second", "d"])
+def test_a_track_is_a_number_or_a_language(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    said = "expected the number of a track, from 1, or a language like de or deu"
+    assert complaint(capsys, "file", "x", f"--track={text}") == f"stt file: --track: {said}, got {text!r}"
+    assert [values("file", "x", "--track", fine).track for fine in ("2", "deu", "pt-BR")] == ["2", "deu", "pt-BR"]
+
+
 @pytest.mark.parametrize("link", ["tcp://10.0.0.1:15751", "udp://10.0.0.1:53", "tcp://[fd00::1]:15751"])
 def test_the_port_that_kubernetes_announces_is_no_option(link: str) -> None:
     """In a namespace with a service named stt, every container has STT_PORT=tcp://..."""

@@ -18,7 +18,7 @@ OPTIONS = [
     for command in CONFIGURED
     for option in command.all_options
 ]
-EXAMPLES = ("3", "0.25", "de", "44100x2", "~/x", "two words")
+EXAMPLES = ("3", "0.25", "1000", "de", "44100x2", "~/x", "two words")
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def in_toml(option: Option | Flag) -> tuple[Any, list[str]]:
     if isinstance(option, Flag):
         return True, [option.name]
     text = example(option)
-    return json.loads(text) if text in ("3", "0.25") else text, [option.name, str(Path(text).expanduser())]
+    return json.loads(text) if text[0].isdecimal() and "x" not in text else text, [
+        option.name,
+        str(Path(text).expanduser()),
+    ]
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)

@@ -1,5 +1,6 @@
 """Which engine `auto` takes, and what it says about it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from stt import machine
 from stt.engines import OpenedEngine, canary_qwen, open_engine, whisper
-from stt.errors import EngineError
+from stt.engines.languages import language_code
+from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
 from stt.settings import EngineSettings
 
@@ -179,3 +181,55 @@ def test_named_weights_are_taken_on_any_device(auto: Any, tmp_path: Path) -> Non
     opened = auto(gpus=1, located="here", **named)
     assert opened.reason == "auto: its weights were named; the real model is much slower than speech on a CPU"
     assert auto(gpus=1, located=None, **named).model.name.startswith("whisper")
+
+
+@pytest.mark.parametrize("threads", [-1, 257, 100_000])
+def test_threads_that_no_machine_can_start_are_refused(threads: int) -> None:
+    with pytest.raises(SettingsError, match=f"threads: expected 1 to 256, or 0 for one per core, got {threads}"):
+        open_engine(EngineSettings(threads=threads))
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [("en", "en"), ("EN", "en"), ("en-US", "en"), ("pt_BR", "pt"), (" De ", "de"), ("yue", "yue")]
+    + [(nothing, None) for nothing in (None, "", "auto", "AUTO")],
+)
+def test_languages_are_known_however_they_are_written(written: str | None, code: str | None) -> None:
+    assert language_code(written) == code
+
+
+SPINS = (
+    "import os; from stt.engines.openmp import let_threads_sleep as f; f(); print(os.environ.get('OMP_WAIT_POLICY'))"
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "policy"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": ""}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ({"GOMP_SPINCOUNT": "1000"}, "None"),
+        ({"KMP_BLOCKTIME": "200"}, "None"),
+    ],
+)
+def test_openmp_sleeps_unless_somebody_chose_otherwise(chosen: dict[str, str], policy: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    run = subprocess.run([sys.executable, "-c", SPINS], env=clean | chosen, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == policy
+
+
+def test_openmp_is_told_before_an_engine_loads_it() -> None:
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        assert name not in ("ctranslate2", "torch") or os.environ["OMP_WAIT_POLICY"] == "PASSIVE", name
+sys.meta_path.insert(0, Watch())
+from stt import EngineSettings, open_engine
+open_engine(EngineSettings())
+print("opened")
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    run = subprocess.run([sys.executable, "-Pc", code], env=clean, capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "opened", run.stderr

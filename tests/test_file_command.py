@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import Track, encode
 from spoken import normalized, sentences, silence, talk
 from stt.cli import main
 
@@ -260,3 +261,18 @@ def test_on_a_terminal_a_progress_bar_shows_speed_and_time_left(folder: Path) ->
     assert "left" in shown.decode()
     assert "one.wav:" in shown.decode()
     assert len(out.splitlines()) == 2
+
+
+def test_the_default_track_is_heard_another_on_request_and_a_line_says_which(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (Track([(0, talk([text], [0.5]))]) for text in TEXTS[:2])
+    first.language, second.language, second.default = "deu", "eng", True
+    path = encode(tmp_path / "film.mkv", first, second)
+    for options, text, number in (((), TEXTS[1], 2), (("--track", "de"), TEXTS[0], 1), (("--track", 1), TEXTS[0], 1)):
+        status, out, err = run(capfd, path, *options)
+        assert (status, normalized(out)) == (0, normalized(text))
+        assert f"{path}: audio track {number} of 2 is heard; there are: 1 deu, 2 eng" in err
+    status, out, err = run(capfd, path, "--track", "fr")
+    assert (status, out) == (1, "")
+    assert "no audio track in 'fr'; there are: 1 deu, 2 eng" in err

@@ -86,7 +86,7 @@ def test_a_refusal_says_what_to_do(tmp_path: Path, hub: StandIn, refuse: tuple[i
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("engine", ["auto", "whisper", "canary-qwen"])
+@pytest.mark.parametrize("engine", ["auto", "whisper", pytest.param("canary-qwen", marks=pytest.mark.canary)])
 @pytest.mark.parametrize(
     "model", ["./nope", "/models/nope", "a/b/c", "~/nope", "a--b/c", "a/b.git", "-a/b", "C:\\models", "x" * 97 + "/y"]
 )

@@ -79,6 +79,32 @@ def test_long_turns_become_readable_subtitles() -> None:
         assert not re.search(r"Dr\.$", cue.text)
 
 
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_a_cue_stays_inside_its_turn(kind: str) -> None:
+    """A window has sound from before the first word and from after the last, so that they are whole."""
+    windows = ((9.7, 20, "It began."), (20, 33.8, "It went on, and that took a while."), (33.8, 34, "Late."))
+    passages = tuple(Passage(samples(start), samples(end), text) for start, end, text in windows)
+    long = TurnCompleted(0, samples(10), samples(33.5), "It began. It went on. Late.", passages, None)
+    found = list(cues([long]))
+    assert (found[0].start_s, found[-1].end_s) == (10, 33.5)
+    for cue in found:
+        assert 10 <= cue.start_s <= cue.end_s <= 33.5
+    for cue, after in itertools.pairwise(found):
+        assert cue.end_s <= after.start_s
+    assert "Late." in Writer(kind, {}).turn(long)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_escapes_what_its_file_cannot_hold(encoding: str) -> None:
+    about = {"file": "caf\udce9 \N{MICROPHONE}.wav", "engine": "gr\u00fc\u00df"}
+    text = Writer("json", about, encoding).tail()
+    assert {name: json.loads(text.encode(encoding))[name] for name in about} == about
+
+
+def test_json_is_readable_where_it_can_be() -> None:
+    assert "gr\u00fc\u00df \u4f60" in Writer("json", {"file": "gr\u00fc\u00df \u4f60.wav"}).tail()
+
+
 def test_words_longer_than_a_line_stay_whole() -> None:
     assert [cue.text for cue in cues([turn(0, 0, 1, "a" * 200)])] == ["a" * 200]
 

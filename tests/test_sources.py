@@ -1,10 +1,7 @@
-"""Files of every kind and condition, standard input, and pacing."""
+"""Files of every format and condition, and pacing."""
 
-import asyncio
 import errno
-import io
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import hear
 from spoken import say, sentences, silence
 from stt.audio import Samples
 from stt.errors import AudioError
@@ -19,11 +17,8 @@ from stt.sources import FileSource, RawPcm, paced
 
 
 def read(path: str | Path, raw: RawPcm | None = None) -> tuple[Samples, FileSource]:
-    async def collect() -> Samples:
-        return np.concatenate([np.zeros(0, np.float32), *[piece async for piece in source]])
-
-    with FileSource(path, raw) as source:
-        return asyncio.run(collect()), source
+    heard = hear(path, raw)
+    return heard.whole(), heard.source
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +49,27 @@ def test_formats(tmp_path: Path, speech: Samples, name: str, options: dict[str, 
     assert source.duration_s == pytest.approx(len(speech) / 16_000, abs=0.2)
 
 
-def test_what_libsndfile_does_not_read_goes_through_pyav(tmp_path: Path, speech: Samples) -> None:
-    import av
+@pytest.mark.parametrize("kind", sorted(soundfile.available_formats()))
+def test_every_format_that_libsndfile_writes_is_read(tmp_path: Path, speech: Samples, kind: str) -> None:
+    if kind in {"RAW", "SD2"}:
+        pytest.skip("no header; header in a file of its own")
+    rate = {"WVE": 8_000, "XI": 44_100}.get(kind, 16_000)
+    audio = np.tile(speech, 2)[: 2 * rate]
+    soundfile.write(tmp_path / f"a.{kind.lower()}", audio, rate, format=kind)
+    heard, _ = read(tmp_path / f"a.{kind.lower()}")
+    assert len(heard) == pytest.approx(32_000, abs=2_000)
+    assert np.abs(heard).mean() == pytest.approx(np.abs(audio).mean(), rel=0.2)
 
-    path = tmp_path / "a.m4a"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("aac", rate=16_000)
-        packets = []
-        for at in range(0, len(speech), 1024):
-            frame = av.AudioFrame.from_ndarray(speech[None, at : at + 1024], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 16_000, at
-            packets += stream.encode(frame)
-        for packet in [*packets, *stream.encode(None)]:
-            out.mux(packet)
-    audio, source = read(path)
-    assert len(audio) == pytest.approx(len(speech), rel=0.02)
 
-    def loudness(samples: Samples) -> Samples:  # in steps of 0.1 s: the codec may shift by some milliseconds
-        return np.abs(samples[: len(speech) // 1_600 * 1_600 - 1_600]).reshape(-1, 1_600).mean(axis=1)
-
-    assert np.corrcoef(loudness(audio), loudness(speech))[0, 1] > 0.9
-    assert source.duration_s == pytest.approx(len(speech) / 16_000, rel=0.02)
+@pytest.mark.parametrize("subtype", sorted(soundfile.available_subtypes("WAV").keys() - {"MPEG_LAYER_III"}))
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_encoding_of_wav_is_read(tmp_path: Path, speech: Samples, subtype: str, channels: int) -> None:
+    if channels == 2 and subtype in {"G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "GSM610"}:
+        pytest.skip("mono only")
+    soundfile.write(tmp_path / "a.wav", np.tile(speech[:, None], channels), 16_000, subtype=subtype)
+    heard, _ = read(tmp_path / "a.wav")
+    assert len(heard) == pytest.approx(len(speech), abs=2_000)
+    assert np.abs(heard).mean() == pytest.approx(np.abs(speech).mean(), rel=0.2)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 2), (44_100, 6)])
@@ -91,7 +86,8 @@ def test_an_mp3_is_decoded_without_seams(tmp_path: Path, speech: Samples, capfd:
     whole = soundfile.read(tmp_path / "a.mp3", dtype="float32")[0]
     capfd.readouterr()
     audio, _ = read(tmp_path / "a.mp3")
-    assert np.abs(audio - np.clip(whole, -1, 1)).max() < 1e-6
+    assert len(audio) == len(whole)
+    assert np.abs(audio - np.clip(whole, -1, 1)).max() < 1e-3  # another decoder
     assert capfd.readouterr().err == ""
 
 
@@ -106,17 +102,11 @@ def spoil(tmp_path: Path, speech: Samples, name: str) -> Path:
 def test_a_truncated_file_is_heard_to_its_end_and_then_said_to_be_truncated(
     tmp_path: Path, speech: Samples, name: str
 ) -> None:
-    path, heard = spoil(tmp_path, speech, name), []
-
-    async def collect() -> None:
-        async for piece in source:
-            heard.append(piece)
-
-    with FileSource(path) as source, pytest.raises(AudioError, match="truncated") as error:
-        asyncio.run(collect())
-    assert str(path) in str(error.value)
-    # a damaged block is lost whole, and a block is 2 s
-    assert sum(map(len, heard)) == pytest.approx(2 * len(speech), abs=2 * 16_000 + 1_000)
+    path = spoil(tmp_path, speech, name)
+    heard = hear(path)
+    assert "truncated" in str(heard.error)
+    assert str(path) in str(heard.error)
+    assert len(heard.audio) == pytest.approx(2 * len(speech), abs=5_000)  # a block of FLAC
 
 
 def test_a_header_that_does_not_know_the_length_is_no_truncation(tmp_path: Path, speech: Samples) -> None:
@@ -151,7 +141,7 @@ def test_no_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> None:  # root, who runs some tests, may read everything
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(AudioError, match="no permission"):
         FileSource(tmp_path / "a.wav")
 
@@ -159,60 +149,6 @@ def test_no_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_header_without_audio_is_silence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", silence(0), 16_000)
     assert len(read(tmp_path / "a.wav")[0]) == 0
-
-
-_READ_STDIN = """
-import asyncio, sys
-from stt.sources import FileSource, RawPcm
-raw = RawPcm(*map(int, sys.argv[1:])) if sys.argv[1:] else None
-async def count():
-    with FileSource("-", raw) as source:
-        print(sum([len(piece) async for piece in source]))
-try:
-    asyncio.run(count())
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-
-
-def piped(data: bytes, *args: str) -> str:
-    run = subprocess.run([sys.executable, "-Pc", _READ_STDIN, *args], input=data, capture_output=True, check=True)
-    return run.stdout.decode().strip()
-
-
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
-def test_standard_input_takes_pipes(speech: Samples, kind: str) -> None:
-    data = io.BytesIO()
-    soundfile.write(data, speech, 16_000, format=kind)
-    assert abs(int(piped(data.getvalue())) - len(speech)) < 2_000
-
-
-def test_standard_input_takes_a_file_raw_audio_and_says_what_is_wrong(tmp_path: Path, speech: Samples) -> None:
-    soundfile.write(tmp_path / "a.flac", speech, 16_000)
-    with (tmp_path / "a.flac").open("rb") as file:
-        run = subprocess.run([sys.executable, "-Pc", _READ_STDIN], stdin=file, capture_output=True, check=True)
-    assert int(run.stdout) == len(speech)
-    assert piped(b"\0" * 64_000, "16000", "1") == "32000"
-    assert piped(b"\0" * 64_000, "8000", "2") == "32000"
-    assert piped(b"") == "AudioError standard input: empty, expected audio"
-    assert "not audio in a format known here" in piped(b"hello world, this is no audio")
-
-
-def test_a_pipe_is_heard_while_it_is_written(speech: Samples) -> None:
-    """Live: the first samples come out before the writer has closed the pipe."""
-    code = _READ_STDIN.replace(
-        "print(sum([len(piece) async for piece in source]))",
-        "first = await anext(aiter(source)); print(len(first), flush=True)",
-    )
-    data = io.BytesIO()
-    soundfile.write(data, np.tile(speech, 4), 16_000, format="WAV")
-    with subprocess.Popen([sys.executable, "-Pc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
-        assert run.stdin is not None
-        assert run.stdout is not None
-        run.stdin.write(data.getvalue()[:200_000])
-        run.stdin.flush()
-        assert int(run.stdout.readline()) == 32_000
-        run.stdin.close()
 
 
 async def test_pacing_cuts_into_equal_pieces_and_keeps_every_sample() -> None:

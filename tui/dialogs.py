@@ -32,28 +32,36 @@ HELP: Final = """\
   [b]x[/b]          clear;  [b]u[/b] takes back a clearing or an edit
 
 [b]Moving[/b]
-  [b]↑ ↓[/b]        select a turn (or click it; twice to edit)
-  [b]PgUp PgDn[/b]  scroll; [b]Home[/b] first turn, [b]End[/b] last turn, following it
+  [b]↑ ↓[/b] [b]k j[/b]    select a turn (or click it; twice to edit)
+  [b]PgUp PgDn[/b]  scroll
+  [b]Home[/b] [b]g[/b]     first turn;  [b]End[/b] [b]G[/b]  last turn, following it
   [b]/[/b]          search; [b]n[/b] and [b]N[/b] next and previous, [b]Esc[/b] ends it
+
+[b]In a replay[/b]
+  [b]space[/b]      hold, and go on;  [b]←[/b] [b]→[/b]  back and on by 10 s;  [b]-[/b] [b]+[/b]  slower and faster
 
 [b]Program[/b]
   [b]t[/b]          light or dark
   [b]Ctrl+P[/b]     all commands
-  [b]q[/b]          quit
+  [b]Ctrl+Z[/b]     suspend, as in any program;  fg  comes back
+  [b]q[/b]          quit, once the running turn has its final; again: at once
 
 [b]On the screen[/b]
   [b]┃ ●[/b] someone speaks   [b]┇ ‖[/b] a pause: the turn may go on   [b]│[/b] a finished turn
-  words in [dim i]dim italics[/] may still change; [b]✎[/b] was edited by you
+  words in [$text-muted i]dim italics[/] may still change; [b]✎[/b] was edited by you
   [b]speech[/b]     its probability over time; the upper of the two rows begins at
              the threshold (≥) from which sound counts as speech
   [b]level[/b]      in dB of full scale; CLIPPED: too loud
   [b]lag[/b]        of interim words, after they were spoken; of a turn's final
-             text, after the silence that ended the turn
+             text, after the silence that ended the turn;  [b]◔ late[/b]: a text that
+             should be there by now, and for how long
   [b]overruns[/b]   pieces of sound that were lost because nobody took them in time
 
-Everything is kept as it is said; [b]stt tui --resume[/b] goes on with it."""
+Everything is kept as it is said: [b]stt tui --resume[/b] goes on with it, and
+[b]stt tui --sessions[/b] shows what there is."""
 
 
+SCROLL: Final = ("up", "down", "home", "end")
 _CSS: Final = """
     align: center middle;
     & > #box {
@@ -61,8 +69,12 @@ _CSS: Final = """
         padding: 1 2; background: $surface; border: round $primary;
         border-title-color: $text-primary; border-title-style: bold;
     }
-    .hint { color: $text-muted; margin-top: 1; }
+    .hint { color: $text-muted; margin-top: 1; width: 100%; }
     .error { color: $text-error; }
+    #box Button.-primary { background: $primary-darken-2; color: $text; }
+    OptionList > .option-list--option-highlighted, OptionList:focus > .option-list--option-highlighted {
+        background: $primary-darken-2; color: $text;
+    }
 """
 
 
@@ -72,7 +84,14 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = (
         f"HelpScreen {{ {_CSS} & > #box {{ width: 82; scrollbar-size-vertical: 1; }} #help {{ width: 100%; }} }}"
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,space,enter", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,space,enter", "dismiss", "Close"),
+        *(Binding(key, f"scroll('{how}')", show=False) for key, how in zip("kjgG", SCROLL, strict=True)),
+    ]
+
+    def action_scroll(self, how: str) -> None:
+        """Scroll as vi does."""
+        getattr(self.query_one("#box"), f"action_scroll_{how}")()
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box") as box:
@@ -87,7 +106,7 @@ class AskScreen(ModalScreen[bool]):
     AskScreen {{ {_CSS}
         & > #box {{ width: 64; }}
         Horizontal {{ height: auto; margin-top: 1; align-horizontal: right; }}
-        Button {{ margin-left: 2; }}
+        Button {{ margin-left: 1; min-width: 8; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -149,6 +168,15 @@ class EditScreen(ModalScreen[str | None]):
         self.dismiss(" ".join(self.query_one(TextArea).text.split()))
 
 
+class _Format(Button):
+    """A format in the save dialog: a click, or space, chooses it; Enter saves as it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "screen.save_as", "Save", show=False),
+        Binding("space", "press", "Choose", show=False),
+    ]
+
+
 class SaveScreen(ModalScreen[Path | None]):
     """Where to save, and as what: the suffix is the format."""
 
@@ -157,7 +185,7 @@ class SaveScreen(ModalScreen[Path | None]):
         & > #box {{ width: 76; }}
         Input {{ border: tall $primary; }}
         #formats {{ height: auto; }}
-        #formats Button {{ margin-right: 1; min-width: 8; }}
+        #formats Button {{ margin-right: 1; min-width: 5; }}
     }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -177,7 +205,7 @@ class SaveScreen(ModalScreen[Path | None]):
             yield Input(str(self._proposal), select_on_focus=False)
             with Horizontal(id="formats"):
                 for kind in export.FORMATS:
-                    yield Button(kind, id=kind, compact=True)
+                    yield _Format(kind, id=kind, compact=True)
             yield Label("", classes="error", id="problem")
             yield Label("Enter saves · Tab: other formats, or type the suffix · Esc cancels", classes="hint")
 
@@ -186,7 +214,6 @@ class SaveScreen(ModalScreen[Path | None]):
 
     @on(Input.Changed)
     def _mark(self) -> None:
-        self._confirmed = None
         self.query_one("#problem", Label).update("")
         suffix = Path(self.query_one(Input).value).suffix
         for button in self.query(Button):
@@ -198,12 +225,19 @@ class SaveScreen(ModalScreen[Path | None]):
 
     def action_format(self, kind: str) -> None:
         field = self.query_one(Input)
-        field.value = str(Path(field.value or "transcript").with_suffix(f".{kind}"))
+        with self.prevent(Input.Changed):  # which would come after what follows
+            field.value = str(Path(field.value or "transcript").with_suffix(f".{kind}"))
+        self._mark()
         field.focus()
 
+    def action_save_as(self) -> None:
+        if isinstance(self.focused, _Format):
+            self.action_format(self.focused.id or "txt")
+        self._save()
+
     @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
+    def _save(self) -> None:
+        path = Path(self.query_one(Input).value.strip()).expanduser()
         if path.suffix.removeprefix(".") not in export.FORMATS:
             problem = f"expected a name ending in {', '.join(f'.{kind}' for kind in export.FORMATS)}"
         elif path.is_dir():

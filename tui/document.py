@@ -62,7 +62,15 @@ class Undone:
     """The reader took back the last edit or clearing."""
 
 
-Record = StretchBegan | Heard | Edited | Cleared | Undone
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The program was left before a turn had its final: the words it had then are all there will be."""
+
+    stretch: int
+    turn: int
+
+
+Record = StretchBegan | Heard | Edited | Cleared | Undone | Unfinished
 """Everything that changes a document; a journal is a list of these."""
 
 
@@ -82,6 +90,8 @@ class Block:
     failure: str = ""
     """Why a part of the turn is missing."""
     edited: bool = False
+    unfinished: bool = False
+    """It ended without a final: its last words may be wrong, or missing."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -117,7 +127,7 @@ class Document:
         match record:
             case StretchBegan():
                 self.stretch = record
-                return self._settle()
+                return self._settle(self.open)
             case Heard(stretch, event):
                 return self._hear(stretch, event)
             case Edited(stretch, turn, text):
@@ -127,17 +137,20 @@ class Document:
                 before = self.blocks[index]
                 text = printable(text)
                 self._undo.append(before)
-                self.blocks[index] = replace(before, text=text, stable_chars=len(text), passages=(), edited=True)
+                edited = replace(before, text=text, stable_chars=len(text), passages=())
+                self.blocks[index] = replace(edited, edited=True, unfinished=False)
                 return index
             case Cleared():
                 finished = [block for block in self.blocks if block.state == "final"]
                 if not finished:
                     return None
                 self._undo.append(finished)
-                del self.blocks[: len(finished)]
+                self.blocks[:] = self.open
                 return 0
             case Undone():
                 return self._take_back()
+            case Unfinished(stretch, turn):
+                return self._settle([block for block in self.open if block.key == (stretch, turn)])
 
     @property
     def can_undo(self) -> Literal["", "edit", "clearing"]:
@@ -148,6 +161,11 @@ class Document:
     def running(self) -> Block | None:
         """The turn that is being spoken."""
         return self.blocks[-1] if self.blocks and self.blocks[-1].state != "final" else None
+
+    @property
+    def open(self) -> list[Block]:
+        """The turns that have no final yet."""
+        return [block for block in self.blocks if block.state != "final"]
 
     @property
     def finals(self) -> list[Block]:
@@ -209,13 +227,14 @@ class Document:
             self._drop_if_empty(index)
         return index
 
-    def _settle(self) -> int | None:
-        """End the running turns with the words they have: nothing more will come for them."""
-        running = [i for i, block in enumerate(self.blocks) if block.state != "final"]
-        for i in reversed(running):
-            self.blocks[i] = replace(self.blocks[i], state="final", stable_chars=len(self.blocks[i].text))
-            self._drop_if_empty(i)
-        return running[0] if running else None
+    def _settle(self, blocks: list[Block]) -> int | None:
+        """End turns with the words they have: nothing more will come for them."""
+        first = None
+        for block in reversed(blocks):
+            first = self.blocks.index(block)
+            self.blocks[first] = replace(block, state="final", stable_chars=len(block.text), unfinished=True)
+            self._drop_if_empty(first)
+        return first
 
     def _drop_if_empty(self, index: int) -> None:
         if not self.blocks[index].text and not self.blocks[index].failure:

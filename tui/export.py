@@ -53,6 +53,12 @@ def duration(duration_s: float) -> str:
     return f"{whole // 3600}h{whole // 60 % 60:02}m"
 
 
+def clock(at_s: float) -> str:
+    """Write a place in a recording as players do: 0:07, 12:45, 1:02:03."""
+    minutes, seconds = divmod(int(at_s), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
+
+
 def size(bytes_: float) -> str:
     """Write a count of bytes for people."""
     for unit in ("B", "kB", "MB"):

@@ -12,15 +12,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from types import NoneType, TracebackType
+from typing import Any, Final, Self, get_args, get_type_hints
 
 from stt.errors import SttError
 from stt.events import (
-    Latency,
-    Passage,
     RecognitionFailed,
     TranscriptChanged,
     TurnCompleted,
@@ -28,15 +27,17 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.words import Word
-from tui.document import Cleared, Document, Edited, Heard, Record, StretchBegan, Undone
+from tui import private
+from tui.document import Cleared, Document, Edited, Heard, Record, StretchBegan, Undone, Unfinished
 
 _SUFFIX: Final = ".jsonl"
-_RECORDS: Final = {kind.__name__: kind for kind in (StretchBegan, Edited, Cleared, Undone)}
+_RECORDS: Final = {kind.__name__: kind for kind in (StretchBegan, Edited, Cleared, Undone, Unfinished)}
 _EVENTS: Final = {
     kind.__name__: kind
     for kind in (TurnStarted, TranscriptChanged, TurnPaused, TurnResumed, TurnCompleted, RecognitionFailed)
 }
+
+_ABSENT: Final = {NoneType, Ellipsis}  # in the type of what may be missing: `X | None`, `tuple[X, ...]`
 
 
 class JournalError(SttError, ValueError):
@@ -60,21 +61,49 @@ def decode(line: str) -> tuple[float, Record]:
         ValueError, KeyError, TypeError: the line is not a record.
 
     """
-    fields = json.loads(line)
-    if not isinstance(fields, dict):
-        msg = f"expected a JSON object, got {type(fields).__name__}"
+    found = json.loads(line)
+    if not isinstance(found, dict):
+        msg = f"expected a JSON object, got {type(found).__name__}"
         raise TypeError(msg)
-    at_s, kind = float(fields.pop("t")), fields.pop("is")
+    at_s, kind = float(found["t"]), found["is"]
     if kind != "Heard":
-        return at_s, _RECORDS[kind](**fields)
-    event: dict[str, Any] = fields["event"]
-    if event.get("latency"):
-        event["latency"] = Latency(**event["latency"])
-    if "passages" in event:
-        event["passages"] = tuple(Passage(**passage) for passage in event["passages"])
-    if "words" in event:
-        event["words"] = tuple(Word(**word) for word in event["words"])
-    return at_s, Heard(fields["stretch"], _EVENTS[event.pop("is")](**event))
+        return at_s, rebuilt(_RECORDS[kind], found)
+    event: dict[str, Any] = found["event"]
+    return at_s, Heard(int(found["stretch"]), rebuilt(_EVENTS[event["is"]], event))
+
+
+def rebuilt(kind: Any, value: Any) -> Any:
+    """Return the value of type `kind` that `asdict` and JSON made `value` of.
+
+    Journals outlive versions of the program: a field that is not known here is left out, and a list or an optional
+    value that an older version did not write is empty.
+
+    Raises:
+        TypeError: it was made of something else.
+
+    """
+    if isinstance(kind, type) and is_dataclass(kind):
+        if not isinstance(value, dict):
+            msg = f"expected a JSON object for {kind.__name__}, got {type(value).__name__}"
+            raise TypeError(msg)
+        hints, given = _hints(kind), {}
+        for field in fields(kind):
+            if field.name in value:
+                given[field.name] = rebuilt(hints[field.name], value[field.name])
+            elif field.default is MISSING and (absent := _ABSENT & set(get_args(hints[field.name]))):
+                given[field.name] = None if NoneType in absent else ()
+        return kind(**given)
+    inner = [argument for argument in get_args(kind) if argument not in (NoneType, Ellipsis)]
+    if isinstance(value, list):
+        return tuple(rebuilt(inner[0], item) for item in value)
+    if isinstance(value, dict) and inner:
+        return rebuilt(inner[0], value)
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def read(path: Path) -> tuple[list[tuple[float, Record]], int]:
@@ -136,10 +165,9 @@ class Journal:
         line = encode(self._monotonic() - self._began, record).encode()
         try:
             if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("ab", buffering=0)
+                private.make_folder(self.path.parent)
+                self._file = private.open_file(self.path, "ab", buffering=0)
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two programs must not mix their turns
-                os.fchmod(self._file.fileno(), 0o600)  # what was said concerns nobody else on this machine
                 line = _after_torn_line(self.path) + line
             self._file.write(line)
             self.failure = ""
@@ -162,6 +190,16 @@ def _after_torn_line(path: Path) -> bytes:
             return b""
         file.seek(-1, os.SEEK_END)
         return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def in_use(path: Path) -> bool:
+    """Whether a program writes to a journal just now."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def sessions_folder() -> Path:

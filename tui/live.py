@@ -7,15 +7,12 @@ A microphone or a server that is lost is tried again; the engine loads beside, a
 """
 
 import asyncio
-import os
-import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,16 +21,18 @@ import numpy as np
 
 from stt.audio import SAMPLE_RATE, Samples, samples, seconds
 from stt.engines import OpenedEngine, check_language, open_engine
-from stt.errors import AudioError, DeviceError, EngineError, RemoteError, SttError
-from stt.events import Event, TranscriptChanged, TurnCompleted
+from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
+from stt.events import Event
 from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
 from stt.vad import SileroVad, SpeechDetector
 from tui.document import Heard, StretchBegan
+from tui.lag import Lag
 from tui.recorder import Recorder, open_recorder
 from tui.updates import (
+    Closed,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -42,7 +41,7 @@ from tui.updates import (
     InputOpen,
     InputOpening,
     InputPaused,
-    Lagged,
+    Late,
     Metered,
     RecordingChanged,
     ServerSays,
@@ -50,12 +49,11 @@ from tui.updates import (
 )
 
 _RETRY_S: Final = 2.0  # PortAudio does not tell of new devices, so a lost one is looked for
-_BEHIND: Final = 5  # niceness
 _MOST_RETRY_S: Final = 30.0
 _PATIENCE_S: Final = 30.0  # with a server that was lost in the middle; what is said meanwhile is kept for it
 _METER: Final = samples(0.064)
 _PIECE: Final = samples(0.02)
-_MEMORY: Final = 3000  # pieces (60 s and more) whose time of hearing is remembered, to tell the lag of a text
+_LOOK_S: Final = 0.25  # between two looks whether a text is late
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,6 @@ class Loading:
         return self.opened.done() and self.opened.exception() is None
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        _after_the_screen()
         return self.opened.result().model.transcribe(batch)
 
     def settle(self, outcome: OpenedEngine | str) -> None:
@@ -131,7 +128,7 @@ class Live:
         self._input: Microphone | _File | None = None
         self._file: _File | None = None
         self._recorder: Recorder | None = None
-        self._times: deque[tuple[int, float]] = deque(maxlen=_MEMORY)  # samples of the stretch, when they were heard
+        self._lag = Lag(plan.turns)
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -175,7 +172,7 @@ class Live:
         return done
 
     def close(self) -> None:
-        """Stop; the running turn gets its final, then `closed`."""
+        """Stop; the running turn gets its final, then `Closed` is told."""
         self._loading.settle("closed before the engine was loaded")
 
         def change() -> None:
@@ -183,8 +180,10 @@ class Live:
 
         self._interrupt(change)
 
-    @property
-    def closed(self) -> bool:
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the thread; returns whether it came."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
         return self._thread is None or not self._thread.is_alive()
 
     def _interrupt(self, change: Callable[[], None]) -> None:
@@ -216,6 +215,8 @@ class Live:
         except Exception as error:  # noqa: BLE001 - a thread's last words would reach nobody
             traceback.print_exc()
             self._tell(EngineFailed(f"listening has stopped: {type(error).__name__}: {error}"))
+        finally:
+            self._tell(Closed())
 
     async def _main(self) -> None:
         with ExitStack() as stack:
@@ -237,7 +238,6 @@ class Live:
         loading = self._loading
 
         def load() -> None:
-            _after_the_screen()
             self._tell(EngineLoading("loading the engine"))
             try:
                 opened = self._open_engine(self._plan.engine)
@@ -297,12 +297,13 @@ class Live:
     def _report(self, error: AudioError | DeviceError | RemoteError) -> None:
         match error:
             case AudioError():
-                what, self._on = "file", False
+                what, again = "file", False
             case DeviceError():
-                what, self._lost = "microphone", True
+                what, again = "microphone", True
             case _:
-                what, self._lost = "server", True
-        self._tell(InputLost(str(error), what, self._ever_open))
+                what, again = "server", not isinstance(error, RefusedError)
+        self._lost, self._on = again, self._on and again
+        self._tell(InputLost(str(error), what, self._ever_open, again))
 
     def _open(self) -> "Microphone | _File":
         if self._plan.file is None:
@@ -312,9 +313,9 @@ class Live:
 
     async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
         self._stretch += 1
-        self._times.clear()
+        self._lag = Lag(self._plan.turns)
         self._began = self._heard
-        async with aclosing(self._tapped(source)) as tapped:
+        async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
                 options = RecognitionOptions(self._plan.language)
@@ -363,7 +364,7 @@ class Live:
         probabilities: list[float] = []
         async for piece in source:
             self._heard += len(piece)
-            self._times.append((self._heard - self._began, time.monotonic() - source.backlog_s))
+            self._lag.hear(self._heard - self._began, time.monotonic() - source.backlog_s)
             if self._recorder is not None:
                 self._write(self._recorder, piece)
             pieces.append(piece)
@@ -380,15 +381,27 @@ class Live:
 
     async def _sink(self, event: Event) -> None:
         self._tell(Heard(self._stretch, event))
-        if isinstance(event, TranscriptChanged) and event.cause == "interim":
-            self._tell_lag(event.end, final=False)
-        elif isinstance(event, TurnCompleted) and event.text:
-            self._tell_lag(event.decided, final=True)
+        if (lagged := self._lag.take(event, time.monotonic())) is not None:
+            self._tell(lagged)
 
-    def _tell_lag(self, at: int, *, final: bool) -> None:
-        heard_at = next((when for heard, when in self._times if heard >= at), None)
-        if heard_at is not None:
-            self._tell(Lagged(time.monotonic() - heard_at, final))
+    @asynccontextmanager
+    async def _watching_lag(self) -> AsyncIterator[None]:
+        """Tell meanwhile how late a text is that does not come, and when it has come."""
+
+        async def look() -> None:
+            told = None
+            while True:
+                await asyncio.sleep(_LOOK_S)
+                late = self._lag.waiting(time.monotonic())
+                if late != told:
+                    self._tell(Late(late))
+                told = late
+
+        task = asyncio.create_task(look())
+        try:
+            yield
+        finally:
+            task.cancel()
 
     def _change_recording(self, path: str | None) -> None:
         recorder, self._recorder = self._recorder, None
@@ -411,17 +424,6 @@ class Live:
             with suppress(OSError):
                 recorder.close()
             self._tell(RecordingChanged(None, str(error)))
-
-
-def _after_the_screen() -> None:
-    """Let this thread, and those it starts, wait for the screen's where all cores are busy.
-
-    An engine takes every core it gets; with this, a key waits half as long for its answer
-    (`benchmarks/tui_keys.py`: p95 76 ms to 47 ms). Only Linux has a priority for each thread.
-    """
-    if sys.platform == "linux" and os.getpriority(os.PRIO_PROCESS, 0) < _BEHIND:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
 
 
 class _File:

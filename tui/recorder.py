@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from stt.audio import SAMPLE_RATE, Samples, to_pcm16
 from stt.errors import SettingsError
+from tui import private
 
 FORMATS: Final = ("wav", "flac")
 
@@ -33,7 +34,7 @@ def open_recorder(path: Path) -> Recorder:
         SettingsError: there is no such format.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_folder(path.parent)
     match path.suffix:
         case ".wav":
             return _Wav(path)
@@ -48,7 +49,7 @@ class _Wav:
     """soundfile writes a WAV's sizes when it is closed; here they are right after every second."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
+        self._file = private.open_file(path, "xb")
         self._bytes = 0
         self._unflushed = 0
         self._write_header()
@@ -83,7 +84,7 @@ class _Flac:
         import soundfile
 
         self._error: Any = soundfile.LibsndfileError
-        with path.open("xb"):  # soundfile would write over what is there
+        with private.open_file(path, "xb"):  # soundfile would write over what is there, for all to read
             pass
         self._file = soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, subtype="PCM_16", format="FLAC")
 

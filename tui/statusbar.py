@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from itertools import groupby
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -13,6 +13,10 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import export
+from tui.colours import styled
+
+if TYPE_CHECKING:
+    from tui.updates import Lagged
 
 _FLOOR_DB: Final = -60.0
 _CLIPPED: Final = 0.99  # full scale, less what resampling may take off
@@ -26,10 +30,16 @@ STATES: Final = {
     "listening": "○ listening",
     "speaking": "● speaking",
     "pause": "‖ pause",
+    "late": "◔ late",
     "muted": "■ mic off",
+    "playing": "▶ playing",
+    "held": "‖ held",
     "lost": "✗ no input",
     "ended": "■ ended",
 }
+
+_STATE_STYLES: Final = {"speaking": "speech", "playing": "speech", "pause": "pause", "muted": "pause", "held": "pause",
+                        "late": "trouble", "lost": "trouble"}  # fmt: skip
 
 
 def decibels(amplitude: float) -> float:
@@ -61,11 +71,11 @@ class StatusBar(Widget):
 
     DEFAULT_CSS = """
     StatusBar { height: 2; background: $surface; color: $foreground; }
-    StatusBar > .status--muted { text-style: dim; }
-    StatusBar > .status--speech { color: $success; text-style: bold; }
-    StatusBar > .status--pause { color: $warning; text-style: bold; }
+    StatusBar > .status--muted { color: $foreground 75%; }
+    StatusBar > .status--speech { color: $text-success; text-style: bold; }
+    StatusBar > .status--pause { color: $text-warning; text-style: bold; }
     StatusBar > .status--trouble { color: $text-error; text-style: bold; }
-    StatusBar > .status--clip { background: $error; color: $background; text-style: bold; }
+    StatusBar > .status--clip { background: $error-muted; color: $text-error; text-style: bold; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "status--muted",
@@ -76,7 +86,7 @@ class StatusBar(Widget):
     }
 
     class Pressed(Message):
-        """The mouse pressed the state (`listen`) or the device (`device`)."""
+        """The mouse pressed the state (`listen`) or the device (`devices`)."""
 
         def __init__(self, action: str) -> None:
             super().__init__()
@@ -92,7 +102,11 @@ class StatusBar(Widget):
         self.overruns = 0
         self.interim_lag_s: float | None = None
         self.final_lag_s: float | None = None
-        self.recording = ""
+        self.late: Lagged | None = None
+        """A text that should be there, and is not."""
+        self.played: tuple[float, float, float] | None = None
+        """Of a replay: where it is, how long it is, seconds, and how fast it is played."""
+        self.recording = False
         self._probabilities: deque[float] = deque(maxlen=120)
         self._rms = 0.0
         self._peak = 0.0
@@ -118,7 +132,7 @@ class StatusBar(Widget):
         if event.x < 13:
             self.post_message(self.Pressed("listen"))
         elif event.y == 1:
-            self.post_message(self.Pressed("device"))
+            self.post_message(self.Pressed("devices"))
 
     def render_line(self, y: int) -> Strip:
         base = self.rich_style
@@ -134,42 +148,56 @@ class StatusBar(Widget):
         return 10 if self.size.width < 100 else 16 if self.size.width < 140 else 24
 
     def _upper(self, base: Style) -> list[Segment]:
-        muted = base + self._style("muted")
+        muted = self._style("muted", base)
         shown = list(self._probabilities)[-self._spark_width :]
         sparks = "".join(spark(p, self.threshold)[0] for p in shown).rjust(self._spark_width)
         now = f"{self._probabilities[-1]:4.2f}" if self._probabilities else "    "
         segments = [
-            Segment(f" {STATES[self.state]:<11} ", base + self._state_style()),
-            Segment(sparks, base + self._style("speech")),
+            Segment(f" {self._state():<11} ", self._state_style(base)),
+            Segment(sparks, self._style("speech", base)),
             Segment(f" {now} ", base),
             *self._level(base),
         ]
         wide = self.size.width >= 100
-        if self.interim_lag_s is not None or self.final_lag_s is not None:
-            interim, final = (_lag(lag_s) for lag_s in (self.interim_lag_s, self.final_lag_s))
+        interim, final = _lag(self.interim_lag_s), _lag(self.final_lag_s)
+        if self.late is not None:  # the true lag by now, not that of the last text that came
+            late = f">{self.late.lag_s:.1f}s"
+            interim, final = (interim, late) if self.late.final else (late, final)
+        if (interim, final) != ("-", "-"):
             labels = ("lag: interim ", " final ") if self.size.width >= 120 else ("lag ", "/")
             segments += [Segment(f"  {labels[0]}", muted), Segment(interim, base)]
             segments += [Segment(labels[1], muted), Segment(final, base)]
         if self.overruns:
             lost = f"{self.overruns} overrun{'s' * (self.overruns != 1)}"
-            segments += [Segment(f"  ⚠ {lost}" if wide else f" ⚠{self.overruns} lost", base + self._style("trouble"))]
+            segments += [Segment(f"  ⚠ {lost}" if wide else f" ⚠{self.overruns} lost", self._style("trouble", base))]
         elif self.size.width >= 120:
             segments += [Segment("  no overruns", muted)]
         return segments
 
+    def _state(self) -> str:
+        if self.state == "late" and self.late is not None:
+            return f"◔ {export.duration(self.late.lag_s)} late"
+        return STATES[self.state]
+
+    def _clock(self) -> str:
+        if self.played is None:
+            return f" {export.duration(self.heard_s):>7} in  "
+        at_s, length_s, speed = self.played
+        return f" {export.clock(at_s)}/{export.clock(length_s)} x{speed:g} "
+
     def _lower(self, base: Style) -> list[Segment]:
-        muted = base + self._style("muted")
+        muted = self._style("muted", base)
         shown = list(self._probabilities)[-self._spark_width :]
         sparks = [(above, "".join(spark(p, self.threshold)[1] for p in run))
                   for above, run in groupby(shown, lambda p: p >= self.threshold)]  # fmt: skip
         segments = [
-            Segment(f" {export.duration(self.heard_s):>7} in  ", muted),
+            Segment(f"{self._clock():<13}", muted),
             Segment(" " * (self._spark_width - len(shown)), base),
-            *(Segment(cells, base + self._style("speech") if above else muted) for above, cells in sparks),
+            *(Segment(cells, self._style("speech", base) if above else muted) for above, cells in sparks),
             Segment(f" ≥{self.threshold:.2f}".replace("0.", ".") + "  ", muted),
         ]
         if self.recording:
-            segments.append(Segment("● REC ", base + self._style("trouble")))
+            segments.append(Segment("● REC ", self._style("trouble", base)))
         room = max(10, self.size.width - sum(segment.cell_length for segment in segments) - 1)
         parts = [part for part in (self.engine, self.input) if part]
         text = " · ".join(parts)
@@ -189,18 +217,17 @@ class StatusBar(Widget):
         if peak and cells[peak - 1] == " ":
             cells = f"{cells[: peak - 1]}▏{cells[peak:]}"
         if self._clipped:
-            figure = Segment(" CLIPPED", base + self._style("clip"))
+            figure = Segment(" CLIPPED", self._style("clip", base))
         else:
             figure = Segment(f" {f'{level_db:.0f}' if level_db > _FLOOR_DB else '-∞':>4} dB", base)
-        muted = base + self._style("muted")
-        return [Segment("▕", muted), Segment(cells, base + self._style("speech")), Segment("▏", muted), figure]
+        muted = self._style("muted", base)
+        return [Segment("▕", muted), Segment(cells, self._style("speech", base)), Segment("▏", muted), figure]
 
-    def _state_style(self) -> Style:
-        name = {"speaking": "speech", "pause": "pause", "lost": "trouble", "muted": "pause"}.get(self.state, "muted")
-        return self._style(name)
+    def _state_style(self, base: Style) -> Style:
+        return self._style(_STATE_STYLES.get(self.state, "muted"), base)
 
-    def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"status--{name}", partial=True)
+    def _style(self, name: str, base: Style) -> Style:
+        return styled(self, f"status--{name}", base)
 
 
 def _lag(lag_s: float | None) -> str:

@@ -15,6 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import export
+from tui.colours import styled
 from tui.document import Block, Document, matcher, wrap
 
 _GUTTER: Final = 20  # marker, time of day, duration, bar
@@ -37,15 +38,15 @@ class TurnView(ScrollView, can_focus=True):
         scrollbar-background: $background;
         scrollbar-color: $surface-lighten-2;
     }
-    TurnView > .turns--time { text-style: dim; }
-    TurnView > .turns--bar { text-style: dim; }
-    TurnView > .turns--bar-speaking { color: $success; text-style: bold; }
-    TurnView > .turns--bar-paused { color: $warning; text-style: bold; }
-    TurnView > .turns--tentative { text-style: dim italic; }
+    TurnView > .turns--time { color: $foreground 75%; }
+    TurnView > .turns--bar { color: $foreground 75%; }
+    TurnView > .turns--bar-speaking { color: $text-success; text-style: bold; }
+    TurnView > .turns--bar-paused { color: $text-warning; text-style: bold; }
+    TurnView > .turns--tentative { color: $foreground 75%; text-style: italic; }
     TurnView > .turns--failure { color: $text-error; text-style: italic; }
-    TurnView > .turns--match { background: $warning 40%; text-style: underline; }
-    TurnView > .turns--match-current { background: $warning; color: $background; text-style: bold; }
-    TurnView > .turns--selected { background: $primary 25%; }
+    TurnView > .turns--match { background: $warning 25%; text-style: underline; }
+    TurnView > .turns--match-current { background: $foreground; color: $background; text-style: bold; }
+    TurnView > .turns--selected { background: $primary 20%; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "turns--time",
@@ -107,6 +108,12 @@ class TurnView(ScrollView, can_focus=True):
         top = self._offsets[min(first, len(self._offsets) - 1)] - self.scroll_offset.y
         lines = max(old_end, self._offsets[-1]) - self.scroll_offset.y - top
         self.refresh(Region(0, max(0, top), self.size.width, max(0, lines + min(0, top)) + 1))
+
+    def show(self, document: Document) -> None:
+        """Show another document."""
+        self.document = document
+        self._seen = min(self._seen, len(document.blocks))
+        self.changed(0)
 
     def show_matches(self, needle: str, match: tuple[int, int] | None) -> None:
         """Mark every place of `needle`, and one of them (block, character) as the current one, which is shown."""
@@ -252,7 +259,7 @@ class TurnView(ScrollView, can_focus=True):
             return Strip.blank(width, base)  # between two turns
         marked = index == self.selected
         if marked:
-            base += self._style("turns--selected")
+            base = self._style("turns--selected", base)
         segments = self._gutter(block, within, marked, base)
         within -= self._head_lines
         if within >= 0:
@@ -265,40 +272,42 @@ class TurnView(ScrollView, can_focus=True):
         if within == 0:
             head = f"{export.wall(block.wall_s)} {_GLYPH[block.state]}{export.duration(block.duration_s):>6}"
             head += "✎" if block.edited else " "
-        muted = base + self._style("turns--time")
+        muted = self._style("turns--time", base)
         if self._narrow:
             return [Segment(f"{marker}{head}", muted)] if within == 0 else [Segment("  ", base)]
-        bar = self._style({"final": "turns--bar"}.get(block.state, f"turns--bar-{block.state}"))
-        return [Segment(f"{marker}{head:17}", muted), Segment(_BAR[block.state], base + bar), Segment(" ", base)]
+        bar = self._style({"final": "turns--bar"}.get(block.state, f"turns--bar-{block.state}"), base)
+        return [Segment(f"{marker}{head:17}", muted), Segment(_BAR[block.state], bar), Segment(" ", base)]
 
     def _text(self, index: int, block: Block, start: int, end: int, base: Style) -> list[Segment]:
         text = _shown(block)
-        styles: list[tuple[int, int, Style]] = []
+        styles: list[tuple[int, int, str]] = []  # later ones lie over earlier ones
         if block.state != "final":
-            styles.append((block.stable_chars if block.text else 0, len(text), self._style("turns--tentative")))
+            styles.append((block.stable_chars if block.text else 0, len(text), "turns--tentative"))
         if len(text) > len(block.text) and block.text:
-            styles.append((len(block.text), len(text), self._style("turns--failure")))
+            styles.append((len(block.text), len(text), "turns--failure"))
         elif block.failure:
-            styles.append((0, len(text), self._style("turns--failure")))
+            styles.append((0, len(text), "turns--failure"))
         if pattern := matcher(self._needle):
             for match in pattern.finditer(block.text):
                 current = self._match == (index, match.start())
-                styles.append((*match.span(), self._style("turns--match-current" if current else "turns--match")))
+                styles.append((*match.span(), "turns--match-current" if current else "turns--match"))
         cuts = sorted({start, end, *(min(max(cut, start), end) for a, b, _ in styles for cut in (a, b))})
         segments = []
         for a, b in pairwise(cuts):
             style = base
-            for from_, to, more in styles:
+            for from_, to, name in styles:
                 if from_ <= a < to:
-                    style += more
+                    style = self._style(name, style)
             segments.append(Segment(text[a:b], style))
         return segments
 
-    def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(name, partial=True)
+    def _style(self, name: str, base: Style) -> Style:
+        return styled(self, name, base)
 
 
 def _shown(block: Block) -> str:
     if block.failure:
         return f"{block.text} [not recognized: {block.failure}]".lstrip()
+    if block.unfinished:
+        return f"{block.text} [not finished]"
     return block.text or "…"

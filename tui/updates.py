@@ -5,7 +5,7 @@ them; neither side knows the other, so each is tested alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tui.document import Heard, Record, StretchBegan
 
@@ -51,13 +51,15 @@ class InputPaused:
 
 @dataclass(frozen=True, slots=True)
 class InputLost:
-    """Nothing is heard for now; it is tried again every few seconds, or when the reader asks."""
+    """Nothing is heard for now."""
 
     message: str
     what: str
-    """`microphone`, `server`, or `file` (which is not tried again)."""
+    """`microphone`, `server`, or `file`."""
     ever_open: bool
     """It worked before, so that it is likely to come back."""
+    again: bool = True
+    """It is tried again by itself; a broken file, or a server that refuses, is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,38 @@ class Lagged:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """A text that should be there is not, and is so late already; `None`: it has come, or is no longer due."""
+
+    by: Lagged | None
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
     """A record of a session that is played back: of what was heard, and of what the reader did."""
 
     record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Wound:
+    """Playing back was wound to another place: what the screen shows is what these records lead to."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where playing back is, seconds, its long waits left out."""
+
+    at_s: float
+    length_s: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The backend has ended; nothing more will be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +152,14 @@ Update = (
     | ServerSays
     | Metered
     | Lagged
+    | Late
     | RecordingChanged
     | StretchBegan
     | Heard
     | Played
+    | Wound
+    | Position
+    | Closed
 )
 
 
@@ -157,10 +191,18 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop listening and let the running turn have its final."""
+        """Stop listening and let the running turn have its final; `Closed` is told when that is done."""
         ...
 
-    @property
-    def closed(self) -> bool:
-        """Everything has been told."""
+
+@runtime_checkable
+class Player(Protocol):
+    """A backend that plays back what was, and can be wound."""
+
+    def wind(self, by_s: float) -> None:
+        """Go on from another place, earlier (< 0) or later."""
+        ...
+
+    def change_speed(self, factor: float) -> None:
+        """Play faster (> 1) or slower, within what can be followed."""
         ...

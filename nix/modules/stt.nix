@@ -147,7 +147,7 @@ in
       type = types.listOf types.str;
       default = [ ];
       example = [ "https://example.com" ];
-      description = "Web pages of other hosts that may connect.";
+      description = "Web pages that may connect beside those of the host and port of this server.";
     };
 
     tls = {

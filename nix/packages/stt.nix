@@ -11,10 +11,10 @@
   makeWrapper,
 
   # audio and voice activity
+  av,
   numpy,
   sounddevice,
   soundfile,
-  soxr,
   onnxruntime,
   # engines; those of canary-qwen, an extra elsewhere, are all here
   faster-whisper,
@@ -31,6 +31,7 @@
   # server, client and terminal
   platformdirs,
   prometheus-client,
+  shtab,
   starlette,
   textual,
   tqdm,
@@ -43,6 +44,7 @@
 let
   source = import ../source.nix { inherit lib; };
   dependencies = [
+    av
     faster-whisper
     huggingface-hub
     librosa
@@ -54,9 +56,9 @@ let
     prometheus-client
     safetensors
     silero-vad
+    shtab
     sounddevice
     soundfile
-    soxr
     starlette
     textual
     tokenizers

@@ -12,6 +12,7 @@
   pytest-asyncio,
   pytest-timeout,
   pyyaml,
+  soxr,
   transformers,
 }:
 let
@@ -26,6 +27,7 @@ let
     pytest-asyncio
     pytest-timeout
     pyyaml
+    soxr
     transformers
   ]);
 in

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag, Option, raw_pcm
+from stt.cli.options import Argument, Command, Flag, Option, raw_pcm, track
 from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
@@ -38,6 +38,7 @@ def _run(args: argparse.Namespace) -> int:
         kind=kind,
         output=args.output,
         raw=args.raw,
+        track=args.track,
         quiet=args.quiet,
         whole=args.whole,
     )
@@ -75,6 +76,14 @@ FILE: Final = Command(
             convert=raw_pcm,
             metavar="RATE[xCHANNELS]",
             help="the input is headerless 16-bit little-endian PCM: 16000, 44100x2",
+        ),
+        Option(
+            name="--track",
+            variable=None,
+            convert=track,
+            metavar="N|LANGUAGE",
+            help="of several audio tracks the one with this number (from 1) or language: 2, de, eng",
+            shown_default="the default one",
         ),
         Flag(
             name="--whole",

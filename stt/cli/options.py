@@ -204,6 +204,13 @@ def raw_pcm(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2] or "1")
 
 
+def track(text: str) -> str:
+    """Convert to the number of an audio track, from 1, or the language it is in: checked alone, it stays a text."""
+    if re.fullmatch(r"0*[1-9]\d{0,8}|[a-z]{2,3}([-_]\w+)*", text, re.IGNORECASE | re.ASCII) is None:
+        raise ValueProblem("the number of a track, from 1, or a language like de or deu", text)
+    return text
+
+
 def host(text: str) -> str:
     """Convert the name or address of a host; an IPv6 address may stand in brackets, as it does in URLs."""
     return text[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", text) else text

@@ -9,16 +9,17 @@ from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_langua
 _DESCRIPTION: Final = """\
 Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
 GET /health says that the process lives, /ready that the engine is loaded, /metrics gives figures for Prometheus.
-SIGTERM and SIGINT let running turns get their finals, then the server exits.
+SIGTERM, SIGINT and SIGHUP let running turns get their finals, then the server exits.
 """
 
 _EPILOG: Final = """\
 examples:
   stt serve                                       for programs on this machine
   STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
+  stt serve --host unix:/run/stt/stt.sock         for a proxy on this machine
   stt serve --tls-cert chain.pem --tls-key key.pem --host 0.0.0.0 --api-key-file /etc/stt/keys
 
-exit status: 0 after SIGTERM or SIGINT, 1 if the engine cannot be opened, 2 for a wrong option.
+exit status: 0 after SIGTERM, SIGINT or SIGHUP, 1 if the engine cannot be opened, 2 for a wrong option.
 """
 
 _WEEK_S: Final = 7 * 24 * 3600.0
@@ -34,12 +35,16 @@ def _run(args: argparse.Namespace) -> int:
         api_keys=args.api_key,
         api_key_file=args.api_key_file,
         log_format=args.log_format,
+        log_level=args.log_level,
         host=args.host,
         port=args.port,
         allowed_origins=tuple(args.allowed_origin),
+        forwarded_allow_ips=args.forwarded_allow_ips,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         max_sessions=args.max_sessions,
+        max_connections=args.max_connections,
+        max_waiting_per_address=args.max_waiting_per_address,
         max_buffer_s=args.max_buffer,
         idle_timeout_s=args.idle_timeout,
         drain_timeout_s=args.drain_timeout,
@@ -67,7 +72,15 @@ _ACCESS: Final = Group(
             convert=items,
             repeats=True,
             metavar="ORIGIN[,ORIGIN]",
-            help="web pages of other hosts that may connect: https://example.com, or *",
+            help="web pages that may connect beside those of the host and port of this server: https://example.com, "
+            "or *",
+        ),
+        Option(
+            name="--forwarded-allow-ips",
+            default="127.0.0.1",
+            metavar="ADDRESS[,ADDRESS]",
+            help="proxies that are believed when they say who a client is (X-Forwarded-For): addresses, networks, or "
+            "*; behind a Unix socket *",
         ),
         Option(name="--tls-cert", convert=path, metavar="FILE", help="certificate chain (PEM): serve wss://"),
         Option(name="--tls-key", convert=path, metavar="FILE", help="its private key (PEM)"),
@@ -82,6 +95,20 @@ _LIMITS: Final = Group(
             convert=count(1, 1_000_000),
             metavar="N",
             help="sessions at once; more are refused with 503",
+        ),
+        Option(
+            name="--max-connections",
+            convert=count(8, 1_000_000),
+            metavar="N",
+            help="connections in all; one more drops the one that waits longest without a whole request",
+            shown_default="twice --max-sessions and 56, as far as the limit of open files goes",
+        ),
+        Option(
+            name="--max-waiting-per-address",
+            default=32,
+            convert=count(1, 1_000_000),
+            metavar="N",
+            help="connections of one address without a whole request; one more drops the oldest",
         ),
         Option(
             name="--max-buffer",
@@ -124,7 +151,7 @@ SERVE: Final = Command(
             name="--host",
             default="127.0.0.1",
             convert=host,
-            help="address to listen on; 0.0.0.0: all",
+            help="address to listen on; 0.0.0.0: all; unix:/PATH: a Unix socket",
             shown_default="127.0.0.1, this machine only",
         ),
         Option(name="--port", default=15751, convert=count(0, 65535, "a port"), help="0: any that is free"),
@@ -135,6 +162,12 @@ SERVE: Final = Command(
             default="text",
             choices=("text", "json"),
             help="log lines for people or for programs, on standard error",
+        ),
+        Option(
+            name="--log-level",
+            default="info",
+            choices=("debug", "info", "warning", "error"),
+            help="the least that is logged",
         ),
         engine_options(),
         TURNS,

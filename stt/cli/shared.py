@@ -41,6 +41,12 @@ URL: Final = Option(
     default="ws://127.0.0.1:15751",
     help="of the server; options of a session may stand in its query",
 )
+CA: Final = Option(
+    name="--ca",
+    metavar="FILE",
+    help="certificates (PEM) of the authorities to trust for wss, or the server's own",
+    shown_default="those of the system",
+)
 TURNS: Final = Group(
     "turns",
     (

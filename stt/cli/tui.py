@@ -19,6 +19,7 @@ examples:
   stt tui --source talk.flac             a recording, played as if it were spoken now
   stt tui --connect ws://box:15751       a server recognizes; its key: --api-key or STT_API_KEY
   stt tui --resume                       go on with the last session
+  stt tui --sessions                     earlier sessions: read, save, go on with, delete
   stt tui --replay session.jsonl         watch a session again, with its timing
 
 exit status: 0, 1 if a session cannot be read, 2 for a wrong option.
@@ -38,6 +39,8 @@ def _run(args: argparse.Namespace) -> int:
         api_key=args.api_key,
         resume=args.resume,
         replay=args.replay,
+        sessions=args.sessions,
+        as_json=args.json,
         autosave=not args.no_autosave,
         record_format=args.record_format,
     )
@@ -95,6 +98,8 @@ TUI: Final = Command(
                     metavar="FILE",
                     help="go on with the last session, or the one in FILE",
                 ),
+                Flag(name="--sessions", help="show the sessions there are: to read, save, go on with, delete"),
+                Flag(name="--json", help="with --sessions: print one JSON document for each"),
                 Flag(name="--no-autosave", help="do not keep the session as it grows"),
                 Option(
                     name="--record-format",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from stt.audio import Samples
-from stt.client import RemoteSession
+from stt.client import RemoteSession, trusting
 from stt.errors import DeviceError
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted
 from stt.session import AudioSource
@@ -21,6 +21,7 @@ def run(
     *,
     url: str,
     api_key: str | None,
+    ca: str | None,
     device: str | None,
     language: str | None,
     turns: TurnSettings | None,
@@ -33,12 +34,14 @@ def run(
         AudioError: the file cannot be read.
         DeviceError: there is no such microphone, or it is gone.
         RemoteError: the server cannot be reached, or refuses the session.
+        SettingsError: the URL, the key or the CA file cannot be used.
 
     """
     screen = _Screen(raw=raw)
     session = RemoteSession(
         url,
         api_key=api_key,
+        tls=trusting(ca) if ca else None,
         settings=turns,
         language=language,
         notify=screen.notice,

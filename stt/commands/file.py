@@ -20,7 +20,7 @@ from stt.outputs import Writer
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import AudioSource, Session, Sink
 from stt.settings import EngineSettings, TurnSettings
-from stt.sources import STDIN, FileSource, RawPcm
+from stt.sources import STDIN, FileSource, RawPcm, printable
 from stt.transcript import Transcript
 from stt.turns import Window
 from stt.vad import FRAME, SileroVad, SpeechDetector
@@ -38,9 +38,12 @@ def run(
     output: str,
     raw: tuple[int, int] | None,
     quiet: bool,
+    track: str | None = None,
     whole: bool = False,
 ) -> int:
-    """Transcribe every file; returns 0 if all came out whole, else 1. `whole`: in one piece each, without turns.
+    """Transcribe every file; returns 0 if all came out whole, else 1.
+
+    `track`: number or language of the audio track; `whole`: in one piece each, without turns.
 
     Raises:
         SettingsError: the options contradict each other or the engine.
@@ -70,7 +73,7 @@ def run(
             about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
             job = _Job(path, session, target, kind, about, quiet=quiet)
             try:
-                job.run(RawPcm(*raw) if raw else None)
+                job.run(RawPcm(*raw) if raw else None, track)
             except (AudioError, EngineError, OutputError) as error:
                 if isinstance(error, OutputError) and target.path is None:
                     raise  # the next file could not be written either
@@ -85,7 +88,7 @@ def run(
 
 def _with_name(path: str, error: Exception) -> str:
     """Return what went wrong, and with which file, which not every library says."""
-    name = "standard input" if path == STDIN else path
+    name = "standard input" if path == STDIN else printable(path)
     return str(error) if name in str(error) else f"{name}: {error}"
 
 
@@ -149,7 +152,7 @@ class _Job:
         self._signal: int | None = None
         self.written = False
 
-    def run(self, raw: RawPcm | None) -> None:
+    def run(self, raw: RawPcm | None, track: str | None = None) -> None:
         """Transcribe the file; whatever ends it early, the turns completed before are written.
 
         Raises:
@@ -158,7 +161,7 @@ class _Job:
             OutputError: the text cannot be written; what the output held before is still there.
 
         """
-        with FileSource(self._path, raw) as source:
+        with FileSource(self._path, raw, track=track, notice=self._notice) as source:
             error: BaseException | None = None
             with self._target.open() as out:
                 writer = Writer(self._kind, self._about, out.encoding)
@@ -179,6 +182,10 @@ class _Job:
             raise error
         if not self._words and not self._quiet:
             print(f"{source.name}: no speech found", file=sys.stderr)
+
+    def _notice(self, line: str) -> None:
+        if not self._quiet:
+            print(line, file=sys.stderr)
 
     async def _hear(self, source: FileSource, writer: Writer, out: Output) -> None:
         bar = _bar(source, quiet=self._quiet)

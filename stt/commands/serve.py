@@ -16,9 +16,10 @@ def run(
     api_keys: list[str],
     api_key_file: Path | None,
     log_format: str,
+    log_level: str,
     **settings: object,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status.
+    """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
 
     Raises:
         SettingsError: an option cannot work.
@@ -31,4 +32,5 @@ def run(
     keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
     app = create_app(limits, engine=engine, turns=turns, language=language)
-    return serve(app, limits, log_format=log_format, manager=Manager.from_environment(os.environ))
+    manager = Manager.from_environment(os.environ)
+    return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
+from stt.engines.languages import language_code
+from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
 from stt.recognition import SpeechModel
@@ -12,6 +14,8 @@ from stt.settings import EngineSettings
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+MOST_THREADS: Final = 256
+"""More than any engine here gains from; OpenMP ends the process where it cannot start as many as asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
     """Load the engine the settings ask for. Takes seconds, and with a hub id the time of a download.
 
     Raises:
-        SettingsError: there is no such engine or device.
+        SettingsError: there is no such engine or device, or that many threads are nonsense.
         EngineError: it is not installed, has no weights, or cannot run on that device.
 
     """
@@ -39,6 +43,9 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         if value not in known:
             msg = f"{what}: expected one of {', '.join(known)}, got {value!r}"
             raise SettingsError(msg)
+    if not 0 <= settings.threads <= MOST_THREADS:
+        msg = f"threads: expected 1 to {MOST_THREADS}, or 0 for one per core, got {settings.threads}"
+        raise SettingsError(msg)
     engine, reason = (settings.engine, "asked for") if settings.engine != "auto" else _choose(settings)
     where = {
         "model_dir": settings.model_dir,
@@ -75,6 +82,7 @@ def _choose(settings: EngineSettings) -> tuple[str, str]:
         return ("canary-qwen", "auto: its weights were named") if asked else ("whisper", "auto: its weights were named")
     if settings.device == "cpu":
         return "whisper", "auto: canary-qwen wants a GPU, and the device is to be the CPU"
+    let_threads_sleep()
     import ctranslate2
 
     if not ctranslate2.get_cuda_device_count():
@@ -105,13 +113,14 @@ def _torch_without_cuda() -> str | None:
 
 
 def check_language(model: SpeechModel, language: str | None) -> None:
-    """Tell before the first word whether an engine knows a language; `None` (let it find out) is always fine.
+    """Tell before the first word whether an engine knows a language; `None` and `auto` (find out) are always fine.
 
     Raises:
         SettingsError: it does not.
 
     """
-    if language is not None and language not in model.languages:
+    code = language_code(language)
+    if code is not None and code not in model.languages:
         known = ", ".join(sorted(model.languages))
         msg = f"language: {model.name} knows {known}, got {language!r}; for others try --model small"
         raise SettingsError(msg)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
+from stt.engines.loops import Repetition, cut_loop
+from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, EngineLostError
 from stt.hub import our_errors
 from stt.machine import install_canary
@@ -51,6 +53,7 @@ class CanaryQwen:
         if dtype not in _DTYPES:
             msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
             raise EngineError(msg)
+        let_threads_sleep()
         try:
             import torch
 
@@ -156,7 +159,7 @@ class CanaryQwen:
                 msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
                 raise EngineError(msg) from error
         else:
-            return [_hypothesis(transcription) for transcription in found]
+            return [_hypothesis(*each) for each in zip(found, batch, strict=True)]
         # Outside of the handler: the exception's frames hold on to the very tensors that have to go.
         self._empty_cache()
         half = len(batch) // 2
@@ -226,7 +229,13 @@ def download(model: str | None, model_dir: str | None) -> Path | str:
     return Path(model_dir).expanduser() if model_dir is not None else model or MODEL
 
 
-def _hypothesis(transcription: "Transcription") -> Hypothesis:
+def _hypothesis(transcription: "Transcription", utterance: Utterance) -> Hypothesis:
     logprobs = transcription.logprobs
     confidence = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
-    return Hypothesis(transcription.text.strip(), transcription.token_ids, confidence)
+
+    def said(repetition: Repetition) -> int:
+        """Believe a repetition that came to its end by itself."""
+        return repetition.copies if len(transcription.token_ids) < _MAX_NEW_TOKENS else 1
+
+    text = cut_loop(transcription.text.strip(), seconds(len(utterance.audio)), said)
+    return Hypothesis(text, transcription.token_ids, confidence)

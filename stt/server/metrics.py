@@ -29,6 +29,9 @@ class Metrics:
         self.coalesced = Counter("stt_interims_coalesced", "Interims replaced by newer ones, unsent", registry=r)
         self.errors = Counter("stt_errors", "Error messages to clients, by code", ["code"], registry=r)
         self.queue = Gauge("stt_recognizer_queue", "Recognitions waiting for the engine", registry=r)
+        self.engine_lag = Gauge(
+            "stt_engine_lag_seconds", "How long the oldest text that is due has waited for the engine", registry=r
+        )
         self.batch = Histogram(
             "stt_batch_size", "Utterances per engine call", registry=r, buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
         )
@@ -44,6 +47,9 @@ class Metrics:
         )
         self.ready = Gauge("stt_ready", "1 while the engine is loaded and works", registry=r)
         self.restarts = Counter("stt_engine_restarts", "Engines replaced because they hung, died or failed", registry=r)
+        self.detector_restarts = Counter(
+            "stt_detector_restarts", "Threads of the speech detector replaced because they hung or died", registry=r
+        )
         self.lag = Histogram(
             "stt_event_loop_lag_seconds",
             "How late the event loop wakes",

@@ -5,7 +5,8 @@
 
 The keeper looks at the engine's worker once a second. It gives up on one whose batch runs for longer than
 `engine_timeout_s`, whose thread is dead, or that failed on three batches in a row; the recognitions in the running
-batch fail, and what waits goes on waiting for the engine that is opened in its place.
+batch fail, and what waits goes on waiting for the engine that is opened in its place. The detector's thread is looked
+at likewise, and what it was at is tried again.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ OpenModel = Callable[[], SpeechModel]
 """Opens an engine; called in a thread, again whenever the engine before had to be given up."""
 
 _LOOK_S: Final = 1.0
+_VAD_TIMEOUT_S: Final = 5.0  # a round takes milliseconds
 _LAG_S: Final = 0.1
 # From then on it is worth 32 ms of delay to wake each session half as often: a sixth of all the event loop does.
 _MANY_SESSIONS: Final = 64
@@ -72,10 +74,15 @@ class Service:
         self._empty = asyncio.Event()
         self._began = time.monotonic()
         self.metrics.queue.set_function(lambda: self.recognizer.waiting if self.recognizer else 0)
+        self.metrics.engine_lag.set_function(lambda: self.engine_lag_s)
         self.metrics.ready.set_function(lambda: self.state == "ready")
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._keep(), name="keeper"), asyncio.create_task(self._watch(), name="lag")]
+        self._tasks = [
+            asyncio.create_task(self._keep(), name="keeper"),
+            asyncio.create_task(self._keep_vad(), name="vad keeper"),
+            asyncio.create_task(self._watch(), name="lag"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -85,12 +92,16 @@ class Service:
         if self.recognizer is not None:
             await asyncio.to_thread(self.recognizer.close, _LAST_BATCH_S)
         if self.vad is not None:
-            self.vad.__exit__(None, None, None)
+            await asyncio.to_thread(self.vad.__exit__, None, None, None)
 
     @property
     def hung(self) -> bool:
         """Whether a thread still opens or runs an engine that nobody waits for: native code, which cannot be ended."""
-        return any(load.is_alive() for load in self._loads) or (self.recognizer is not None and self.recognizer.hung)
+        return (
+            any(load.is_alive() for load in self._loads)
+            or (self.recognizer is not None and self.recognizer.hung)
+            or (self.vad is not None and self.vad.hung)
+        )
 
     def refusal(self) -> tuple[str, str] | None:
         """Why no session can begin now (code and text), or `None`."""
@@ -103,6 +114,11 @@ class Service:
                 return "draining", "the server is shutting down; connect again in a moment"
             case state:
                 return "not_ready", f"the engine is {state}; try again when /ready says so"
+
+    @property
+    def engine_lag_s(self) -> float:
+        """How long the oldest text that is due has waited for the engine; 0 while it keeps up."""
+        return self.recognizer.lag_s if self.recognizer is not None else 0.0
 
     @property
     def piece_s(self) -> float:
@@ -169,6 +185,7 @@ class Service:
             "languages": len(model.languages) if model is not None else None,
             "sessions": len(self.sessions),
             "max_sessions": self.settings.max_sessions,
+            "engine_lag_s": round(self.engine_lag_s, 2),
             **({"error": str(self.failure)} if isinstance(self.failure, SttError) else {}),
         }
 
@@ -199,6 +216,19 @@ class Service:
                 await self._replace(self.recognizer, "the engine's thread died")
             elif (failed := self.recognizer.failed) >= _MOST_FAILED:
                 await self._replace(self.recognizer, f"the engine failed on {failed} batches in a row")
+
+    async def _keep_vad(self) -> None:
+        """Give up a thread of the detector that hangs or died; the sessions it was at lose nothing."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self.vad is None:
+                continue
+            hung_s = self.vad.running_s
+            if hung_s > _VAD_TIMEOUT_S or not self.vad.alive:
+                why = f"hung for {hung_s:.0f} s" if self.vad.alive else "died"
+                log(f"the speech detector's thread {why}; another takes its place", logging.ERROR)
+                self.metrics.detector_restarts.inc()
+                self.vad.restart()
 
     async def _replace(self, recognizer: LocalRecognizer, why: str) -> None:
         self._not_ready("restarting")

@@ -2,10 +2,11 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.events import (
@@ -28,11 +29,11 @@ from stt.server.dialects.native import (
     Finish,
     Format,
     Options,
-    ProtocolError,
-    decode_event,
     parse_options,
 )
+from stt.server.dialects.native_reader import EventDecoder, ProtocolError, decode_event
 from stt.settings import TurnSettings
+from stt.words import Word
 
 PCM = b"\x01\x00\x02\x00"
 B64 = base64.b64encode(PCM).decode()
@@ -196,9 +197,12 @@ INTERIM = TranscriptChanged(3, 16_000, 32_000, "one two", 0, 3, "interim", SPENT
 PAUSED = TurnPaused(3, 40_000)
 PAUSE = TranscriptChanged(3, 16_000, 44_800, "one two three", 0, 13, "pause", SPENT)
 RESUMED = TurnResumed(3, 48_000)
-DONE = TurnCompleted(3, 16_000, 40_001, "one two three", (Passage(11_200, 44_800, "one two three"),), SPENT)
+DONE = TurnCompleted(
+    3, 16_000, 40_001, "one two three", (Passage(11_200, 44_800, "one two three"),), SPENT, 64_000, "meaning"
+)
+WORDS = replace(DONE, words=(Word("one", 11_200, 16_000, 0.9), Word(" two three", 16_000, 44_800)))
 FAILED = RecognitionFailed(3, "Traceback: secrets")
-NOTHING = TurnCompleted(3, 16_000, 40_000, "", (), None)
+NOTHING = TurnCompleted(3, 16_000, 40_000, "", (), None, 64_000)
 EMPTY = TranscriptChanged(3, 16_000, 32_000, "", 0, 0, "interim", SPENT)
 
 PLAIN: dict[str, Any] = {"text": "one two", "isFinal": False, "isEndOfTurn": False, "turn": 3, "start": 1.0, "end": 2.0}
@@ -239,6 +243,8 @@ def test_what_a_client_with_events_gets() -> None:
         "turn": 3,
         "start": 1.0,
         "end": 2.5000625,
+        "decided": 4.0,
+        "why": "meaning",
         "passages": [{"start": 0.7, "end": 2.8, "text": "one two three"}],
         "type": "turn_completed",
         "latency": LATENCY,
@@ -265,7 +271,7 @@ def test_a_failing_engine_is_told_without_details() -> None:
 
 
 def test_messages_become_the_same_events_again() -> None:
-    events = [STARTED, INTERIM, PAUSED, PAUSE, RESUMED, DONE, NOTHING]
+    events = [STARTED, INTERIM, PAUSED, replace(PAUSED, probability=0.75), PAUSE, RESUMED, DONE, WORDS, NOTHING]
     assert [decode_event(m) for m in written(events, "events=1")] == events
     assert decode_event(written([FAILED], "")[0]) == RecognitionFailed(3, ENGINE_FAILED)
     assert decode_event({"error": "no", "code": "bad_json"}) is None
@@ -278,6 +284,77 @@ def test_messages_become_the_same_events_again() -> None:
 def test_times_survive_the_way_over_json(sample: int) -> None:
     message = Encoder(parse("events=1")).encode(TurnStarted(0, sample))
     assert decode_event(json.loads(message or "")) == TurnStarted(0, sample)
+
+
+def an_hour(words: list[str]) -> list[Event]:
+    """One turn of windows of 60 words, with an interim every 2, as `Transcript` would tell it."""
+    events: list[Event] = [TurnStarted(0, 0)]
+    for count in range(2, len(words) + 1, 2):
+        cut = count % 60 == 0
+        text, committed = " ".join(words[:count]), len(" ".join(words[: (count - 1) // 60 * 60]))
+        cause = "cut" if cut else "interim"
+        events.append(TranscriptChanged(0, 0, count * 5_000, text, committed, committed, cause, SPENT))
+    text = " ".join(words)
+    return [*events, TurnStarted(1, 2**30), TurnCompleted(0, 0, 2**29, text, (), SPENT, 2**29), *events[:3]]
+
+
+@settings(deadline=None)  # each takes some 0.1 s
+@given(st.sets(st.integers(0, 1_000)))
+def test_committed_text_is_sent_once_whatever_a_slow_reader_skips(skipped: set[int]) -> None:
+    words = [f"\u0441\u043b\u043e\u0432\u043e{n}" for n in range(1_000)]
+    events = an_hour(words)
+    encoder, decoder = Encoder(parse("events=1&repeat_committed=0")), EventDecoder()
+    sizes, got, sent = [], [], []
+    for i, event in enumerate(events):
+        message = encoder.encode(event)
+        assert message is not None
+        if isinstance(event, TranscriptChanged) and event.cause == "interim" and i in skipped:
+            continue
+        sizes.append(len(message))
+        got.append(decoder.decode(json.loads(message)))
+        sent.append(event)
+    assert got == sent
+    assert max(sizes) < 6_000
+    assert sum(sizes) < 40 * len(json.dumps(" ".join(words)))  # each word while its window is open, then never again
+
+
+def test_a_committed_text_that_changes_all_the_same_is_sent_whole() -> None:
+    cut = replace(PAUSE, cause="cut", text="one two")
+    changed = replace(INTERIM, text="won two three", committed_chars=7, stable_chars=7)
+    messages = written([STARTED, cut, changed], "events=1&repeat_committed=0")
+    assert [(m["from"], m["text"]) for m in messages[1:]] == [(0, "one two"), (0, "won two three")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"turn": -1},
+        {"turn": 1.5},
+        {"turn": True},
+        {"start": float("nan")},
+        {"end": float("inf")},
+        {"end": -1},
+        {"end": "1"},
+        {"text": None},
+        {"text": ["a"]},
+        {"from": 1},
+        {"from": -1},
+        {"committed": 99},
+        {"stable": -1},
+        {"cause": "whim"},
+        {"cause": []},
+        {"latency": []},
+        {"latency": {"waited": "x", "decoded": 1, "batch": 1}},
+        {"type": "turn_completed", "passages": 3},
+        {"type": "turn_completed", "passages": [3]},
+        {"type": "turn_completed", "passages": [], "why": "whim"},
+        {"type": "turn_completed", "passages": [], "words": [[]]},
+    ],
+)
+def test_a_message_that_is_none_is_told(changes: dict[str, Any]) -> None:
+    (message,) = written([INTERIM], "events=1")
+    with pytest.raises(ProtocolError, match="in "):
+        EventDecoder().decode(message | changes)
 
 
 def test_a_turn_may_start_before_the_one_before_has_its_final() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from serving import rest
+from stt.server.logs import configure, log
 
 CODE = """
 import sys
@@ -67,3 +69,17 @@ async def test_text_that_is_not_utf8_is_one_line_of_the_log() -> None:
         assert websocket.close_code == 1007
     assert [line["level"] for line in lines if line["level"] != "info"] == []
     assert [line["reason"] for line in lines if line["message"] == "session ended"] == ["bad_message"]
+
+
+async def test_a_log_level_leaves_out_what_is_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        configure("json", "warning")
+        log("a session", session="1")
+        log("trouble", logging.WARNING)
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        logging.getLogger("stt").setLevel(logging.NOTSET)
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["trouble"]

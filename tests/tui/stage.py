@@ -1,7 +1,8 @@
 """The screen's other side for tests: a backend that does nothing but note what it was asked, and devices likewise."""
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from textual.pilot import Pilot
 
 from stt.events import Event, Latency, Passage, TranscriptChanged, TurnCompleted, TurnPaused, TurnStarted
-from tui.app import Options, SttApp
+from tui.app import SttApp
+from tui.condition import Options
 from tui.devices import Row
 from tui.document import Document, Heard, StretchBegan
-from tui.updates import EngineReady, InputOpen, InputPaused, Lagged, Metered, Update
+from tui.updates import Closed, EngineReady, InputOpen, InputPaused, Lagged, Metered, Update
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 FAST = Latency(0.01, 0.12, 1)
@@ -28,7 +30,6 @@ class Scripted:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self.closed = False
         self.tell: Callable[[Update], None] = lambda _: None
         self.closes_itself = True
 
@@ -58,7 +59,11 @@ class Scripted:
 
     def close(self) -> None:
         self.asked.append("close")
-        self.closed = self.closes_itself
+        if self.closes_itself:
+            self.end()
+
+    def end(self) -> None:
+        self.tell(Closed())
 
 
 class ScriptedDevices:
@@ -78,13 +83,15 @@ class ScriptedDevices:
 
 
 class App(SttApp):
-    """The program with a clock that stands still."""
+    """The program with a clock that stands still until it is set."""
 
-    CSS = SttApp.CSS + "\nInput { & > .input--cursor { text-style: none; } }"
+    clock_s = 100.0
+
+    CSS = "Input { & > .input--cursor { text-style: none; } }"
 
     def __init__(self, backend: Scripted, devices: ScriptedDevices, **more: Any) -> None:
         more.setdefault("options", Options(folder=Path("notes"), recordings=Path("recordings")))
-        super().__init__(lambda: backend, now=lambda: NOON, monotonic=lambda: 100.0, **more)
+        super().__init__(lambda: backend, now=lambda: NOON, monotonic=lambda: self.clock_s, **more)
         self.devices = devices
         self.copied: list[str] = []
 
@@ -108,16 +115,29 @@ class Play:
         await self.settle()
 
     async def settle(self) -> None:
-        await self.pilot.pause()
-        await self.pilot.pause(0.01)  # what a handler has posted, and the drawing after it
+        await self._unless_left(self.pilot.pause())
+        await self._unless_left(self.pilot.pause(0.01))  # what a handler has posted, and the drawing after it
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        for key in keys:
+            await self._unless_left(self.pilot.press(key))
         await self.settle()
+
+    async def _unless_left(self, act: Coroutine[Any, Any, Any]) -> None:
+        """A pilot waits for widgets that are gone when the app has been left."""
+        acting = asyncio.ensure_future(act)
+        while not acting.done() and not self.app._exit:
+            await asyncio.wait([acting], timeout=0.01)
+        if acting.done():
+            acting.result()
+        else:
+            acting.cancel()
 
     async def open(self, name: str = "Studio Mic") -> None:
         self.stretch += 1
-        began = StretchBegan(self.stretch, self.app.document.end, NOON + self.app.document.end / 16_000)
+        began = StretchBegan(
+            self.stretch, self.app.transcript.document.end, NOON + self.app.transcript.document.end / 16_000
+        )
         await self.tell(EngineReady("whisper tiny.en (int8, cpu)", "asked for"), began, InputOpen(name, 48_000))
 
     async def say(self, turn: int, text: str, *, at_s: float | None = None) -> None:
@@ -129,12 +149,12 @@ class Play:
 
     @property
     def texts(self) -> list[str]:
-        return [block.text for block in self.app.document.blocks]
+        return [block.text for block in self.app.transcript.document.blocks]
 
     @property
     def told(self) -> str:
-        """What stands in the notifications, which break their lines where they like."""
-        return "\n".join(f"{notification.title} {notification.message}" for notification in self.app._notifications)
+        """What stands in the message line, which breaks its lines where it likes."""
+        return self.app.main.message.text
 
     @property
     def screen_text(self) -> str:
@@ -169,7 +189,7 @@ async def on_stage(
     backend = Scripted()
     more.setdefault("document", Document())
     app = App(backend, devices or ScriptedDevices([]), **more)
-    async with app.run_test(size=size, notifications=True) as pilot:
+    async with app.run_test(size=size) as pilot:
         play = Play(app, pilot, backend)
         await app.workers.wait_for_complete()
         await play.settle()

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
 from stage import FAST, SENTENCES, Play, Scripted, ScriptedDevices, meter, on_stage
+from textual.binding import Binding
 from textual.widgets import Input, OptionList, TextArea
 
 from stt.events import RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
-from tui import journal
-from tui.app import Got, Options
+from tui import journal, private
+from tui.app import Got
+from tui.condition import Options
 from tui.devices import Row
 from tui.dialogs import AskScreen, DeviceScreen, EditScreen, HelpScreen, SaveScreen
 from tui.document import Heard
@@ -20,6 +23,8 @@ from tui.updates import (
     EngineLoading,
     InputEnded,
     InputLost,
+    Lagged,
+    Late,
     Metered,
     RecordingChanged,
     ServerSays,
@@ -230,6 +235,21 @@ async def test_d_without_any_device_says_so():
         assert play.app.screen.query_one(OptionList).option_count == 0
 
 
+async def test_r_records_nothing_where_nothing_is_heard():
+    async with on_stage() as play:
+        await play.press("r")
+        assert "nothing to record" in play.told
+        await play.tell(InputLost("no microphone found", "microphone", ever_open=False))
+        await play.press("r")
+        await play.open()
+        await play.press("space", "r")  # switched off
+        assert not any(asked[0] == "record" for asked in play.backend.asked)
+        await play.press("space")
+        await play.open()
+        await play.press("r")
+        assert play.backend.asked[-1][0] == "record"
+
+
 async def test_r_records_the_audio_and_its_events(tmp_path: Path):
     options = Options(recordings=tmp_path)
     async with on_stage(options=options) as play:
@@ -311,6 +331,22 @@ async def test_s_writes_over_a_file_only_when_told_twice(tmp_path: Path):
         assert path.read_text().startswith("Good morning")
 
 
+async def test_enter_on_a_format_saves_in_it_and_a_click_chooses_it(tmp_path: Path):
+    async with on_stage(options=Options(folder=tmp_path)) as play:
+        await talk(play)
+        srt = tmp_path / "transcript-2026-01-01-1200.srt"
+        await play.press("s", "tab", "tab", "enter")
+        assert srt.read_text().startswith("1\n00:")
+        await play.press("s", "tab", "tab", "enter")
+        assert "exists; Enter once more" in play.screen_text
+        await play.press("enter")
+        assert "Saved" in play.told
+        await play.press("s")
+        await play.pilot.click("#vtt")
+        await play.settle()
+        assert play.app.screen.query_one(Input).value == str(srt.with_suffix(".vtt"))
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [("a.pdf", "expected a name ending in"), ("no/such/a.txt", "there is no directory"), ("", "expected a name")],
@@ -327,13 +363,13 @@ async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path:
 
 
 async def test_s_tells_of_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(self: Path, *_: object, **__: object) -> int:
+    def full(*_: object, **__: object) -> object:
         raise OSError(28, "No space left on device")
 
     async with on_stage(options=Options(folder=tmp_path)) as play:
         await talk(play)
         await play.press("s")
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(private, "open_file", full)
         await play.press("enter")
         assert "No space left on device" in play.told
         assert play.app.unsaved
@@ -427,15 +463,24 @@ async def test_question_mark_helps():
 async def test_every_binding_is_in_the_help_and_in_the_palette():
     from tui.app import SttApp
     from tui.dialogs import HELP
+    from tui.mainscreen import MainScreen
+    from tui.program import Program
+    from tui.turnview import TurnView
 
-    names = {"slash": "/", "question_mark": "?", "escape": "Esc"}
-    async with on_stage() as play:
-        commands = " ".join(f"{c.title} {c.help}" for c in play.app.get_system_commands(play.app.screen)).lower()
-        for binding in SttApp.BINDINGS:
-            key = names.get(binding.key, binding.key)  # type: ignore[union-attr]
-            assert f"[b]{key}[/b]" in HELP or key == "?"
-            words = binding.description.lower().split()[0]  # type: ignore[union-attr]
-            assert words in commands or words in ("mic", "device", "next", "previous", "back"), words
+    names = {"slash": "/", "question_mark": "?", "escape": "Esc", "left": "←", "right": "→", "minus": "-", "plus": "+",
+             "equals_sign": "+", "ctrl+z": "Ctrl+Z", "up": "↑", "down": "↓", "pageup": "PgUp", "pagedown": "PgDn",
+             "home": "Home", "end": "End"}  # fmt: skip
+    helped = {word for marked in re.findall(r"\[b\](.*?)\[/b\]", HELP) for word in marked.split()}
+    async with on_stage(options=Options(replay=True)) as play:
+        commands = [command.title for command in play.app.get_system_commands(play.app.screen)]
+        for owner in (SttApp, Program, MainScreen, TurnView):
+            for binding in owner.BINDINGS:
+                assert isinstance(binding, Binding)
+                for key in binding.key.split(","):
+                    assert names.get(key, key) in helped | {"?"}, key
+                assert owner is TurnView or binding.description in commands
+        assert "Screenshot" in commands
+        assert "Theme" in commands
 
 
 async def test_the_palette_runs_commands():
@@ -448,38 +493,53 @@ async def test_the_palette_runs_commands():
         assert play.app.copied == ["\n".join(SENTENCES) + "\n"]
 
 
-async def test_t_switches_light_and_dark():
-    async with on_stage() as play:
+async def test_t_switches_light_and_dark_for_good(tmp_path: Path):
+    options = Options(preferences=tmp_path / "new" / "tui.json")
+    async with on_stage(options=options) as play:
         assert play.app.current_theme.dark
         await play.press("t")
         assert not play.app.current_theme.dark
+    async with on_stage(options=options) as play:
+        assert play.app.theme == "textual-light"
+        play.app.theme = "nord"  # as the palette does
+    (tmp_path / "other").write_text('{"theme": "no such"}')
+    for path, theme in ((tmp_path / "new" / "tui.json", "nord"), (tmp_path / "other", "textual-dark")):
+        async with on_stage(options=Options(preferences=path)) as play:
+            assert play.app.theme == theme
 
 
-async def test_q_leaves_after_the_last_final(tmp_path: Path):
-    backend_closed = []
-    async with on_stage(journal=Journal(tmp_path / "a.jsonl")) as play:
-        await play.open()
-        play.backend.closes_itself = False
-        await play.hear(TurnStarted(0, 0), TranscriptChanged(0, 0, 16_000, "almost", 0, 0, "interim", FAST))
-        await play.press("q")
-        assert play.backend.asked[-1] == "close"
-        assert "Finishing the last turn" in play.screen_text
-        assert play.app.is_running
-        await play.hear(TurnCompleted(0, 0, 20_000, "Almost done.", (), FAST))
-        play.backend.closed = True
-        await asyncio.sleep(0.2)
-        backend_closed.append(play.app.document.finals[0].text)
-    assert backend_closed == ["Almost done."]
-    assert not play.app.is_running
+async def test_a_screenshot_needs_no_folder_for_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    async with on_stage(options=Options(folder=tmp_path)) as play:
+        await talk(play)
+        await play.press("ctrl+p", *"screenshot", "enter")
+        await asyncio.sleep(0.3)
+        await play.settle()
+        await play.press("enter") if not play.told else None
+        path = tmp_path / "stt-2026-01-01-120000.svg"
+        assert play.told == f"Screenshot: {path}"
+        assert "budget" in path.read_text()
+    async with on_stage(options=Options(folder=tmp_path / "gone")) as play:
+        play.app.action_picture()
+        await play.settle()
+        assert "No screenshot" in play.told
 
 
-async def test_q_twice_leaves_at_once(tmp_path: Path):
-    async with on_stage(journal=Journal(tmp_path / "a.jsonl")) as play:
-        await play.open()
-        play.backend.closes_itself = False
-        await play.press("q", "q")
-        await asyncio.sleep(0.1)
-    assert not play.app.is_running
+async def test_vi_keys_move():
+    async with on_stage((80, 10)) as play:
+        await talk(play)
+        await play.press("k", "k", "c", "j", "c")
+        assert play.app.copied == [SENTENCES[1], SENTENCES[2]]
+        await play.press("g")
+        assert SENTENCES[0] in play.screen_text
+        await play.press("G")
+        assert "even begun" in play.screen_text
+        await play.press("question_mark")
+        first = play.screen_text
+        await play.press("j", "j", "j")
+        assert play.screen_text != first
+        await play.press("g")
+        assert play.screen_text == first
 
 
 async def test_q_asks_only_if_something_would_be_lost():
@@ -492,7 +552,7 @@ async def test_q_asks_only_if_something_would_be_lost():
         assert play.app.is_running
         await play.press("q", "y")
         await asyncio.sleep(0.1)
-    assert play.backend.closed
+    assert "close" in play.backend.asked
 
 
 async def test_q_does_not_ask_when_it_is_saved(tmp_path: Path):
@@ -540,8 +600,8 @@ async def test_all_is_kept_as_it_happens_and_resumed(tmp_path: Path):
         play.stretch = 0
         await play.open()
         await play.say(0, "After the break.")
-        assert [block.state for block in play.app.document.blocks] == ["final"] * 5
-        assert play.app.document.blocks[-1].start >= end
+        assert [block.state for block in play.app.transcript.document.blocks] == ["final"] * 5
+        assert play.app.transcript.document.blocks[-1].start >= end
     again = journal.replayed(journal.read(path)[0])
     assert [block.text for block in again.blocks] == play.texts
 
@@ -628,6 +688,35 @@ async def test_the_server_s_troubles_are_told():
         assert "the connection was lost" in play.screen_text
         await play.tell(ServerSays(""))
         assert "the connection was lost" not in play.screen_text
+
+
+async def test_a_server_that_refuses_is_not_said_to_be_out_of_reach():
+    async with on_stage(options=Options(server="ws://box:15751")) as play:
+        await play.tell(InputLost("box: refused with HTTP 401: unknown key", "server", ever_open=False, again=False))
+        text = play.screen_text
+        assert "The server refuses" in text
+        assert "unknown key" in text
+        assert "--api-key" in text
+        assert "tried again by itself" not in text
+        await play.press("space")
+        assert play.backend.asked[-1] == ("listen", True)
+
+
+async def test_while_a_text_is_late_the_true_lag_is_shown():
+    async with on_stage((120, 30)) as play:
+        await play.open()
+        await play.tell(*meter(play))
+        await play.hear(TurnStarted(0, 0), TurnPaused(0, 16_000))
+        assert "‖ pause" in play.screen_text
+        await play.tell(Late(Lagged(7.25, final=True)))
+        text = play.screen_text
+        assert "◔ 7.2s late" in text
+        assert "final >7.2s" in text
+        assert "‖ pause" not in text
+        await play.tell(Late(None), Lagged(7.5, final=True))
+        text = play.screen_text
+        assert "late" not in text
+        assert "final 7.50s" in text
 
 
 async def test_a_file_that_ends_or_breaks_is_told():

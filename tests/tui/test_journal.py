@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from stage import NOON, spoken
 
 from stt.events import RecognitionFailed, TurnResumed
 from tui import export, journal
-from tui.document import Block, Cleared, Edited, Heard, Record, StretchBegan, Undone
+from tui.document import Block, Cleared, Edited, Heard, Record, StretchBegan, Undone, Unfinished
 from tui.journal import Journal, JournalError
 from tui.recorder import open_recorder
 
@@ -23,7 +24,24 @@ RECORDS: list[Record] = [
     Edited(0, 0, "Hello."),
     Cleared(),
     Undone(),
+    Unfinished(0, 1),
 ]
+
+
+@dataclass(frozen=True)
+class Word:
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Later:
+    """An event of a version to come."""
+
+    turn: int
+    words: tuple[Word, ...]
+    why: str | None
+    best: Word | None
 
 
 def test_every_record_comes_back_as_it_was(tmp_path: Path):
@@ -35,6 +53,16 @@ def test_every_record_comes_back_as_it_was(tmp_path: Path):
     records, bad = journal.read(tmp_path / "deep" / "a.jsonl")
     assert records == [(float(i + 1), record) for i, record in enumerate(RECORDS)]
     assert bad == 0
+
+
+def test_journals_outlive_versions():
+    later = Later(3, (Word("a", 1), Word("b", 2)), "silence", Word("c", 3))
+    assert journal.rebuilt(Later, json.loads(json.dumps(asdict(later)))) == later
+    assert journal.rebuilt(Later, {"turn": 3, "unheard of": [1]}) == Later(3, (), None, None)
+    with pytest.raises(TypeError):
+        journal.rebuilt(Later, {"words": []})  # a turn without its number is none
+    with pytest.raises(TypeError):
+        journal.rebuilt(Later, {"turn": 3, "words": ["a"]})
 
 
 def test_a_line_is_on_disk_when_write_returns(tmp_path: Path):

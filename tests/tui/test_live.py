@@ -1,5 +1,6 @@
 """Listening, with a scripted sound system and a scripted engine, in its real thread."""
 
+import http.server
 import queue
 import sys
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import tui.lag
 import tui.live
 from scripted import LoudnessVad, ScriptedModel, tone
 from stt.audio import Samples
@@ -165,9 +167,8 @@ def live(plan: Plan | None = None, model: Any = None, **more: Any) -> Iterator[t
         yield listening, told
     finally:
         listening.close()
-        assert listening._thread is not None
-        listening._thread.join(10)
-        assert listening.closed
+        assert listening.join(10)
+        assert told.told[-1] == updates.Closed()
 
 
 def say(stream: Stream) -> None:
@@ -514,3 +515,64 @@ def test_no_server_is_told_and_tried_again(sound: SoundSystem, monkeypatch: pyte
         assert "cannot connect to ws://127.0.0.1:9" in lost.message
         assert not any(isinstance(update, StretchBegan) for update in told.told)
     assert not [stream for stream in sound.streams if stream.is_open]
+
+
+@pytest.fixture
+def strict_server() -> Iterator[tuple[str, list[str]]]:
+    """A server that knows no key; its address, and the keys it was shown."""
+    shown: list[str] = []
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            shown.append(self.headers["Authorization"])
+            body = b'{"error": "unknown key"}'
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *_: Any) -> None: ...  # noqa: A002 - its name there
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        yield f"ws://127.0.0.1:{server.server_port}", shown
+        server.shutdown()
+        serving.join()
+
+
+def test_a_wrong_key_is_told_and_tried_again_only_when_asked(
+    sound: SoundSystem, strict_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tui.live, "_MOST_RETRY_S", 0.01)
+    url, shown = strict_server
+    with live(Plan(server=url, api_key="wrong")) as (listening, told):
+        lost = told.wait(updates.InputLost)
+        assert (lost.what, lost.again) == ("server", False)
+        assert "unknown key" in lost.message
+        told.wait(updates.InputPaused)  # it rests
+        assert shown == ["Bearer wrong"]
+        listening.listen(on=True)
+        told.wait(updates.InputLost, count=2)
+    assert shown == ["Bearer wrong"] * 2
+    assert not [stream for stream in sound.streams if stream.is_open]
+
+
+def test_an_engine_that_is_behind_is_told_as_it_falls_back(sound: SoundSystem, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tui.live, "_LOOK_S", 0.01)
+    monkeypatch.setattr(tui.lag, "_GRACE_S", 0.01)
+    go_on = threading.Event()
+
+    def slow(_: Any) -> str:
+        assert go_on.wait(10)
+        return "at last"
+
+    with live(model=ScriptedModel(slow)) as (_, told):
+        say(sound.opened.get(timeout=5))
+        first = told.wait(updates.Late).by
+        told.wait(updates.Late, fits=lambda late: late.by is not None and late.by.lag_s > first.lag_s)
+        go_on.set()
+        told.final("at last")
+        told.wait(updates.Late, fits=lambda late: late.by is None)

@@ -45,7 +45,7 @@ async def test_eight_hours_end_with_the_right_transcript(tmp_path: Path):
         assert play.texts == [said(turn) for turn in range(TURNS)]
         assert said(TURNS - 1)[:30] in play.screen_text
         assert "3600 turns" in play.screen_text
-        last = play.app.document.blocks[-1]
+        last = play.app.transcript.document.blocks[-1]
         assert (last.completed.start_s, last.wall_s) == (8 * 3600 - TURN_S, NOON + 8 * 3600 - TURN_S)
         await play.press("home")
         assert said(0)[:30] in play.screen_text

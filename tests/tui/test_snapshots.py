@@ -146,7 +146,7 @@ def words(svg: str) -> list[tuple[str, str, str]]:
 async def test_snapshot(name: str, act: Act, size: tuple[int, int]) -> None:
     async with on_stage(size, devices=ScriptedDevices(DEVICES)) as play:
         await act(play)
-        play.app.clear_notifications()
+        play.app.main.message.clear()
         await play.settle()
         found = picture(play)
     path = HERE / f"{name}.svg"

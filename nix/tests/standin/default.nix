@@ -111,6 +111,7 @@ let
     final: python:
     final
     // lib.genAttrs [
+      "av"
       "faster-whisper"
       "httpx"
       "huggingface-hub"
@@ -127,6 +128,7 @@ let
       "pytest-timeout"
       "pyyaml"
       "safetensors"
+      "shtab"
       "silero-vad"
       "sounddevice"
       "soundfile"

@@ -14,8 +14,6 @@ from stt.errors import SettingsError
 from stt.events import (
     Acknowledged,
     Event,
-    Latency,
-    Passage,
     RecognitionFailed,
     TranscriptChanged,
     TurnCompleted,
@@ -42,6 +40,7 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
+from stt.server.dialects.native_reader import ProtocolError, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/ws/transcribe"
@@ -54,14 +53,6 @@ MAX_CHANNELS: Final = 2
 _MAX_FORMATS: Final = 16
 
 
-class ProtocolError(Exception):
-    """The client sent something this protocol does not know; the text is for the client to read."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a client may ask for in the URL."""
@@ -72,6 +63,8 @@ class Options:
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
+    repeat_committed: bool = True
+    """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -82,7 +75,16 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
 
     """
     given: dict[str, str] = {}
-    known = ("sample_rate", "channels", "interim_results", "end_of_turn_ms", "pause_ms", "language", "events")
+    known = (
+        "sample_rate",
+        "channels",
+        "interim_results",
+        "end_of_turn_ms",
+        "pause_ms",
+        "language",
+        "events",
+        "repeat_committed",
+    )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
@@ -114,6 +116,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         Format(_whole(given, "sample_rate", 16_000, MIN_RATE, MAX_RATE), _whole(given, "channels", 1, 1, MAX_CHANNELS)),
         interim_results,
         _flag(given, "events", default=False),
+        _flag(given, "repeat_committed", default=True),
     )
 
 
@@ -151,26 +154,26 @@ class Decoder:
         try:
             message = json.loads(data)
         except (ValueError, RecursionError):
-            raise ProtocolError("bad_json", f"expected a JSON object, got {_shown(data)}") from None
+            raise ProtocolError("bad_json", f"expected a JSON object, got {shown(data)}") from None
         if not isinstance(message, dict):
-            raise ProtocolError("bad_message", f"expected a JSON object, got {_shown(data)}")
+            raise ProtocolError("bad_message", f"expected a JSON object, got {shown(data)}")
         if "samples" not in message:
             kind = message.get("type")
             if kind == "finish":
                 return Finish()
             if kind is None:
-                raise ProtocolError("bad_message", f'expected "samples" or "type", got {_shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {_shown(kind)}')
+                raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
+            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
         samples = message["samples"]
         if not isinstance(samples, str):
-            raise ProtocolError("bad_message", f"samples must be a string of base64, got {_shown(samples)}")
+            raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
         form = self._format(
             message.get("sampleRate", self._binary.rate), message.get("channels", self._binary.channels)
         )
         try:
             pcm = base64.b64decode(samples, validate=True)
         except (binascii.Error, ValueError):
-            raise ProtocolError("bad_base64", f"samples is not base64: {_shown(samples)}") from None
+            raise ProtocolError("bad_base64", f"samples is not base64: {shown(samples)}") from None
         return self._audio(pcm, form)
 
     def binary(self, data: bytes) -> Audio:
@@ -191,7 +194,7 @@ class Decoder:
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value % 1:
                 raise ProtocolError(
-                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {_shown(value)}"
+                    "bad_format", f"{name} must be a whole number from {low} to {high}, got {shown(value)}"
                 )
         return Format(int(rate), int(channels))
 
@@ -207,12 +210,6 @@ class Decoder:
                 raise ProtocolError("bad_format", "sampleRate and channels change too often")
             self._last = form
         return Audio(pcm, form)
-
-
-def _shown(value: Any) -> str:
-    """Quote what came, short and harmless in any encoding."""
-    text = value if isinstance(value, str) else repr(value)
-    return ascii(text[:60]) + ("..." if len(text) > 60 else "")
 
 
 def error(code: str, text: str, **more: Any) -> str:
@@ -247,11 +244,18 @@ class Encoder:
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
     sentence known; as a final it would stand there twice. Those who want it early look at `cause`.
+
+    With repeat_committed=0 a text leaves out its first `from` characters: they are committed, and those of the turn's
+    last text that was no interim (an interim may be skipped, should the client read slowly). So a turn costs what it
+    says, not the square of it; `native_reader.EventDecoder` puts the texts together again.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
+        # Of the turn whose texts are sent:
+        self._sent = ""  # the last text that was no interim
+        self._committed = 0  # characters of it that will not change
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
@@ -267,19 +271,37 @@ class Encoder:
                     return None
                 if event.text:
                     self._shown.add(event.turn)
-                return dump(_text(event, events=events))
+                written = self._text(event)
+                self._committed = event.committed_chars
+                if event.cause != "interim":
+                    self._sent = event.text
+                return written
             case TurnPaused():
-                return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
+                message: dict[str, Any] = {"type": "turn_paused", "turn": event.turn, "end": event.end_s}
+                if event.probability is not None:
+                    message["probability"] = round(event.probability, 4)
+                return dump(message) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
                 shown = event.turn in self._shown
                 self._shown.discard(event.turn)
-                return dump(_text(event, events=events)) if events or event.text or shown else None
+                written = self._text(event) if events or event.text or shown else None
+                self._sent, self._committed = "", 0
+                return written
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
             case Acknowledged():
                 return None
+
+    def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
+        message = _text(event, events=self._options.events)
+        if not self._options.repeat_committed:
+            committed = event.committed_chars if isinstance(event, TranscriptChanged) else self._committed
+            known = self._sent[:committed]
+            message["from"] = begin = len(known) if event.text.startswith(known) else 0
+            message["text"] = event.text[begin:]
+        return dump(message)
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -295,7 +317,12 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     if isinstance(event, TranscriptChanged):
         message |= {"stable": event.stable_chars, "committed": event.committed_chars, "cause": event.cause}
     elif events:
+        message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
+        if event.words:
+            message["words"] = [
+                {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
+            ]
     if events:
         message["type"] = "turn_completed" if final else "transcript"
         if event.latency is not None:
@@ -305,53 +332,6 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
                 "batch": event.latency.batch_size,
             }
     return message
-
-
-def decode_event(message: Mapping[str, Any]) -> Event | None:
-    """Turn a message of a server with events=1 back into its event; `None` for other kinds of messages.
-
-    Raises:
-        ProtocolError: it lacks what its kind promises.
-
-    """
-
-    def at(name: str, within: Mapping[str, Any] = message) -> int:
-        return round(float(within[name]) * 16_000)
-
-    try:
-        if "error" in message:
-            return RecognitionFailed(int(message["turn"]), str(message["error"])) if "turn" in message else None
-        kind = message.get("type")
-        if kind not in ("turn_started", "transcript", "turn_paused", "turn_resumed", "turn_completed"):
-            return None
-        turn = int(message["turn"])
-        latency = message.get("latency")
-        if latency is not None:
-            latency = Latency(float(latency["waited"]), float(latency["decoded"]), int(latency["batch"]))
-        match kind:
-            case "turn_started":
-                return TurnStarted(turn, at("start"))
-            case "turn_paused":
-                return TurnPaused(turn, at("end"))
-            case "turn_resumed":
-                return TurnResumed(turn, at("at"))
-            case "transcript":
-                if message["cause"] not in ("interim", "pause", "cut", "end"):
-                    raise ValueError(message["cause"])  # noqa: TRY301 - handled like any other wrong value
-                return TranscriptChanged(
-                    turn,
-                    at("start"),
-                    at("end"),
-                    str(message["text"]),
-                    int(message["committed"]),
-                    int(message["stable"]),
-                    message["cause"],
-                    latency or Latency(0.0, 0.0, 1),
-                )
-        passages = tuple(Passage(at("start", p), at("end", p), str(p["text"])) for p in message["passages"])
-        return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
-    except (KeyError, TypeError, ValueError) as wrong:
-        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {_shown(dict(message))}") from None
 
 
 # Close code and reason for each end.

@@ -1,0 +1,202 @@
+"""One audio track of whatever FFmpeg (PyAV) reads, at the container's times."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio import Samples
+from stt.errors import AudioError
+from stt.sources.assembler import BLOCK_S, LIVE_BLOCK_S, Assembler
+from stt.sources.inputs import Pipe, Stored
+from stt.sources.timeline import Timeline
+from stt.sources.tracks import choose_track
+from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_open, mp3_frames, riff_promise
+
+_TAIL: Final = 131_072  # an Ogg page is 65 kB at most
+NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
+
+
+class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
+    """FFmpeg cannot decode it, or would do so wrongly."""
+
+
+class FfmpegAudio:
+    """One audio track of whatever FFmpeg reads."""
+
+    def __init__(self, source: Stored | Pipe, name: str, track: int | str | None) -> None:
+        import av
+
+        self._source, self._name = source, name
+        options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
+        if isinstance(source, Pipe):
+            options |= {"probesize": "4096"}  # what is probed is heard late
+        self._container: Any = av.open(source, options=options, metadata_errors="replace")
+        try:
+            index, note = self._choose(track)
+        except BaseException:
+            self._container.close()
+            raise
+        self._stream: Any = self._container.streams.audio[index]
+        self._format: str = self._container.format.name
+        self.notes: list[str] = [note] if note else []
+        length = self._container.duration
+        self._length_s = length / av.time_base if length else None
+        self.duration_s = None if isinstance(source, Pipe) or self._is_open() else self._length_s
+
+    def _choose(self, wanted: int | str | None) -> tuple[int, str | None]:
+        tracks = self._container.streams.audio
+        if not tracks:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+            msg = f"{self._name}: not audio: has no audio track, only {kinds}"
+            raise AudioError(msg)
+        flags = [(track.metadata.get("language"), bool(track.disposition & 1)) for track in tracks]
+        index, note = choose_track(flags, wanted, self._name)
+        kind, codec = self._container.format.name, tracks[index].codec_context
+        # In WAV it takes NMS ADPCM for AMR, and G.721 for G.726.
+        if codec is None or kind == "sds" or (kind == "wav" and codec.name in {"amrnb", "g726"}):
+            raise BetterElsewhere
+        return index, note
+
+    def close(self) -> None:
+        self._container.close()
+        if isinstance(self._source, Stored):
+            self._source.close()
+
+    def __iter__(self) -> Iterator[Samples]:
+        out = Assembler(LIVE_BLOCK_S if isinstance(self._source, Pipe) else BLOCK_S)
+        timeline, trusted = self._timeline()
+        self._failures: list[tuple[float, str]] = []
+        told = False
+        try:
+            for frame in self._frames(out):
+                hole_s = timeline.hole_s(frame.time if trusted else None, out.position_s)
+                if hole_s:
+                    yield from out.silence(hole_s)
+                yield from out.feed(_planes(frame), frame.sample_rate)
+                if out.opposed and not told:
+                    told = True
+                    self.notes.append(f"{self._name}: channels cancel each other (one is inverted): turned over")
+            yield from out.flush()
+        except AudioError as error:
+            msg = f"{self._name}: {error}"
+            raise AudioError(msg) from error
+        self._complain(out.position_s)
+
+    def _timeline(self) -> tuple[Timeline, bool]:
+        from av.format import Flags
+
+        flags = self._container.format.flags
+        restarts = bool(flags & Flags.ts_discont.value)
+        # Streams without a container have the times that their demuxer makes up from a bit rate, say.
+        trusted = restarts or not flags & Flags.generic_index.value
+        start = self._container.start_time
+        return Timeline((start or 0) / 1e6, self._length_s, restarts), trusted
+
+    def _frames(self, out: Assembler) -> Iterator[Any]:
+        """Decode; a packet that cannot be decoded is passed over, as FFmpeg itself does."""
+        from av.error import FFmpegError
+
+        self._cut = False  # the last packet is not whole
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    self._cut = packet.is_corrupt
+                try:
+                    frames = packet.decode()
+                except FFmpegError as error:
+                    self._failures.append((out.position_s, error.strerror or str(error)))
+                    self._cut = True
+                else:
+                    yield from frames
+        except (FFmpegError, OSError) as error:
+            self._failures.append((out.position_s, error.strerror or str(error)))
+            self._cut = True
+
+    def _complain(self, got_s: float) -> None:
+        """Say what is missing, if something is."""
+        promised_s = self._promised_s(got_s)
+        slack_s = 0.02 if self._stream.codec_context.name.startswith(("pcm_", "flac")) else 0.25
+        if promised_s is not None and promised_s > got_s + slack_s:
+            msg = f"{self._name}: truncated: {promised_s:.1f} s expected, {got_s:.1f} s found; the text covers those"
+            raise AudioError(msg)
+        if self._ends_early():
+            msg = f"{self._name}: truncated: it breaks off after {got_s:.1f} s; the text covers those"
+            raise AudioError(msg)
+        if self._failures and not got_s:
+            msg = f"{self._name}: {NO_AUDIO}"
+            raise AudioError(msg)
+        # Between the frames of an MP3 may be anything: tags, pictures, another file's beginning.
+        if self._failures and self._format != "mp3":
+            at_s, reason = self._failures[0]
+            msg = f"{self._name}: damaged at {at_s:.1f} s, {len(self._failures)} pieces are lost ({reason})"
+            raise AudioError(msg)
+
+    def _promised_s(self, got_s: float) -> float | None:
+        stream = self._stream
+        if self._format in {"wav", "avi"}:
+            excess = riff_promise(self._source.head, self._source.size)
+            return None if excess is None else excess * got_s
+        if self._format == "mp3":
+            frames, rate = mp3_frames(self._source.head), stream.codec_context.sample_rate
+            return None if frames is None else frames * (1152 if rate >= 32_000 else 576) / rate  # MPEG 1; 2 and 2.5
+        if self._format in _ESTIMATED:
+            return None
+        if (tag := stream.metadata.get("DURATION")) is not None:  # Matroska
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if stream.duration is None:
+            return self._length_s if len(self._container.streams) == 1 else None
+        return None if self._is_open() else float(stream.duration * stream.time_base)
+
+    def _is_open(self) -> bool:
+        """Tell whether the writer of PCM did not know its length."""
+        stream, context = self._stream, self._stream.codec_context
+        if stream.duration is None or not context.name.startswith("pcm_"):
+            return False
+        frames = round(stream.duration * stream.time_base * context.sample_rate)
+        return is_open(frames * context.channels * context.format.bytes)
+
+    def _ends_early(self) -> bool:
+        """Tell whether the last packet was cut."""
+        if self._format == "ogg":
+            return isinstance(self._source, Stored) and ends_inside_a_page(_tail(self._source))
+        if self._format == "mpegts" and ends_inside_a_packet(self._source.head, self._source.size):
+            return True
+        # A WAV's size may be anything (and has been looked at), and what follows the last frame of an MP3 as well.
+        return self._cut and self._format not in {"wav", "mp3"}
+
+
+# Formats whose duration FFmpeg computes, or corrects, from what is there.
+_ESTIMATED: Final = {
+    "aac",
+    "ac3",
+    "eac3",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "dts",
+    "mpegts",
+    "mpeg",
+    "ogg",
+    "loas",
+    "w64",
+    "caf",
+}
+
+
+def _planes(frame: Any) -> npt.NDArray[np.float32]:
+    """Return a frame of any sample format as float32 of shape [frames, channels]."""
+    data = frame.to_ndarray()
+    data = data.T if frame.format.is_planar else data.reshape(-1, frame.layout.nb_channels)
+    if data.dtype == np.uint8:
+        return (data.astype(np.float32) - 128) / 128
+    if np.issubdtype(data.dtype, np.integer):
+        return data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
+    return data.astype(np.float32, copy=False)
+
+
+def _tail(source: Stored) -> bytes:
+    source.seek(max(0, source.size - _TAIL))
+    return source.read(_TAIL)
