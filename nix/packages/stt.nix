@@ -8,6 +8,7 @@
   rustPlatform,
   cargo,
   rustc,
+  installShellFiles,
   makeWrapper,
 
   # audio and voice activity
@@ -84,6 +85,7 @@ let
       rustPlatform.cargoSetupHook
       cargo
       rustc
+      installShellFiles
       makeWrapper
     ];
     build-system = [ rustPlatform.maturinBuildHook ];
@@ -94,6 +96,11 @@ let
 
     # The predecessor's command: `stt-server --host HOST --port PORT`.
     postInstall = ''
+      export PYTHONPATH=$out/${python.sitePackages}:$PYTHONPATH # not wrapped yet
+      for shell in bash fish zsh; do $out/bin/stt completion $shell >stt.$shell; done
+      $out/bin/stt man >stt.1
+      installShellCompletion stt.bash stt.fish --zsh --name _stt stt.zsh
+      installManPage stt.1
       makeWrapper $out/bin/stt $out/bin/stt-server --add-flags serve
     '';
 

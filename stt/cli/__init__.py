@@ -15,6 +15,7 @@ from stt.cli.completion import COMPLETION
 from stt.cli.config import CONFIG
 from stt.cli.configfile import locate
 from stt.cli.devices import DEVICES
+from stt.cli.doctor import DOCTOR
 from stt.cli.file import FILE
 from stt.cli.man import MAN
 from stt.cli.models import MODELS
@@ -23,7 +24,7 @@ from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
 from stt.cli.tui import TUI
 
-COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, CONFIG, COMPLETION, MAN)
+COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
 
 DESCRIPTION: Final = """\
 Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
