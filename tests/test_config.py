@@ -129,7 +129,7 @@ def test_one_name_with_two_meanings(file: Path) -> None:
         ("end_of_turn = 1", ("serve",), "unknown option: 'end_of_turn'; did you mean 'end-of-turn'?"),
         ("[serve]\nprot = 1", ("file", "x"), "unknown option in [serve]: 'prot'; did you mean 'port'?"),
         ("[sever]\nport = 1", ("serve",), "unknown table: 'sever'; did you mean 'serve'?"),
-        ("[devices]\nx = 1", ("serve",), "unknown option in [devices]: 'x'; there are none"),
+        ("[devices]\nx = 1", ("serve",), "unknown option in [devices]: 'x'; there are quiet, verbose"),
         ("output = 'x'", ("file", "x"), "unknown option: 'output'"),
         ("end-of-turn = 99", ("serve",), "end-of-turn: expected seconds from 0.05 to 60, got '99'"),
         ("[serve]\nport = 'x'", ("serve",), "[serve] port: expected a port from 0 to 65535, got 'x'"),

@@ -221,6 +221,8 @@ def test_a_check_that_breaks_does_not_keep_the_others(capsys: pytest.CaptureFixt
     assert [(one.topic, one.state) for one in found] == [("broken", "bad"), ("x", "ok")]
     assert report(found, as_json=False) == 1
     assert "bad   broken      could not be looked at: OSError: no idea" in capsys.readouterr().out
+    assert report(found, as_json=False, quiet=True) == 1
+    assert "fine" not in capsys.readouterr().out
     assert report(found[1:], as_json=True) == 0
     assert json.loads(capsys.readouterr().out) == {"topic": "x", "state": "ok", "text": "fine", "mend": None}
 

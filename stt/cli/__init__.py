@@ -22,9 +22,13 @@ from stt.cli.models import MODELS
 from stt.cli.options import Command
 from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
+from stt.cli.shared import talkative
 from stt.cli.tui import TUI
 
-COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+COMMANDS: Final = tuple(
+    talkative(command)
+    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+)
 
 DESCRIPTION: Final = """\
 Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
@@ -55,9 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: Command, args: Namespace) -> int:
     from stt.errors import OutputError, SettingsError, SttError
 
+    if args.verbose:
+        for origin in args.origins:
+            complain(command.name, origin)
     try:
         return command.run(args)
     except SttError as error:
+        if args.verbose:
+            from traceback import print_exc
+
+            print_exc()
         complain(command.name, error)
         if isinstance(error, OutputError):
             streams.give_up_stdout()

@@ -43,11 +43,13 @@ def configuration() -> "Finding":
     return Finding("config", "ok", str(config.path))
 
 
-def report(findings: Iterable["Finding"], *, as_json: bool) -> int:
-    """Print findings as they come; returns the exit status."""
+def report(findings: Iterable["Finding"], *, as_json: bool, quiet: bool = False) -> int:
+    """Print findings as they come, with `quiet` those alone that are not ok; returns the exit status."""
     status = 0
     for finding in findings:
         status = 1 if finding.state == "bad" else status
+        if quiet and finding.state == "ok":
+            continue
         if as_json:
             print(json.dumps(asdict(finding)), flush=True)
             continue
@@ -60,7 +62,7 @@ def report(findings: Iterable["Finding"], *, as_json: bool) -> int:
 def _run(args: argparse.Namespace) -> int:
     from stt.doctor import CHECKS, examine
 
-    return report(examine((*CHECKS, configuration)), as_json=args.json)
+    return report(examine((*CHECKS, configuration)), as_json=args.json, quiet=args.quiet)
 
 
 DOCTOR: Final = Command(

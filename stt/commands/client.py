@@ -27,6 +27,7 @@ def run(
     turns: TurnSettings | None,
     fast: bool,
     raw: bool,
+    quiet: bool = False,
 ) -> int:
     """Stream until the file ends, or Ctrl-C; returns the exit status.
 
@@ -52,7 +53,8 @@ def run(
             asyncio.run(_stream(session, source if fast else paced(aiter(source)), screen))
     else:
         with Microphone(_choose(device)) as microphone:
-            screen.notice(f"listening to {microphone.name}; Ctrl-C ends")
+            if not quiet:
+                screen.notice(f"listening to {microphone.name}; Ctrl-C ends")
             asyncio.run(_stream(session, microphone, screen))
     return 1 if screen.failed else 0
 
