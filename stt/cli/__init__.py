@@ -18,6 +18,7 @@ from stt.cli.devices import DEVICES
 from stt.cli.doctor import DOCTOR
 from stt.cli.file import FILE
 from stt.cli.man import MAN
+from stt.cli.mic import MIC
 from stt.cli.models import MODELS
 from stt.cli.options import Command
 from stt.cli.parser import complain, parse
@@ -27,7 +28,7 @@ from stt.cli.tui import TUI
 
 COMMANDS: Final = tuple(
     talkative(command)
-    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
 )
 
 DESCRIPTION: Final = """\
