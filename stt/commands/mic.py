@@ -3,6 +3,7 @@
 import asyncio
 import sys
 
+from stt.commands.advice import once
 from stt.commands.live import Screen, choose, stream
 from stt.engines import check_language, open_engine
 from stt.recognition import LocalRecognizer, RecognitionOptions
@@ -34,6 +35,8 @@ def run(
     check_language(opened.model, language)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
+        if advice := once(engine, opened.model.name, language):
+            print(advice, file=sys.stderr)
     screen = Screen("mic", live=interim)
     with LocalRecognizer(opened.model) as recognizer, Microphone(index) as microphone:
         session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
