@@ -89,7 +89,7 @@ FILE: Final = Command(
         ),
         Flag(
             name="--words",
-            help="subtitles word by word: srt gets a cue for each, vtt a moment for each in its cue (json has them anyway)",
+            help="subtitles word by word: in srt a cue for each, in vtt a moment for each in its cue",
         ),
         Flag(
             name="--whole",
