@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from stt.errors import EngineError
+from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
@@ -91,6 +91,8 @@ class LocalRecognizer:
         self._closed = True
         self._worker: _Worker | None = None
         self._abandoned: list[threading.Thread] = []
+        self.lost: EngineLostError | None = None
+        """Set once the model says that no model will work in this process any more."""
         self._rest = 0  # how many times as long as they took interims are held back afterwards
         self._interims_from = 0.0  # on the monotonic clock
         self._interims_ran = False  # in the last batch, and nothing else
@@ -301,6 +303,11 @@ class LocalRecognizer:
             hypotheses = _transcribe(worker.model, batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
             worker.failed += 1
+            if isinstance(error, EngineLostError):
+                self.lost = error
+                for request in batch:
+                    _fail(request, error)
+                return
             if len(batch) == 1:
                 _fail(batch[0], _as_engine_error(error))
                 return

@@ -76,3 +76,7 @@ class MeasuredModel:
         self._metrics.decode.observe(time.monotonic() - began)
         self._metrics.batch.observe(len(batch))
         return result
+
+    def close(self) -> None:
+        """Let the model go."""
+        self._model.close()

@@ -36,7 +36,7 @@ from stt.server.dialect import (
     Malformed,
     Notice,
     Opened,
-    RefusedError,
+    Refusal,
     Request,
     SessionOptions,
 )
@@ -360,14 +360,14 @@ class Native:
         try:
             options = parse_options(request.query, turns, language)
         except ProtocolError as wrong:
-            raise RefusedError(wrong.code, str(wrong)) from None
+            raise Refusal(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
         self._decoder = Decoder(options.format)
         self._encoder = Encoder(options)
         return SessionOptions(options.turns, RecognitionOptions(options.language))
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: Refusal) -> Denial:
         """Say it in the shape of all errors."""
         return Denial(error.status, {"error": str(error), "code": error.code})
 
