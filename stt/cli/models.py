@@ -23,7 +23,7 @@ def _run(args: argparse.Namespace) -> int:
     from stt.commands import models
 
     if args.action == "list":
-        return models.list_models(as_json=args.json)
+        return models.list_models(as_json=args.json, quiet=args.quiet)
     if args.action == "verify":
         from stt.settings import EngineSettings
 

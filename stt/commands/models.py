@@ -65,7 +65,7 @@ def known() -> Iterator[Model]:
         yield Model(name, "whisper", repo, str(path) if path else None, _size(path) if path else None, languages)
 
 
-def list_models(*, as_json: bool) -> int:
+def list_models(*, as_json: bool, quiet: bool = False) -> int:
     """Print the known models; returns 0."""
     if as_json:
         for model in known():
@@ -77,9 +77,12 @@ def list_models(*, as_json: bool) -> int:
         size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
         where = f"damaged; `stt models download {model.name}`" if model.problem else model.path or "-"
         print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {where}")
-    print("-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr)
+    if not quiet:
+        print(
+            "-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr
+        )
     for model in models:
-        if model.note:
+        if model.note and not quiet:
             print(f"{model.name}: {model.licence}; {model.note}", file=sys.stderr)
         if model.problem:
             print(f"{model.name}: {model.problem}", file=sys.stderr)

@@ -24,7 +24,8 @@ from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
-# Interims that take longer than this rest for as long as they took, late finals or not: half of the engine is free.
+# Interims that take longer than this rest for as long as they took, late finals or not, and those that take twice as
+# long for twice as long: half of the engine is free, or two thirds.
 _SLOW_S: Final = 0.25
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
@@ -300,7 +301,7 @@ class LocalRecognizer:
             if self._interims_ran:
                 now = time.monotonic()
                 took_s = now - worker.began
-                self._interims_from = now + max(self._rest, int(took_s > _SLOW_S)) * took_s
+                self._interims_from = now + max(self._rest, min(2, int(took_s / _SLOW_S))) * took_s
 
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
