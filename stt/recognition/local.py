@@ -24,8 +24,8 @@ from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
-# Interims that take longer than this rest for as long as they took, late finals or not, and those that take twice as long
-# for twice as long: half of the engine is free, or two thirds.
+# Interims that take longer than this rest for as long as they took, late finals or not, and those that take twice as
+# long for twice as long: half of the engine is free, or two thirds.
 _SLOW_S: Final = 0.25
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
