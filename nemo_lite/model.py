@@ -314,12 +314,17 @@ class CanaryQwen(nn.Module):
             # A graph's own memory, it may be, which the next call writes again.
             return audio[: len(clips)].clone(), [encoder_frames(self.preprocessor.frames(len(clip))) for clip in clips]
 
-    def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def mel(self, clips: Sequence[Tensor] | Batch) -> tuple[Tensor, Tensor]:
         """Log-mel of clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.
 
         T is the longest clip's length, rounded up where shapes are static.
         """
-        return self._mel(self._load(clips))
+        batch = clips if isinstance(clips, Batch) else self._load(clips)
+        samples = to_device(batch.samples, self.device)
+        mel = self.preprocessor(to_device(batch.audio, self.device), samples)
+        self.staging.give_back(batch)
+        hop = self.config.preprocessor.hop_samples
+        return mel[:, :, : batch.audio.shape[1] // hop], torch.div(samples, hop, rounding_mode="floor")
 
     def _load(self, clips: Sequence[Tensor], names: Sequence[str] = ()) -> Batch:
         frames = max(1, *(self.preprocessor.frames(len(clip)) for clip in clips))
@@ -331,18 +336,11 @@ class CanaryQwen(nn.Module):
         longest = frames * hop + hop - 1  # of so many frames
         return self.staging.load(clips, rows, longest, loudest=LOUDEST, names=names)
 
-    def _mel(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        samples = to_device(batch.samples, self.device)
-        mel = self.preprocessor(to_device(batch.audio, self.device), samples)
-        self.staging.give_back(batch)
-        hop = self.config.preprocessor.hop_samples
-        return mel[:, :, : batch.audio.shape[1] // hop], torch.div(samples, hop, rounding_mode="floor")
-
     def _embed(self, batch: Batch | None) -> Tensor:
         """[B, T, hidden]; valid until the next call."""
         if batch is None:
             return torch.zeros(1, 1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
-        mel, mel_lengths = self._mel(batch)
+        mel, mel_lengths = self.mel(batch)
 
         def encode(mel: Tensor, mel_lengths: Tensor) -> tuple[Tensor, ...]:
             return (self.proj(self.encoder(mel.to(self.dtype), mel_lengths)),)

@@ -157,6 +157,10 @@ class Whisper:
                 results[i] = self._with_words(aligned, batch[i]) if wanted else aligned.hypothesis
         return [results[i] for i in range(len(batch))]
 
+    def close(self) -> None:
+        """Let the model's memory go; nothing can be transcribed any more."""
+        del self._model  # a call that hangs has it still, as long as it does
+
     def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
         mels = []
         for utterance in batch:
