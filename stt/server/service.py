@@ -67,6 +67,8 @@ class Service:
         self.recognizer: LocalRecognizer | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
+        self.hearing_files = asyncio.Semaphore(settings.max_files)
+        """Held while a file is heard; more of them wait."""
         self._open_model = open_model
         self._open_vad = open_vad
         self._tasks: list[asyncio.Task[None]] = []
