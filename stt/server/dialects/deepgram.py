@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from stt.server.dialect import Codec, Denial, RefusedError
+from stt.server.dialect import Codec, Denial, NotAdmittedError
 from stt.server.dialects.reading import shown
 from stt.server.estimate import CONFIDENCE
 from stt.words import Word
@@ -24,7 +24,7 @@ _MOST_TERMS: Final = 200
 _TERM_CHARS: Final = 200
 
 
-def refusal(error: RefusedError, request_id: str) -> Denial:
+def refusal(error: NotAdmittedError, request_id: str) -> Denial:
     """Write a refusal in the shape of all errors before a session."""
     code = _CODES.get(error.code, error.code.upper())
     return Denial(error.status, {"err_code": code, "err_msg": str(error), "request_id": request_id})
@@ -34,12 +34,13 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
     """Return how audio is to be read; no encoding: a container, which says so itself.
 
     Raises:
-        RefusedError: the encoding is unknown.
+        NotAdmittedError: the encoding is unknown.
 
     """
     if (known := _CODECS.get(encoding)) is None:
         names = ", ".join(name for name in _CODECS if name)
-        raise RefusedError("bad_option", f"encoding must be one of {names}, got {shown(encoding)}", option="encoding")
+        text = f"encoding must be one of {names}, got {shown(encoding)}"
+        raise NotAdmittedError("bad_option", text, option="encoding")
     return Codec(known.encoding, rate, channels)
 
 

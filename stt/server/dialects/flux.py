@@ -30,9 +30,9 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
     Tick,
@@ -122,14 +122,14 @@ class Flux:
             rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
             settings = self._thresholds.turns(turns)
         except (UnreadableError, SettingsError) as wrong:
-            raise RefusedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
+            raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
         keyterms = terms(value for name, value in request.query if name == "keyterm")
         self._recognition = RecognitionOptions(language, keyterms, words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say no before there is a session."""
         return refusal(error, self._id)
 

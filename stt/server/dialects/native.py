@@ -34,9 +34,9 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
 )
@@ -356,14 +356,14 @@ class Native:
         try:
             options = parse_options(request.query, turns, language)
         except ProtocolError as wrong:
-            raise RefusedError(wrong.code, str(wrong)) from None
+            raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
         self._decoder = Decoder(options.format)
         self._encoder = Encoder(options)
         return SessionOptions(options.turns, RecognitionOptions(options.language))
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
         return Denial(error.status, {"error": str(error), "code": error.code})
 
