@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -12,7 +14,7 @@ from scripted import ScriptedModel, tone
 from serving import Running, frames, rest, serving
 from spoken import silence
 from stt.events import Latency, Passage, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
-from stt.server.dialect import Malformed, Opened, Request, Tick
+from stt.server.dialect import Answer, Malformed, Opened, Request, Tick
 from stt.server.dialects.flux import Flux
 from stt.settings import TurnSettings
 
@@ -105,6 +107,34 @@ def test_a_text_that_is_not_understood_is_fatal(frame: str) -> None:
     assert wrong.fatal
     (message,) = told(flux, wrong)
     assert (message["type"], message["code"]) == ("Error", "UNPARSABLE_CLIENT_MESSAGE")
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=8,
+)
+configure = st.fixed_dictionaries(
+    {"type": st.sampled_from(["Configure", "ForceEndTurn", "CloseStream"]) | anything},
+    optional={
+        "thresholds": st.dictionaries(
+            st.sampled_from(["eot_threshold", "eager_eot_threshold", "eot_timeout_ms"]),
+            st.sampled_from([0.5, 0.9, 1, "0.6", 1e999, -1, 10**400, 700]) | anything,
+        )
+        | anything,
+        "keyterms": st.lists(st.text(max_size=9), max_size=3) | anything,
+    },
+)
+
+
+@settings(max_examples=5_000, deadline=None, database=None)
+@given(st.lists(st.text(max_size=30) | st.binary(max_size=30) | (configure | anything).map(json.dumps), max_size=6))
+def test_any_sequence_of_frames_is_answered_in_this_dialect(given: list[str | bytes]) -> None:
+    flux = opened()
+    commands = [command for frame in given for command in flux.decode(frame)]
+    answers = told(flux, *(command for command in commands if isinstance(command, Answer | Malformed)))
+    assert [message["sequence_id"] for message in answers] == list(range(len(answers)))
+    assert {message["type"] for message in answers} <= {"ConfigureSuccess", "ConfigureFailure", "Error"}
 
 
 def talking(running: Running, query: str = "", **more: Any) -> connect:
