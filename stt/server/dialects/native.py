@@ -40,7 +40,8 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
-from stt.server.dialects.native_reader import ProtocolError, shown
+from stt.server.dialects.native_reader import ProtocolError
+from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/ws/transcribe"
@@ -219,11 +220,6 @@ class Decoder:
 def error(code: str, text: str, **more: Any) -> str:
     """Write the one kind of message that every client gets."""
     return dump({"error": text, "code": code, **more})
-
-
-def dump(message: Mapping[str, Any]) -> str:
-    """Write a message as JSON, in ASCII: lone surrogates in a text cannot break the connection."""
-    return json.dumps(message, separators=(",", ":"))
 
 
 ENGINE_FAILED: Final = "the engine failed on a part of this turn; its text may be incomplete"
