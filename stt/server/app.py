@@ -97,7 +97,8 @@ def create_app(
         if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, local=local):
             origin = ascii(headers["origin"][:100])
             raise RefusedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
-        options = dialect.open(DialectRequest(name, given.query, headers), turns or TurnSettings(), language)
+        known = service.recognizer.model.languages if service.recognizer is not None else frozenset[str]()
+        options = dialect.open(DialectRequest(name, given.query, headers, known), turns or TurnSettings(), language)
         if why := service.refusal():
             raise RefusedError(*why)
         assert service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there

@@ -33,6 +33,8 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     """By lower-case name."""
+    languages: frozenset[str] = frozenset()
+    """ISO 639-1 codes of those that the engine knows; none while it loads."""
 
 
 @dataclass(frozen=True, slots=True)
