@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 CRATE := --manifest-path strops-rs/Cargo.toml
 
-.PHONY: test check bench
+.PHONY: test page check bench
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -13,7 +13,12 @@ $(VENV)/bin/python:
 test: $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet '.[test]'
 	cargo test --locked --quiet $(CRATE)
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --ignore=tests/page $(ARGS)
+
+## page: test the server's page in a real Chromium (Debian: apt install chromium)
+page: $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet '.[test]'
+	$(VENV)/bin/pytest tests/page $(ARGS)
 
 ## check: format, lint and types, without running anything
 check: $(VENV)/bin/python

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from stt.engines import check_language, open_engine
 from stt.errors import SettingsError
 from stt.recognition import SpeechModel
+from stt.server import page
 from stt.server.access import Offered, authorized, is_loopback, offered, origin_allowed
 from stt.server.dialect import Denial, Dialect, RefusedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
@@ -144,6 +145,7 @@ def create_app(
         return JSONResponse({"error": "expected GET", "code": "method_not_allowed"}, 405, headers)
 
     routes = [
+        *(page.routes() if settings.page else ()),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
