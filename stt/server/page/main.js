@@ -110,7 +110,12 @@ form.addEventListener("change", async ({ target }) => {
   if (!session) return;
   if (target.name in asked()) return session.configure(asked());
   await microphone.close(); // the session goes on with the other device
-  try { await openMicrophone(); } catch (error) { await stop(); notice(error.message); }
+  try {
+    if ((await openMicrophone()) !== session.rate) { await stop(); await start(); }
+  } catch (error) {
+    await stop();
+    notice(error.message);
+  }
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 $("key-form").addEventListener("submit", async (event) => {

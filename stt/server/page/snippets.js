@@ -9,7 +9,7 @@ export const SNIPPETS = {
 
 async def main():
     with wave.open("talk.wav") as wav:  # 16-bit
-        url = f"${ws}?sample_rate={wav.getframerate()}&channels={wav.getnchannels()}"
+        url = f"${ws}?sample_rate={wav.getframerate()}&channels={wav.getnchannels()}&interim_results=0"
         # with a key: websockets.connect(url, additional_headers={"Authorization": "Bearer KEY"})
         async with websockets.connect(url) as ws:
             while pcm := wav.readframes(4000):
