@@ -37,6 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         binary=args.binary,
         gap_s=args.end_of_turn,
         as_json=args.json,
+        quiet=args.quiet,
     )
 
 

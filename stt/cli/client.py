@@ -31,6 +31,7 @@ def _run(args: argparse.Namespace) -> int:
         turns=turns,
         fast=args.fast,
         raw=args.json,
+        quiet=args.quiet,
     )
 
 

@@ -30,6 +30,9 @@ _WEEK_S: Final = 7 * 24 * 3600.0
 def _run(args: argparse.Namespace) -> int:
     from stt.commands.serve import run
 
+    level = args.log_level
+    if level == "info":
+        level = "warning" if args.quiet else "debug" if args.verbose else level
     return run(
         engine=engine_settings(args),
         turns=turn_settings(args),
@@ -37,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
         api_keys=args.api_key,
         api_key_file=args.api_key_file,
         log_format=args.log_format,
-        log_level=args.log_level,
+        log_level=level,
         host=args.host,
         page=not args.no_page,
         open_page=args.open,
@@ -61,6 +64,7 @@ _ACCESS: Final = Group(
     (
         Option(
             name="--api-key",
+            secret=True,
             default=[],
             convert=items,
             repeats=True,

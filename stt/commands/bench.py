@@ -27,6 +27,7 @@ def bench(
     binary: bool,
     gap_s: float,
     as_json: bool,
+    quiet: bool = False,
 ) -> int:
     """Run the load and print its figures; returns 0 if nothing was lost, else 1.
 
@@ -53,7 +54,7 @@ def bench(
             api_key=api_key,
             tls=trusting(ca) if ca else None,
             sessions=sessions,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
+            say=lambda line: None if quiet else print(line, file=sys.stderr, flush=True),
         )
     )
     print(json.dumps(_summary(figures, server, gap_s)) if as_json else "\n".join(_lines(figures, server, gap_s)))

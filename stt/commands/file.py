@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import Samples, samples, seconds
+from stt.commands.advice import once
 from stt.commands.destinations import Destination, Output, destinations
 from stt.errors import AudioError, EngineError, OutputError
 from stt.events import Event, RecognitionFailed, TurnCompleted
@@ -61,6 +62,8 @@ def run(
     check_language(opened.model, language)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
+        if advice := once(engine, opened.model.name, language):
+            print(advice, file=sys.stderr)
     vad = SileroVad()
     failed = 0
     with LocalRecognizer(opened.model) as recognizer:

@@ -69,6 +69,11 @@ class MeasuredModel:
         """Estimate the time of one call."""
         return self._model.cost(seconds)
 
+    def close(self) -> None:
+        """Let the engine's memory go, where it can."""
+        if (close := getattr(self._model, "close", None)) is not None:
+            close()
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
         began = time.monotonic()

@@ -209,6 +209,13 @@ class Service:
         self._ready("ready")
         while True:
             await asyncio.sleep(_LOOK_S)
+            if (lost := self.recognizer.lost) is not None:
+                # Not opened anew: nothing works again in this process. It ends, for its manager to start another.
+                self.state, self.failure = "failed", lost
+                log(f"the engine is lost: {lost}", logging.ERROR)
+                if self.on_failure is not None:
+                    self.on_failure()
+                return
             hung_s = self.recognizer.running_s
             if hung_s > self.settings.engine_timeout_s:
                 await self._replace(self.recognizer, f"the engine hung for {hung_s:.0f} s")
@@ -234,6 +241,8 @@ class Service:
         self._not_ready("restarting")
         log(f"{why}; opening it anew", logging.ERROR)
         recognizer.abandon(EngineError(why))
+        if isinstance(recognizer.model, MeasuredModel):
+            await self._in_daemon_thread(recognizer.model.close)  # two of them may not fit
         self.metrics.restarts.inc()
         backoff_s = 1.0
         while True:

@@ -18,7 +18,7 @@ from serving import Running, serving
 from spoken import silence
 from stt.audio import Samples, from_pcm16, to_pcm16
 from stt.client import RemoteSession, trusting
-from stt.commands import client as client_command
+from stt.commands.live import Screen, stream
 from stt.errors import AudioError, RefusedError, RemoteError, SettingsError
 from stt.events import Event, Latency, RecognitionFailed, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
 from stt.recognition import LocalRecognizer
@@ -442,9 +442,9 @@ async def test_the_tape_is_bounded_in_an_outage(monkeypatch: pytest.MonkeyPatch)
 async def test_the_command_tells_of_lost_audio(capsys: pytest.CaptureFixture[str]) -> None:
     source = Live(3)
     async with Relay(0) as relay:
-        screen = client_command._Screen(raw=False)
+        screen = Screen("client", live=True)
         session = RemoteSession(relay.url, notify=screen.notice)
-        await outage(source, client_command._stream(session, source, screen), relay, 3)
+        await outage(source, stream(session, source, screen), relay, 3)
     assert "stt client: 7 blocks of audio were lost" in capsys.readouterr().err
 
 
