@@ -15,6 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Final
 
 import numpy as np
@@ -69,6 +70,8 @@ class Plan:
     server: str | None = None
     """`ws://host:port`: it recognizes, in place of an engine here."""
     api_key: str | None = None
+    tls: SSLContext | None = None
+    """For `wss://`; `None`: the system's certificates are trusted."""
 
 
 class Loading:
@@ -99,6 +102,10 @@ class Loading:
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         return self.opened.result().model.transcribe(batch)
+
+    def close(self) -> None:
+        if self.ready:
+            self.opened.result().model.close()
 
     def settle(self, outcome: OpenedEngine | str) -> None:
         """Let those go on who wait, with the engine or with an error; the first outcome counts."""
@@ -350,6 +357,7 @@ class Live:
         session = RemoteSession(
             self._plan.server or "",
             api_key=self._plan.api_key,
+            tls=self._plan.tls,
             settings=self._plan.turns,
             language=self._plan.language or "auto",
             patience_s=_PATIENCE_S,

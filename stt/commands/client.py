@@ -41,7 +41,7 @@ def run(
         on_message=screen.message,
     )
     if path is not None:
-        with FileSource(path) as source:
+        with FileSource(path, notice=screen.notice) as source:
             asyncio.run(stream(session, source if fast else paced(aiter(source)), screen))
     else:
         with Microphone(choose(device)) as microphone:

@@ -154,6 +154,10 @@ class Whisper:
             results |= zip(members, (aligned.hypothesis for aligned in heard), strict=True)
         return [results[i] for i in range(len(batch))]
 
+    def close(self) -> None:
+        """Let the model's memory go; nothing can be transcribed any more."""
+        del self._model  # a call that hangs has it still, as long as it does
+
     def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
         mels = []
         for utterance in batch:

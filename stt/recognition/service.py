@@ -104,6 +104,10 @@ class SpeechModel(Protocol):
         """Recognize each utterance by itself; the result has the batch's length and order."""
         ...
 
+    def close(self) -> None:
+        """Let its memory go; nothing can be recognized any more. From any thread, also while a call hangs."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Recognition:

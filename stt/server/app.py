@@ -18,15 +18,15 @@ from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
 from stt.errors import SettingsError
-from stt.recognition import SpeechModel
+from stt.recognition import OpenModel, SpeechModel
 from stt.server import page
 from stt.server.access import Offered, authorized, is_loopback, offered, origin_allowed
-from stt.server.dialect import Denial, Dialect, RefusedError, SessionOptions
+from stt.server.dialect import Denial, Dialect, NotAdmittedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
 from stt.server.dialects import WEBSOCKET
 from stt.server.host import Host
 from stt.server.logs import log
-from stt.server.service import OpenModel, Service
+from stt.server.service import Service
 from stt.server.settings import ServerSettings
 from stt.server.wire import WebSocketWire, address, response
 from stt.settings import EngineSettings, TurnSettings
@@ -93,21 +93,21 @@ def create_app(
         headers, server = websocket.headers, websocket.scope.get("server")
         given: Offered = websocket.scope["offered"]
         if not authorized(given.keys, settings.api_keys):
-            raise RefusedError("unauthorized", _KEY_WANTED)
+            raise NotAdmittedError("unauthorized", _KEY_WANTED)
         local = bool(server) and is_loopback(server[0])
         if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, local=local):
             origin = ascii(headers["origin"][:100])
-            raise RefusedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
+            raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
         known = service.recognizer.model.languages if service.recognizer is not None else frozenset[str]()
         options = dialect.open(DialectRequest(name, given.query, headers, known), turns or TurnSettings(), language)
         if why := service.refusal():
-            raise RefusedError(*why)
+            raise NotAdmittedError(*why)
         assert service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
         try:
             check_language(service.recognizer.model, options.recognition.language)
         except SettingsError:
             known = ", ".join(sorted(service.recognizer.model.languages)[:12])
-            raise RefusedError(
+            raise NotAdmittedError(
                 "bad_option", f"language: the engine knows {known}, got {options.recognition.language!r}"
             ) from None
         return options
@@ -121,7 +121,7 @@ def create_app(
             )
             try:
                 options = admit(websocket, name, dialect)
-            except RefusedError as error:
+            except NotAdmittedError as error:
                 denial = dialect.refuse(error)
                 service.metrics.refused.labels(error.code).inc()
                 _log_refusal(websocket, denial.status, error.code)

@@ -70,9 +70,8 @@ class MeasuredModel:
         return self._model.cost(seconds)
 
     def close(self) -> None:
-        """Let the engine's memory go, where it can."""
-        if (close := getattr(self._model, "close", None)) is not None:
-            close()
+        """Let the engine's memory go."""
+        self._model.close()
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""

@@ -35,9 +35,9 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
 )
@@ -366,7 +366,7 @@ class Native:
         try:
             options = parse_options(request.query, turns, language)
         except ProtocolError as wrong:
-            raise RefusedError(wrong.code, str(wrong)) from None
+            raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
         recognition = RecognitionOptions(options.language)
@@ -374,7 +374,7 @@ class Native:
         self._encoder = Encoder(options)
         return SessionOptions(options.turns, recognition)
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
         return Denial(error.status, {"error": str(error), "code": error.code})
 
