@@ -4,7 +4,7 @@ PYTHON ?= python3
 EXTRAS ?= canary,test
 CRATE := --manifest-path strops-rs/Cargo.toml
 
-.PHONY: test check bench
+.PHONY: test page check bench
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -14,7 +14,12 @@ $(VENV)/bin/python:
 test: $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet '.[$(EXTRAS)]'
 	cargo test --locked --quiet $(CRATE)
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --ignore=tests/page $(ARGS)
+
+## page: test the server's page in a real Chromium (Debian: apt install chromium)
+page: $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet '.[test]'
+	$(VENV)/bin/pytest tests/page $(ARGS)
 
 ## check: format, lint, types and workflows, without running anything
 check: $(VENV)/bin/python

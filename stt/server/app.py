@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
 from stt.recognition import OpenModel, SpeechModel
+from stt.server import page
 from stt.server.access import Offered, authorized, offered
 from stt.server.dialect import Denial, Dialect, NotAdmittedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
@@ -133,7 +134,7 @@ def create_app(
         return JSONResponse({"error": "expected GET", "code": "method_not_allowed"}, 405, headers)
 
     routes = [
-        Route("/", about),
+        *(page.routes() if settings.page else (Route("/", about),)),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),

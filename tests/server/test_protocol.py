@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stt.control import Clear, Configure, Control, Flush
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     Passage,
@@ -20,6 +22,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.recognition import RecognitionOptions
 from stt.server.dialect import Request
 from stt.server.dialects.native import (
     ENGINE_FAILED,
@@ -33,6 +36,7 @@ from stt.server.dialects.native import (
     Options,
     parse_options,
 )
+from stt.server.dialects.native_control import Controls
 from stt.server.dialects.native_reader import EventDecoder, ProtocolError, decode_event
 from stt.settings import TurnSettings
 from stt.words import Word
@@ -54,6 +58,14 @@ MONO = Format(16_000, 1)
         ('{"type": "finish"}', Finish()),
         (PCM, Audio(PCM, MONO)),
         (b"", Audio(b"", MONO)),
+        ('{"type": "flush"}', Flush()),
+        ('{"type": "clear"}', Clear()),
+        ('{"type": "configure"}', Configure(TurnSettings(), RecognitionOptions())),
+        (
+            '{"type": "configure", "end_of_turn_ms": 200, "language": "DE"}',
+            Configure(TurnSettings(end_of_turn_s=0.2, pause_s=0.2), RecognitionOptions("de")),
+        ),
+        ('{"type": "configure", "language": "auto"}', Configure(TurnSettings(), RecognitionOptions(None))),
         (b"\xff\x7f\xc0\xff\xff\xff", Audio(b"\xff\x7f\xc0\xff\xff\xff", MONO)),  # as floats, NaNs; as PCM16, loud
     ],
 )
@@ -78,9 +90,27 @@ BAD: list[tuple[str | bytes, str, str]] = [
     ("null", "bad_message", "expected a JSON object, got 'null'"),
     ("{}", "bad_message", 'expected "samples" or "type", got \'{}\''),
     ('{"text": "hi"}', "bad_message", 'expected "samples" or "type", got \'{"text": "hi"}\''),
-    ('{"type": "start"}', "unknown_type", "expected type \"finish\", got 'start'"),
-    ('{"type": "\\ud800"}', "unknown_type", "expected type \"finish\", got '\\ud800'"),
-    ('{"type": 7}', "unknown_type", "expected type \"finish\", got '7'"),
+    ('{"type": "start"}', "unknown_type", "expected type finish, flush, clear, configure, got 'start'"),
+    ('{"type": "\\ud800"}', "unknown_type", "expected type finish, flush, clear, configure, got '\\ud800'"),
+    ('{"type": 7}', "unknown_type", "expected type finish, flush, clear, configure, got '7'"),
+    ('{"type": "flush", "turn": 1}', "bad_option", "unknown setting 'turn' of flush; known: none"),
+    (
+        '{"type": "configure", "gap": 1}',
+        "bad_option",
+        "unknown setting 'gap' of configure; known: end_of_turn_ms, pause_ms, language",
+    ),
+    (
+        '{"type": "configure", "end_of_turn_ms": "9"}',
+        "bad_option",
+        "end_of_turn_ms must be a whole number, got '9'",
+    ),
+    ('{"type": "configure", "pause_ms": true}', "bad_option", "pause_ms must be a whole number, got 'True'"),
+    (
+        '{"type": "configure", "end_of_turn_ms": 99}',
+        "bad_option",
+        "end_of_turn_ms must be a whole number from 100 to 60000, got '99'",
+    ),
+    ('{"type": "configure", "language": null}', "bad_option", "language must be a string, got 'None'"),
     ('{"samples": [1, 2]}', "bad_message", "samples must be a string of base64, got '[1, 2]'"),
     ('{"samples": null}', "bad_message", "samples must be a string of base64, got 'None'"),
     ('{"samples": "%%%%"}', "bad_base64", "samples is not base64: '%%%%'"),
@@ -112,6 +142,30 @@ def test_bad_frames(frame: str | bytes, code: str, text: str) -> None:
     assert decoder.binary(PCM) == Audio(PCM, MONO)  # the next frame may be good
 
 
+def test_a_setting_that_cannot_work_changes_none_and_others_stay_as_they_were_set() -> None:
+    controls = Controls(TurnSettings(), RecognitionOptions("en"), frozenset({"en", "de"}), parse_options)
+
+    def configure(**settings: Any) -> Any:
+        return controls.read({"type": "configure", **settings})
+
+    wanted = TurnSettings(end_of_turn_s=0.9, pause_s=0.5)
+    assert configure(end_of_turn_ms=900, pause_ms=500) == Configure(wanted, RecognitionOptions("en"))
+    for wrong, text in (
+        ({"end_of_turn_ms": 700, "language": "xx"}, "language: the engine knows de, en, got 'xx'"),
+        ({"language": "de", "pause_ms": 901}, "pause_ms must not exceed end_of_turn_ms, got 901 and 900"),
+    ):
+        with pytest.raises(ProtocolError, match=text):
+            configure(**wrong)
+    assert configure() == Configure(wanted, RecognitionOptions("en"))
+    assert configure(language="de") == Configure(wanted, RecognitionOptions("de"))
+
+
+def test_what_was_asked_for_is_acknowledged_to_any_client() -> None:
+    for events in (True, False):
+        message = Encoder(Options(TurnSettings(), "en", events=events)).encode(Acknowledged("flush", 24_000))
+        assert json.loads(message or "") == {"type": "acknowledged", "command": "flush", "at": 1.5}
+
+
 def test_the_format_may_change_but_not_all_the_time() -> None:
     decoder = Decoder()
     for i in range(16):
@@ -135,7 +189,7 @@ def test_whatever_comes_is_a_command_or_an_answer(frame: str | bytes) -> None:
         answer = str(error)
     else:
         answer = ""
-        assert isinstance(command, Audio | Finish)
+        assert isinstance(command, Audio | Finish | Control)
     assert len(answer) < 300
     assert answer.isascii()
 

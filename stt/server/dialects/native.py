@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
+from stt.control import Control
 from stt.errors import SettingsError
 from stt.events import (
     Acknowledged,
@@ -40,6 +41,7 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
+from stt.server.dialects.native_control import KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
@@ -144,12 +146,13 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 class Decoder:
     """Frames of one connection to commands."""
 
-    def __init__(self, binary: Format = MONO_16K) -> None:
+    def __init__(self, binary: Format = MONO_16K, controls: Controls | None = None) -> None:
         self._binary = binary
         self._last = binary
         self._changes = 0
+        self._controls = controls or Controls(TurnSettings(), RecognitionOptions(), frozenset(), parse_options)
 
-    def text(self, data: str) -> Audio | Finish:
+    def text(self, data: str) -> Audio | Finish | Control:
         """Take a text frame.
 
         Raises:
@@ -168,7 +171,9 @@ class Decoder:
                 return Finish()
             if kind is None:
                 raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
+            if kind in KINDS:
+                return self._controls.read(message)
+            raise ProtocolError("unknown_type", f"expected type finish, {', '.join(KINDS)}, got {shown(kind)}")
         samples = message["samples"]
         if not isinstance(samples, str):
             raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
@@ -236,6 +241,7 @@ class Encoder:
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
     | `RecognitionFailed` | `{"error", "code": "engine_failed", turn}`         | always                             |
+    | `Acknowledged`      | `{"type": "acknowledged", command, at}`            | always: it was asked for           |
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
@@ -292,7 +298,7 @@ class Encoder:
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
             case Acknowledged():
-                return None
+                return dump({"type": "acknowledged", "command": event.command, "at": event.at_s})
 
     def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
         message = _text(event, events=self._options.events)
@@ -363,9 +369,10 @@ class Native:
             raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
-        self._decoder = Decoder(options.format)
+        recognition = RecognitionOptions(options.language, words=options.words)
+        self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, RecognitionOptions(options.language, words=options.words))
+        return SessionOptions(options.turns, recognition)
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -398,6 +405,7 @@ class Native:
                 | TurnResumed()
                 | TurnCompleted()
                 | RecognitionFailed()
+                | Acknowledged()
             ):
                 message = self._encoder.encode(item)
                 return () if message is None else (message,)
