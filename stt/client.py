@@ -54,6 +54,7 @@ class RemoteSession:
         tls: whom to trust, for `wss`; `None`: the authorities that the system trusts. See `trusting`.
         settings: gaps and whether there are interims; `None`: the server's own. Other fields do not travel.
         language: `None`: the server's own; `auto` lets the engine find out.
+        words: finals with the times of their words, where the server's engine gives them.
         patience_s: how long to go on trying to reach a server that was lost, or is not ready yet.
         notify: called with a sentence for people when the connection is made, lost, or tried again, and when audio was
             lost: a source that cannot wait counts that in its `overruns`.
@@ -72,11 +73,12 @@ class RemoteSession:
         tls: ssl.SSLContext | None = None,
         settings: TurnSettings | None = None,
         language: str | None = None,
+        words: bool = False,
         patience_s: float = 60.0,
         notify: Callable[[str], None] | None = None,
         on_message: Callable[[str], None] | None = None,
     ) -> None:
-        self.url = session_url(url, _options(settings, language))
+        self.url = session_url(url, _options(settings, language, words=words))
         self._place = self.url.partition("?")[0].removesuffix(PATH)
         parts = urlsplit(self.url)
         self._connecting: dict[str, Any] = {
@@ -329,7 +331,7 @@ def authorization(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-def _options(settings: TurnSettings | None, language: str | None) -> dict[str, str]:
+def _options(settings: TurnSettings | None, language: str | None, *, words: bool) -> dict[str, str]:
     options = {}
     if settings is not None:
         options |= {
@@ -339,6 +341,8 @@ def _options(settings: TurnSettings | None, language: str | None) -> dict[str, s
         }
     if language is not None:
         options["language"] = language
+    if words:
+        options["words"] = "1"
     return options | {"events": "1", "sample_rate": "16000", "channels": "1"}
 
 

@@ -320,6 +320,7 @@ class Session:
             WindowKey(self, window.turn, window.index),
             window.start,
             window.speech_s,
+            window.silences,
         )
         ticket = self._recognizer.submit(utterance)
         asked = _Asked(window, ticket, window.cause, window.turn, window.end)

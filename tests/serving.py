@@ -17,9 +17,8 @@ from scripted import ScriptedModel
 from stt.audio import to_pcm16
 from stt.recognition import SpeechModel
 from stt.server import ServerSettings, create_app
-from stt.server.dialect import Dialect
-from stt.server.dialects import WEBSOCKET
 from stt.server.dialects.native import PATH
+from stt.server.families import FAMILIES, Family
 from stt.server.notify import Manager
 from stt.server.run import Server
 from stt.server.service import Service
@@ -69,7 +68,7 @@ async def serving(
     turns: TurnSettings | None = None,
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
-    dialects: Sequence[type[Dialect]] = WEBSOCKET,
+    dialects: Sequence[Family] = tuple(FAMILIES.values()),
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()

@@ -68,6 +68,8 @@ class Utterance:
     """Sample index of `audio[0]` in the stream."""
     speech_s: float | None = None
     """How much of the audio the voice detector took for speech, where that is known."""
+    silences: tuple[tuple[int, int], ...] = ()
+    """Where in it the voice detector heard nobody: sample indices of the stream."""
 
     @property
     def end(self) -> int:

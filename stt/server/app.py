@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,17 +16,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
-from stt.errors import SettingsError
 from stt.recognition import OpenModel, SpeechModel
-from stt.server.access import Offered, authorized, is_loopback, offered, origin_allowed
+from stt.server.access import Offered, authorized, offered
 from stt.server.dialect import Denial, Dialect, NotAdmittedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
-from stt.server.dialects import WEBSOCKET
+from stt.server.families import FAMILIES, Family
+from stt.server.gate import KEY_WANTED, Gate, log_refusal
 from stt.server.host import Host
-from stt.server.logs import log
 from stt.server.service import Service
 from stt.server.settings import ServerSettings
-from stt.server.wire import WebSocketWire, address, response
+from stt.server.wire import WebSocketWire, response
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad_pool import VadPool
 
@@ -40,7 +38,7 @@ def create_app(
     language: str | None = "en",
     open_model: OpenModel | None = None,
     open_vad: Callable[[], VadPool] = VadPool,
-    dialects: Sequence[type[Dialect]] = WEBSOCKET,
+    dialects: Sequence[Family] = tuple(FAMILIES.values()),
 ) -> Starlette:
     """Build the app; the engine is opened when it starts, and `app.state.service` is its `Service`.
 
@@ -54,11 +52,12 @@ def create_app(
         language: default for sessions; `None`: the engine finds out.
         open_model: opens the engine instead, for programs that bring their own.
         open_vad: opens the detector instead.
-        dialects: what is spoken over WebSockets.
+        dialects: what is spoken.
 
     """
     settings = settings or ServerSettings()
-    paths = " or ".join(kind.path for kind in dialects)
+    kinds = [kind for family in dialects for kind in family.websocket]
+    paths = " or ".join(kind.path for kind in kinds)
 
     def open_default() -> SpeechModel:
         model = open_engine(engine).model
@@ -66,6 +65,7 @@ def create_app(
         return model
 
     service = Service(settings, open_model or open_default, open_vad)
+    gate = Gate(service, settings, turns, language)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -78,10 +78,14 @@ def create_app(
     async def ready(_: Request) -> Response:
         return JSONResponse(service.describe(), 200 if service.state == "ready" else 503)
 
+    async def about(_: Request) -> Response:
+        spoken = {family.name: list(family.paths) for family in dialects}
+        return JSONResponse({"name": "stt", "dialects": spoken, "also": ["GET /health", "GET /ready", "GET /metrics"]})
+
     async def metrics(request: Request) -> Response:
         if not authorized(request.scope["offered"].keys, settings.api_keys):
-            _log_refusal(request, 401, "unauthorized")
-            return response(Denial(401, {"error": _KEY_WANTED, "code": "unauthorized"}))
+            log_refusal(request, 401, "unauthorized")
+            return response(Denial(401, {"error": KEY_WANTED, "code": "unauthorized"}))
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def upgrade(_: Request) -> Response:
@@ -89,25 +93,12 @@ def create_app(
         return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
 
     def admit(websocket: WebSocket, name: str, dialect: Dialect) -> SessionOptions:
-        headers, server = websocket.headers, websocket.scope.get("server")
+        gate.check(websocket)
         given: Offered = websocket.scope["offered"]
-        if not authorized(given.keys, settings.api_keys):
-            raise NotAdmittedError("unauthorized", _KEY_WANTED)
-        local = bool(server) and is_loopback(server[0])
-        if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, local=local):
-            origin = ascii(headers["origin"][:100])
-            raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
-        options = dialect.open(DialectRequest(name, given.query, headers), turns or TurnSettings(), language)
-        if why := service.refusal():
-            raise NotAdmittedError(*why)
-        assert service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
-        try:
-            check_language(service.recognizer.model, options.recognition.language)
-        except SettingsError:
-            known = ", ".join(sorted(service.recognizer.model.languages)[:12])
-            raise NotAdmittedError(
-                "bad_option", f"language: the engine knows {known}, got {options.recognition.language!r}"
-            ) from None
+        request = DialectRequest(name, given.query, websocket.headers, gate.languages)
+        options = dialect.open(request, gate.turns, language)
+        gate.room()
+        gate.speaks(options.recognition.language)
         return options
 
     def talk(kind: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
@@ -121,8 +112,7 @@ def create_app(
                 options = admit(websocket, name, dialect)
             except NotAdmittedError as error:
                 denial = dialect.refuse(error)
-                service.metrics.refused.labels(error.code).inc()
-                _log_refusal(websocket, denial.status, error.code)
+                gate.refused(websocket, denial.status, error.code)
                 await wire.refuse(denial)
                 return
             await Host(name, wire, dialect, options, service).run()
@@ -130,7 +120,7 @@ def create_app(
         return serve
 
     async def nowhere(websocket: WebSocket) -> None:
-        _log_refusal(websocket, 404, "not_found")
+        log_refusal(websocket, 404, "not_found")
         text = f"no WebSocket here; the path is {paths}"
         await WebSocketWire(websocket).refuse(Denial(404, {"error": text, "code": "not_found"}))
 
@@ -143,21 +133,20 @@ def create_app(
         return JSONResponse({"error": "expected GET", "code": "method_not_allowed"}, 405, headers)
 
     routes = [
+        Route("/", about),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
-        *(WebSocketRoute(kind.path, talk(kind)) for kind in dialects),
-        *(Route(kind.path, upgrade) for kind in dialects),
+        *(WebSocketRoute(kind.path, talk(kind)) for kind in kinds),
+        *(Route(kind.path, upgrade) for kind in kinds),
+        *(route for family in dialects for make in family.http for route in make(gate)),
         WebSocketRoute("/{path:path}", nowhere),
     ]
     handlers = {404: not_found, 405: not_allowed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(_TakeKeys)])
     app.state.service = service
-    app.state.message_bytes = {kind.path: kind.message_bytes for kind in dialects if kind.message_bytes is not None}
+    app.state.message_bytes = {kind.path: kind.message_bytes for kind in kinds if kind.message_bytes is not None}
     return app
-
-
-_KEY_WANTED: Final = "expected an API key: Authorization: Bearer KEY"
 
 
 class _TakeKeys:
@@ -173,9 +162,3 @@ class _TakeKeys:
             if len(given.query) < len(query):
                 scope["query_string"] = urlencode(given.query).encode("latin-1")
         await self._app(scope, receive, send)
-
-
-def _log_refusal(connection: HTTPConnection, status: int, code: str) -> None:
-    """Tell who was not let in, and why. The path alone: the query may hold a key."""
-    path = connection.url.path[:100].encode("ascii", "backslashreplace").decode()
-    log("refused", client=address(connection.scope), path=path, status=status, code=code)

@@ -33,6 +33,8 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     """By lower-case name."""
+    languages: frozenset[str] = frozenset()
+    """ISO 639-1 codes of those that the engine knows; none while it loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,29 @@ class SessionOptions:
 class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
-    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`.
+    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`; of
+    files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot work.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, option: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.option = option
 
     @property
     def status(self) -> int:
         """The HTTP status that says so."""
-        return {"unauthorized": 401, "forbidden_origin": 403, "bad_option": 400}.get(self.code, 503)
+        return _STATUSES.get(self.code, 503)
+
+
+_STATUSES: Final = {
+    "unauthorized": 401,
+    "forbidden_origin": 403,
+    "bad_option": 400,
+    "bad_audio": 400,
+    "too_large": 413,
+    "engine_failed": 500,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,28 @@ class Audio:
 
     pcm: bytes
     format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How encoded audio is to be read; `codecs.py` does so."""
+
+    encoding: Literal["linear16", "linear32", "mulaw", "alaw", "opus", "container"]
+    """PCM of signed little-endian integers, G.711, one raw Opus packet for each `Encoded`, or any container that
+    FFmpeg knows, which says rate and channels itself and comes in pieces of any length."""
+    rate: int = 16_000
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Audio in a codec; samples need not be whole. The host decodes it, off the event loop where that takes long.
+
+    What cannot be decoded comes back as `Malformed` of code `bad_audio`, fatal where nothing after it can be either.
+    """
+
+    data: bytes
+    codec: Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +147,7 @@ class Answer:
     content: Any
 
 
-Command = Audio | Control | Finish | Malformed | Answer
+Command = Audio | Encoded | Control | Finish | Malformed | Answer
 
 
 # Notices: what the host has to tell between the events of the session.

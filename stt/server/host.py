@@ -15,12 +15,15 @@ from typing import Final
 
 from stt.audio import Samples, samples, seconds
 from stt.control import Control
+from stt.errors import AudioError
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.server.codecs import Decoder
 from stt.server.dialect import (
     Answer,
     Audio,
     Command,
     Dialect,
+    Encoded,
     End,
     Ending,
     Finish,
@@ -62,6 +65,7 @@ class Host:
         self._options = options
         self._service = service
         self._settings = service.settings
+        self._decoder = Decoder()
         self._inbox = Inbox(self._settings.max_buffer_s)
         self._outbox = Outbox(self._settings.max_unsent_bytes)
         self._session = Session(
@@ -104,6 +108,7 @@ class Host:
         finally:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
+            self._decoder.close()
             metrics = self._service.metrics
             self._count_audio()
             self._service.leave(self)
@@ -183,15 +188,30 @@ class Host:
             case Audio():
                 if self._how is None:
                     self._inbox.put(command)
+            case Encoded():
+                await self._decode(self._decoder.decode(command), fatal=command.codec.encoding == "container")
             case Malformed():
                 await self._reject(command)
             case Answer():
                 await self._put(command)
             case Finish():
+                await self._decode(self._decoder.finish(), fatal=True)
                 self.end("finished")
             case _:
                 if self._how is None:
                     self._inbox.command(command)
+        await self._room()
+
+    async def _decode(self, pieces: AsyncIterator[Audio], *, fatal: bool) -> None:
+        try:
+            async for audio in pieces:
+                if self._how is None:
+                    self._inbox.put(audio)
+                await self._room()
+        except AudioError as error:
+            await self._reject(Malformed("bad_audio", str(error), fatal=fatal))
+
+    async def _room(self) -> None:
         if self._inbox.full:
             await self._inbox.room()
             self._last_heard = self._clock()

@@ -50,6 +50,8 @@ class Service:
         self.on_failure: Callable[[], None] | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
+        self.hearing_files = asyncio.Semaphore(settings.max_files)
+        """Held while a file is heard; more of them wait."""
         self._keeper = Keeper(
             lambda: MeasuredModel(open_model(), self.metrics), settings.engine_timeout_s, self._engine_changed
         )

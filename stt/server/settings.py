@@ -33,6 +33,10 @@ class ServerSettings:
     """Audio of one session that waits to be listened to; beyond it the server stops reading from that client."""
     max_ahead_s: float = 60.0
     """Speech of one session in windows that wait for the engine; beyond it the server stops listening to it."""
+    max_files: int = 16
+    """Files that are heard at a time; the others that were sent wait, each in a session's place."""
+    max_upload_bytes: int = 1 << 30
+    """The longest body of a request; a longer one is refused with 413."""
     max_message_bytes: int = 1 << 20
     """A larger message closes the connection with 1009."""
     max_messages_per_s: int = 2_000
@@ -79,6 +83,8 @@ class ServerSettings:
         check(self.host != "unix:", "a path, as in unix:/run/stt.sock", self.host)
         check(1 <= self.max_buffer_s <= 600, "max_buffer_s of 1 to 600 seconds", self.max_buffer_s)
         check(self.max_ahead_s > 0, "max_ahead_s above 0", self.max_ahead_s)
+        check(self.max_files >= 1, "max_files of 1 or more", self.max_files)
+        check(self.max_upload_bytes >= 4096, "max_upload_bytes of 4096 or more", self.max_upload_bytes)
         check(self.max_message_bytes >= 4096, "max_message_bytes of 4096 or more", self.max_message_bytes)
         check(self.max_messages_per_s >= 100, "max_messages_per_s of 100 or more", self.max_messages_per_s)
         check(self.max_errors >= 0, "max_errors of 0 or more", self.max_errors)

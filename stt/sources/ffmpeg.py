@@ -1,7 +1,7 @@
 """One audio track of whatever FFmpeg (PyAV) reads, at the container's times."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +9,27 @@ import numpy.typing as npt
 from stt.audio import Samples
 from stt.errors import AudioError
 from stt.sources.assembler import BLOCK_S, LIVE_BLOCK_S, Assembler
-from stt.sources.inputs import Pipe, Stored
+from stt.sources.inputs import Stored
 from stt.sources.timeline import Timeline
 from stt.sources.tracks import choose_track
 from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_open, mp3_frames, riff_promise
 
 _TAIL: Final = 131_072  # an Ogg page is 65 kB at most
 NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
+
+
+class Arriving(Protocol):
+    """Bytes that cannot be searched back and forth: a pipe, say."""
+
+    name: str
+    head: bytes
+    """The first of them."""
+    size: int
+    """Bytes read so far."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, once there are some; nothing at the end."""
+        ...
 
 
 class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
@@ -25,12 +39,12 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
 class FfmpegAudio:
     """One audio track of whatever FFmpeg reads."""
 
-    def __init__(self, source: Stored | Pipe, name: str, track: int | str | None) -> None:
+    def __init__(self, source: Stored | Arriving, name: str, track: int | str | None) -> None:
         import av
 
         self._source, self._name = source, name
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
-        if isinstance(source, Pipe):
+        if not isinstance(source, Stored):
             options |= {"probesize": "4096"}  # what is probed is heard late
         self._container: Any = av.open(source, options=options, metadata_errors="replace")
         try:
@@ -43,7 +57,7 @@ class FfmpegAudio:
         self.notes: list[str] = [note] if note else []
         length = self._container.duration
         self._length_s = length / av.time_base if length else None
-        self.duration_s = None if isinstance(source, Pipe) or self._is_open() else self._length_s
+        self.duration_s = None if not isinstance(source, Stored) or self._is_open() else self._length_s
 
     def _choose(self, wanted: int | str | None) -> tuple[int, str | None]:
         tracks = self._container.streams.audio
@@ -65,7 +79,7 @@ class FfmpegAudio:
             self._source.close()
 
     def __iter__(self) -> Iterator[Samples]:
-        out = Assembler(LIVE_BLOCK_S if isinstance(self._source, Pipe) else BLOCK_S)
+        out = Assembler(LIVE_BLOCK_S if not isinstance(self._source, Stored) else BLOCK_S)
         timeline, trusted = self._timeline()
         self._failures: list[tuple[float, str]] = []
         told = False

@@ -5,12 +5,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from stt.audio import Samples, seconds
 from stt.errors import AudioError
 from stt.sources.decoding import Audio, RawPcm, open_audio
-from stt.sources.inputs import STDIN, Pipe, open_input, printable
+from stt.sources.inputs import STDIN, Pipe, Stored, open_input, printable
 
 
 class FileSource:
@@ -24,7 +24,8 @@ class FileSource:
     cancelling is safe and prompt at any time, from any thread.
 
     Args:
-        path: of a file, a FIFO, a device; `-`: standard input.
+        path: of a file, a FIFO, a device; `-`: standard input. Or an open file that can be searched, which is closed
+            with this source.
         raw: it has no header.
         track: of several audio tracks the one with this number (from 1) or language; `None`: the default one.
         notice: is called with lines that a person should read: which of several tracks is heard, say.
@@ -37,13 +38,14 @@ class FileSource:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | IO[bytes],
         raw: RawPcm | None = None,
         *,
         track: int | str | None = None,
         notice: Callable[[str], object] | None = None,
     ) -> None:
-        self.name = "standard input" if path == STDIN else printable(path)
+        opened = not isinstance(path, str | os.PathLike)
+        self.name = "the file" if opened else "standard input" if path == STDIN else printable(path)
         self.position_s = 0.0
         """Audio handed out so far."""
         self.duration_s: float | None = None
@@ -51,7 +53,7 @@ class FileSource:
         self._raw, self._track, self._notice = raw, track, notice
         self._audio: Audio | None = None
         self._closed = False
-        self._input = open_input(path)
+        self._input = Stored(path) if opened else open_input(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audio")
         self._pieces = self._decoded()
         if not isinstance(self._input, Pipe):

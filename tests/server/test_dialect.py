@@ -38,6 +38,7 @@ from stt.server.dialect import (
     SessionOptions,
     Tick,
 )
+from stt.server.families import FAMILIES, Family
 from stt.server.streams import Outbox
 from stt.settings import TurnSettings
 
@@ -113,13 +114,16 @@ class Parrot:
         return " ".join((str(self._count - 1), *words))
 
 
+PARROTS = Family("parrots", (Parrot,))
+
+
 def talking(running: Running, query: str = "", **more: Any) -> connect:
     url = f"ws://127.0.0.1:{running.port}{PATH}{query}"
     return connect(url, compression=None, ping_interval=None, **more)
 
 
 def parrots(**settings: Any) -> Any:
-    return serving(dialects=(Parrot,), **settings)
+    return serving(dialects=(PARROTS,), **settings)
 
 
 async def heard(websocket: ClientConnection) -> list[str]:
@@ -211,7 +215,7 @@ async def test_a_frame_that_is_fatal_ends_the_session_after_its_final() -> None:
 
 
 async def test_each_dialect_has_its_own_longest_message() -> None:
-    async with serving(dialects=(Parrot, *_native()), max_buffer_s=100) as running:
+    async with serving(dialects=(PARROTS, FAMILIES["native"]), max_buffer_s=100) as running:
         async with talking(running) as websocket:
             await websocket.send(bytes(3 << 20))
             await websocket.send("bye")
@@ -222,14 +226,8 @@ async def test_each_dialect_has_its_own_longest_message() -> None:
             assert websocket.close_code == 1009
 
 
-def _native() -> tuple[type[Any], ...]:
-    from stt.server.dialects import WEBSOCKET
-
-    return tuple(WEBSOCKET)
-
-
 async def test_the_other_dialects_stay_as_they_are() -> None:
-    async with serving(dialects=(Parrot, *_native())) as running, running.connect("?events=1") as websocket:
+    async with serving(dialects=(PARROTS, FAMILIES["native"])) as running, running.connect("?events=1") as websocket:
         assert (await said(websocket))["type"] == "session_started"
 
 

@@ -20,6 +20,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.server.dialect import Request
 from stt.server.dialects.native import (
     ENGINE_FAILED,
     Audio,
@@ -28,6 +29,7 @@ from stt.server.dialects.native import (
     Encoder,
     Finish,
     Format,
+    Native,
     Options,
     parse_options,
 )
@@ -249,6 +251,16 @@ def test_what_a_client_with_events_gets() -> None:
         "type": "turn_completed",
         "latency": LATENCY,
     }
+
+
+def test_words_are_told_with_events_or_without() -> None:
+    told = [{"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in WORDS.words]
+    assert told
+    for query in ("words=1", "words=1&events=1"):
+        assert [m["words"] for m in written([WORDS], query)] == [told]
+        assert all("words" not in m for m in written([STARTED, INTERIM, PAUSE, DONE], query))
+    asked = Native().open(Request("", (("words", "1"),)), TurnSettings(), "en")
+    assert asked.recognition.words
 
 
 def test_without_interims() -> None:

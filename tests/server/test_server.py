@@ -110,7 +110,7 @@ async def test_wrong_paths_and_methods() -> None:
         assert (await http.post("/ws/transcribe")).status_code == 405
         assert await refused(running, path="/ws/other") == (
             404,
-            {"error": "no WebSocket here; the path is /ws/transcribe", "code": "not_found"},
+            {"error": "no WebSocket here; the path is /ws/transcribe or /v2/listen", "code": "not_found"},
         )
         response = await http.get("/health", headers={"X-Large": "x" * 300_000})
         assert response.status_code == 400

@@ -1,9 +1,1 @@
-"""What clients speak: a module for each dialect, and the table of those that are served."""
-
-from typing import Final
-
-from stt.server.dialect import Dialect
-from stt.server.dialects.native import Native
-
-WEBSOCKET: Final[tuple[type[Dialect], ...]] = (Native,)
-"""Spoken over WebSockets, each at its path."""
+"""What clients speak: a module for each dialect; `families.py` has the table of those that are served."""

@@ -40,7 +40,8 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
-from stt.server.dialects.native_reader import ProtocolError, shown
+from stt.server.dialects.native_reader import ProtocolError
+from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/ws/transcribe"
@@ -65,6 +66,8 @@ class Options:
     events: bool = False
     repeat_committed: bool = True
     """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
+    words: bool = False
+    """Whether finals have the times of their words."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -84,6 +87,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         "language",
         "events",
         "repeat_committed",
+        "words",
     )
     for name, value in query:
         if name not in known:
@@ -117,6 +121,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         interim_results,
         _flag(given, "events", default=False),
         _flag(given, "repeat_committed", default=True),
+        _flag(given, "words", default=False),
     )
 
 
@@ -217,11 +222,6 @@ def error(code: str, text: str, **more: Any) -> str:
     return dump({"error": text, "code": code, **more})
 
 
-def dump(message: Mapping[str, Any]) -> str:
-    """Write a message as JSON, in ASCII: lone surrogates in a text cannot break the connection."""
-    return json.dumps(message, separators=(",", ":"))
-
-
 ENGINE_FAILED: Final = "the engine failed on a part of this turn; its text may be incomplete"
 
 
@@ -319,10 +319,10 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     elif events:
         message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
-        if event.words:
-            message["words"] = [
-                {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
-            ]
+    if isinstance(event, TurnCompleted) and event.words:
+        message["words"] = [
+            {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
+        ]
     if events:
         message["type"] = "turn_completed" if final else "transcript"
         if event.latency is not None:
@@ -365,7 +365,7 @@ class Native:
         self._events = options.events
         self._decoder = Decoder(options.format)
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, RecognitionOptions(options.language))
+        return SessionOptions(options.turns, RecognitionOptions(options.language, words=options.words))
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""

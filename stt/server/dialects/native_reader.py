@@ -16,6 +16,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.server.dialects.reading import shown
 from stt.words import Word
 
 _LONGEST_S: Final = 2.0**40 / 16_000  # years: what is beyond it is no time of a session
@@ -27,14 +28,6 @@ class ProtocolError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-def shown(value: Any) -> str:
-    """Quote what came, short and harmless in any encoding."""
-    text = value if isinstance(value, str) else repr(value)
-    # A character beyond ASCII is written with up to ten.
-    part = text[:60] if len(ascii(text[:60])) <= 150 else text[:12]
-    return ascii(part) + ("..." if len(text) > len(part) else "")
 
 
 class EventDecoder:

@@ -1,0 +1,74 @@
+"""What JSON dialects share in reading what clients write."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+class UnreadableError(ValueError):
+    """It is not what was expected; the text is for the client to read. `option`: what it is a value of, if known."""
+
+    def __init__(self, message: str, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UnreadableError: it is none.
+
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        msg = f"expected a JSON object, got {shown(text)}"
+        raise UnreadableError(msg)
+    return message
+
+
+def boolean(text: str, option: str) -> bool:
+    """Read `true` or `false`, in any case, or 1 or 0.
+
+    Raises:
+        UnreadableError: it is neither.
+
+    """
+    known = {"1": True, "true": True, "0": False, "false": False}
+    if (value := known.get(text.strip().lower())) is None:
+        msg = f"{option} must be true or false, got {shown(text)}"
+        raise UnreadableError(msg, option)
+    return value
+
+
+def number(value: Any, option: str, low: float, high: float) -> float:
+    """Read a number, which may have come as text.
+
+    Raises:
+        UnreadableError: it is none, or not within the two.
+
+    """
+    try:
+        read = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        read = float("nan")
+    if not low <= read <= high:  # NaN is not
+        msg = f"{option} must be a number from {low:g} to {high:g}, got {shown(value)}"
+        raise UnreadableError(msg, option)
+    return read
+
+
+def dump(message: Mapping[str, Any]) -> str:
+    """Write a message as JSON, in ASCII: lone surrogates in a text cannot break the connection."""
+    return json.dumps(message, separators=(",", ":"))
+
+
+def shown(value: Any) -> str:
+    """Quote what came, short and harmless in any encoding."""
+    text = value if isinstance(value, str) else repr(value)
+    # A character beyond ASCII is written with up to ten.
+    part = text[:60] if len(ascii(text[:60])) <= 150 else text[:12]
+    return ascii(part) + ("..." if len(text) > len(part) else "")

@@ -1,0 +1,40 @@
+"""The table of what clients may speak: a family is switched on and off as one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.routing import BaseRoute
+
+from stt.server.dialect import Dialect
+from stt.server.dialects import openai_rest
+from stt.server.dialects.flux import Flux
+from stt.server.dialects.native import Native
+from stt.server.gate import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Dialects that go together, as `--dialects` names them."""
+
+    name: str
+    websocket: tuple[type[Dialect], ...] = ()
+    """Spoken over WebSockets, each at its path."""
+    http: tuple[Callable[[Gate], Sequence[BaseRoute]], ...] = ()
+    """What makes the routes of those spoken over HTTP."""
+    paths: tuple[str, ...] = ()
+    """All of it, for people."""
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    family.name: family
+    for family in (
+        Family("native", (Native,), paths=(f"WS {Native.path}",)),
+        Family(
+            "openai",
+            http=(openai_rest.routes,),
+            paths=(f"POST {openai_rest.PATH}", "GET /v1/models"),
+        ),
+        Family("deepgram", (Flux,), paths=(f"WS {Flux.path}",)),
+    )
+}

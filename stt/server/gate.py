@@ -1,0 +1,86 @@
+"""Who is let in, over whatever they come: keys, origins, room, and languages that the engine knows."""
+
+from starlette.requests import HTTPConnection
+
+from stt.engines import check_language
+from stt.engines.languages import language_code
+from stt.errors import SettingsError
+from stt.server.access import Offered, authorized, is_loopback, origin_allowed
+from stt.server.dialect import NotAdmittedError
+from stt.server.logs import log
+from stt.server.service import Service
+from stt.server.settings import ServerSettings
+from stt.server.wire import address
+from stt.settings import TurnSettings
+
+KEY_WANTED = "expected an API key: Authorization: Bearer KEY"
+
+
+class Gate:
+    """The checks before a session or a file, and the defaults for those that pass."""
+
+    def __init__(
+        self, service: Service, settings: ServerSettings, turns: TurnSettings | None, language: str | None
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.turns = turns or TurnSettings()
+        self.language = language
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Those that the engine knows; none before it is there."""
+        recognizer = self.service.recognizer
+        return recognizer.model.languages if recognizer is not None else frozenset()
+
+    def check(self, connection: HTTPConnection) -> None:
+        """Look at keys and origin.
+
+        Raises:
+            NotAdmittedError: it may not connect.
+
+        """
+        headers, server = connection.headers, connection.scope.get("server")
+        given: Offered = connection.scope["offered"]
+        if not authorized(given.keys, self.settings.api_keys):
+            raise NotAdmittedError("unauthorized", KEY_WANTED)
+        local = bool(server) and is_loopback(server[0])
+        if not origin_allowed(headers.get("origin"), headers.get("host"), self.settings.allowed_origins, local=local):
+            origin = ascii(headers["origin"][:100])
+            raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
+
+    def room(self) -> None:
+        """See whether one more can be served now.
+
+        Raises:
+            NotAdmittedError: none can.
+
+        """
+        if why := self.service.refusal():
+            raise NotAdmittedError(*why)
+
+    def speaks(self, language: str | None) -> str | None:
+        """Return the code of a language as the engine knows it, `None` where it is to find out.
+
+        Raises:
+            NotAdmittedError: the engine does not know it.
+
+        """
+        assert self.service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
+        try:
+            check_language(self.service.recognizer.model, language)
+        except SettingsError:
+            known = ", ".join(sorted(self.languages)[:12])
+            text = f"language: the engine knows {known}, got {str(language)[:40]!r}"
+            raise NotAdmittedError("bad_option", text, option="language") from None
+        return language_code(language)
+
+    def refused(self, connection: HTTPConnection, status: int, code: str) -> None:
+        """Count and tell who was not let in, and why. The path alone: the query may hold a key."""
+        self.service.metrics.refused.labels(code).inc()
+        log_refusal(connection, status, code)
+
+
+def log_refusal(connection: HTTPConnection, status: int, code: str) -> None:
+    path = connection.url.path[:100].encode("ascii", "backslashreplace").decode()
+    log("refused", client=address(connection.scope), path=path, status=status, code=code)
