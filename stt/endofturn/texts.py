@@ -59,6 +59,7 @@ _DIGIT: Final = ["zero", "oh", "one", "two", "three", "four", "five", "six", "se
 _DIGITS: Final = re.compile(rf"(?:(?:{'|'.join(_DIGIT)}|\d)[\s,.-]*)+$", re.IGNORECASE)
 _ONE: Final = re.compile("|".join((*_DIGIT, r"\d")), re.IGNORECASE)
 _NUMBER: Final = 7
+_GOES_ON: Final = ("...", "…", ",", "、", "，", "-", "–", "—")  # noqa: RUF001
 
 
 def log_odds(text: str, language: str | None = "en") -> float:
