@@ -73,7 +73,7 @@ def log_odds(text: str, language: str | None = "en") -> float:
     text = text.rstrip()
     if text.endswith(("?", "？", "؟")):  # noqa: RUF001
         return 2.0
-    odds = -2.0 if not text or text.endswith(("...", "…", ",", "、", "，", "-", "–", "—")) else 0.0
+    odds = -2.0 if not text or text.endswith(_GOES_ON) else 0.0
     if language == "en":
         odds -= _dangles(text) + _in_a_number(text)
     return odds
