@@ -1,26 +1,37 @@
 # One verb per action, the same here and in CI. The virtual environment is VENV; what is there is used again.
 VENV ?= .venv
 PYTHON ?= python3
+EXTRAS ?= canary,test
 CRATE := --manifest-path strops-rs/Cargo.toml
 
-.PHONY: test check bench
+.PHONY: test page check bench
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-## test: set everything up and run all tests, Python's and Rust's
+## test: set everything up and run all tests, Python's and Rust's (EXTRAS=test: without torch, all but canary-qwen's)
 test: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[test]'
+	$(VENV)/bin/pip install --quiet '.[$(EXTRAS)]'
 	cargo test --locked --quiet $(CRATE)
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --ignore=tests/page $(ARGS)
 
-## check: format, lint and types, without running anything
+## page: test the server's page in a real Chromium (Debian: apt install chromium)
+page: $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet '.[test]'
+	$(VENV)/bin/pytest tests/page $(ARGS)
+
+## check: format, lint, types and workflows, without running anything
 check: $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet '.[dev]'
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/zizmor --offline --quiet .github
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 	cargo fmt --check $(CRATE)
 	cargo clippy --locked --quiet $(CRATE) --all-targets --all-features -- -D warnings
 

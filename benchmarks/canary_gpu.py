@@ -1,6 +1,6 @@
 """Canary-Qwen-2.5B on one GPU: throughput, latency, memory, and the plain way beside it.
 
-    python benchmarks/canary_gpu.py                 # true size; needs torch, transformers, peft, safetensors and a GPU
+    python benchmarks/canary_gpu.py           # true size; needs torch, transformers, a GPU; peft for the plain way
     python benchmarks/canary_gpu.py --toy           # the same run at toy size, also on a CPU
 
 The weights are random (seeded, made on the device: nothing is downloaded), so the text means nothing and the tensors,
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from canary_plain import PlainCanary
+from canary_checks import check, host_time, kernels
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
-from nemo_lite.model import default_dtype
+from nemo_lite.device import default_dtype
 from nemo_lite.tokenizer import ChatTokenizer
 from nemo_lite.weights import destinations
 
@@ -117,6 +117,9 @@ def main() -> None:
     config = TOY if args.toy else TRUE
     dtype = default_dtype(device)
     timed = Timed(device)
+    print("Correctness, canary-toy")
+    check(device)
+    host_time()
 
     model = CanaryQwen.empty(config, ChatTokenizer(TOKENIZER, config.audio_tag), device, dtype)
     tensors = random_tensors(model, seed=0)
@@ -128,8 +131,25 @@ def main() -> None:
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {dtype}, random weights")
     print(f"in memory: {gigabytes(device)}, the checkpoint for the plain way included")
-    plain = PlainCanary(config, tensors, model.tokenizer, model.preprocessor) if args.plain_up_to else None
+    plain = None
+    if args.plain_up_to:
+        try:
+            import peft  # noqa: F401
+
+            from canary_plain import PlainCanary
+        except ImportError as error:
+            print(f"the plain way is not measured: {error}")
+        else:
+            plain = PlainCanary(config, tensors, model.tokenizer, model.preprocessor)
     del tensors  # a second copy of the weights, unless the plain way holds it
+    kernels(model)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+        took = timed(lambda: model.warm_up([1, 8], longest_s=30, draft=100, largest=16), rounds=1, warm=0)
+        used = (free - torch.cuda.mem_get_info()[0]) / 1e9
+        print(f"warm-up of 1 and 8 rows: {took:.0f} s, {used:.1f} GB of the device")
+        for graphs in (model.encoder_graphs, model.decoder.graphs):
+            graphs.sealed = False  # what follows meets other shapes
     generator = torch.Generator().manual_seed(1)
 
     def noise(seconds: float, batch: int) -> list[torch.Tensor]:

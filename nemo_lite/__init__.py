@@ -7,6 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nemo_lite.continuous import ContinuousBatch
     from nemo_lite.errors import CheckpointError, DownloadError, ModelNotFoundError, NemoLiteError
     from nemo_lite.features import resample
     from nemo_lite.model import CanaryQwen, Transcription
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CanaryQwen",
     "CheckpointError",
+    "ContinuousBatch",
     "DownloadError",
     "ModelNotFoundError",
     "NemoLiteError",
@@ -21,7 +23,7 @@ __all__ = [
     "resample",
 ]
 
-_HOME = {"CanaryQwen": "model", "Transcription": "model", "resample": "features"}
+_HOME = {"CanaryQwen": "model", "ContinuousBatch": "continuous", "Transcription": "model", "resample": "features"}
 
 
 def __getattr__(name: str) -> Any:

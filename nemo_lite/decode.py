@@ -1,23 +1,27 @@
-"""Greedy decoding of a batch of prompts, with drafts verified along the way.
+"""Greedy decoding of rows that come and go, with drafts verified along the way.
 
     prompts + drafts --prefill, one pass--> the longest right prefix of each draft, and one token more
                      --wide steps---------> what is left of a draft behind a wrong token, AHEAD tokens at a time
-                     --steps--------------> one token per row and pass, until every row has ended
+                     --steps--------------> one token per row and pass, until the row has ended
 
 A token of a draft is kept only if greedy decoding gives that very token there: speculative decoding (Leviathan et al.
 2023, arXiv 2211.17192) for temperature 0. One wrong token need not end a draft: an old hypothesis often differs from
 the new one in the middle only, by a word put in, left out or replaced, so the draft is taken up again behind the token
 that came instead.
 
+A row of the batch is a row of the cache. One that has ended is free at once, and new prompts may take it while the
+others go on: nothing that one row computes depends on another. The first `n` rows step together; when half of them have
+ended the rest moves together and `n` shrinks.
+
 The state of a decode (last token, its position, how many tokens there are, ...) lives on the device from beginning to
-end. Whether all rows have ended is looked at one step late, so that the device never waits for the host; the step
-too many changes nothing. Once half of the rows have ended the others move together and the batch shrinks.
+end. Who has ended is looked at one step late, so that the device never waits for the host; the step too many changes
+nothing. Only a first pass over drafts is waited for: it may have been all.
 
 Shapes are static under CUDA graphs: rows come in powers of two, tokens and cache spans in steps. On a CPU they are
 what they are, and the same code runs without graphs.
 """
 
-import math
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,9 +32,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from nemo_lite.device import to_device, to_host
+from nemo_lite.device import to_device
 from nemo_lite.graphs import Graphs
 from nemo_lite.llm import KVCache, Qwen3
+from nemo_lite.state import TEXT, Decoded, Fetch, Look, Row, State, advance, broken, table
 
 SPAN_STEP = 64
 """Cache spans are multiples of this many slots."""
@@ -42,73 +47,35 @@ GRAPH_TOKENS = 4096
 """A prefill of more tokens than this keeps the device busy without a graph, and is padded as little as possible."""
 AHEAD = 8
 """Tokens of a draft that a wide step verifies."""
-PATIENCE = 2
-"""A draft is given up after this many passes in a row that kept nothing of it."""
-TAKE_UP = (0, 1, 2, 3, 4, -1, -2, -3)
-"""Where the token that came is looked for in the draft, from where it was expected; first found, first taken."""
+WIDE_GAIN = 4
+"""Tokens that a wide step is taken to yield more than a narrow one, for a row with draft left."""
+FREE_TOKENS = 300
+"""Tokens that a pass computes while it waits for the weights (an H100: 990 TFLOP/s to 3.3 TB/s): beyond, they cost."""
 LOGIT_ROWS = 512
 """Logits are computed for this many positions at a time: 152k floats each."""
 PREFIXES_KEPT = 4
 
-TEXT = -1
-"""In `Row.frames`: this position is a token of text."""
-FILLER = -1
-"""A row that is only there because the batch has a fixed size."""
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """What the host knows of a row that is being decoded."""
+
+    ticket: int
+    row: int
+    """Of the state and of the cache."""
+    drafting: bool
+    ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One prompt: at each position a token id, or a row of the audio embeddings."""
+class Reach(NamedTuple):
+    """The slots of a row, running or not, as far as the host knows: it is at most here, and never goes further."""
 
-    ids: np.ndarray
-    """[n] int64; 0 where audio stands."""
-    frames: np.ndarray
-    """[n] int64 rows of the flattened audio embeddings, or TEXT."""
-    draft: tuple[int, ...] = ()
-
-    @property
-    def head(self) -> int:
-        """Tokens before the first audio; 0 if there is no audio."""
-        audio = np.flatnonzero(self.frames != TEXT)
-        return int(audio[0]) if audio.size else 0
-
-
-class State(NamedTuple):
-    """What a decode knows of each row, on the device."""
-
-    token: Tensor  # [B] the last token chosen; not yet in the cache
-    position: Tensor  # [B] the slot it will have there
-    made: Tensor  # [B] tokens chosen so far
-    kept: Tensor  # [B] of these, tokens of the draft
-    limit: Tensor  # [B] tokens at most
-    ended: Tensor  # [B] bool
-    draft: Tensor  # [B, W]
-    drafted: Tensor  # [B] tokens in it; lowered to give the draft up
-    cursor: Tensor  # [B] the draft's token that is expected next
-    misses: Tensor  # [B] passes in a row that kept nothing of it
-    ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
-    logprobs: Tensor  # [B, M] float32
-    broken: Tensor  # [B] bool: something was computed for this row that is no number
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    ids: list[int]
-    """Including the end token, if that is why it stopped."""
-    logprobs: list[float]
-    draft_kept: int
-    """How many tokens of the draft were what greedy decoding gives."""
-    overflowed: bool = False
-    """The numbers overflowed after these tokens; there is nothing to go on with."""
-
-    @property
-    def forwards(self) -> int:
-        """Passes through the language model: each yields one token besides those of the draft."""
-        return len(self.ids) - self.draft_kept
+    now: int
+    most: int
 
 
 class GreedyDecoder:
-    """Owns the KV cache, the kept prompt prefixes and the decoding graphs of one model. One call at a time."""
+    """Owns a KV cache, the kept prompt prefixes and the decoding graphs. One call at a time."""
 
     def __init__(self, llm: Qwen3, embedding: Tensor, eos_id: int, graphs: Graphs, *, static: bool) -> None:
         self.llm = llm
@@ -116,21 +83,54 @@ class GreedyDecoder:
         self.eos_id = eos_id
         self.graphs = graphs
         self.static = static
-        self.take_up = torch.tensor(TAKE_UP, device=embedding.device)
-        self.cache = KVCache(llm.config, 0, embedding)
+        self.lag = 1 if static else 0  # looks that the device may be ahead of the host
+        self.cache = KVCache(llm.config, 0, 0, embedding)
         self.prefixes: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self.tickets = itertools.count()
+        self.reset()
+
+    def reset(self) -> None:
+        """Drop all rows that are being decoded."""
+        self.state: State | None = None
+        self.adapter = True
+        self.rows: list[Running | None] = []  # for each row of the state; None: it has ended
+        self.reach: list[Reach] = []  # likewise
+        self.looks: list[tuple[Look, list[Running | None]]] = []
+        self.fetches: list[tuple[Fetch, list[int]]] = []
+        self.unclean: set[int] = set()  # rows of the cache that hold what is no number
+        self.borrowed = False  # whether the state is what the graph of a first pass gave, and the next one overwrites
+        self.fresh = False  # whether the last pass was a first one over drafts
+
+    def abandon(self) -> None:
+        """Drop all rows after an error, whatever it has left in them."""
+        self.reset()
+        self.unclean = set(range(self.cache.rows))
+
+    @property
+    def running(self) -> list[Running]:
+        return [row for row in self.rows if row is not None]
+
+    @property
+    def free(self) -> int:
+        """Rows that may be begun beside those that are running, in one batch."""
+        free = self.cache.rows - len(self.running)
+        return 1 << (free.bit_length() - 1) if self.static and free else free
 
     def reserve(self, rows: int, span: int) -> None:
         """Make the cache large enough for so many rows of so many tokens; growing it later costs the graphs."""
-        capacity = self._rows(rows) * up(span, SPAN_STEP)
-        if capacity > self.cache.capacity:
+        rows, span = self._rows(rows), up(span, SPAN_STEP)
+        if rows * span > self.cache.capacity:
             self.forget()  # let the old memory go first
-            self.cache = KVCache(self.llm.config, capacity, self.embedding)
+            self.cache = KVCache(self.llm.config, rows, span, self.embedding)
+        elif self.cache.divide(rows, span) and self.unclean:
+            self.cache.memory.zero_()
+            self.unclean.clear()
 
     def forget(self) -> None:
         """Let the cache's memory go, and the graphs that know its place."""
+        self.reset()
         self.graphs.clear()
-        self.cache = KVCache(self.llm.config, 0, self.embedding)
+        self.cache = KVCache(self.llm.config, 0, 0, self.embedding)
 
     def decode(
         self,
@@ -143,74 +143,187 @@ class GreedyDecoder:
     ) -> list[Decoded]:
         """Continue each row greedily until the end token, or for `max_new_tokens`. audio [frames, hidden].
 
-        `rehearse` runs so many steps whatever the rows say, so that their graphs are there when they are wanted.
+        `rehearse` runs so many steps whatever the rows say, so that their graphs are there when they are wanted; it
+        gives nothing. Nothing else may be running.
         """
-        prefix = self._prefix(rows, adapter=adapter)  # [layers, 2, P, 1, kv_heads, d]
-        first = prefix.shape[2]
+        if self.running:
+            raise RuntimeError(f"expected a decoder with nothing to do, got one with {len(self.running)} rows running")
+        done: dict[int, Decoded] = {}
+        try:
+            tickets = self.begin(rows, audio, max_new_tokens, adapter=adapter)
+            if rehearse is not None:
+                for step in range(rehearse):
+                    self._pass(wide=any(row.draft for row in rows) and step % 2 == 0)
+                self.reset()
+                return []
+            while len(done) < len(tickets):
+                done |= self.step()
+        except BaseException:
+            self.abandon()
+            raise
+        return [done[ticket] for ticket in tickets]
+
+    def begin(self, rows: Sequence[Row], audio: Tensor, max_new_tokens: int, *, adapter: bool = True) -> list[int]:
+        """Take prompts in, beside those that are running, and run their first pass; returns a ticket for each.
+
+        Raises ValueError where rows or slots for them are not free; where nothing is running there is always room.
+        """
+        idle = not self.running
+        if idle or self.embedding.dtype == torch.float16:  # of short range: what overflowed has to be known
+            self._look_back(0)
+        prefix = self._prefix(rows, adapter=adapter)  # [layers, 2, 1, P, kv_heads, d]
+        first = prefix.shape[3]
         batch = self._rows(len(rows))
         drafts = [row.draft[: max_new_tokens - 1] for row in rows]
         width = max(map(len, drafts))
-        reach = max(len(row.ids) + len(draft) for row, draft in zip(rows, drafts, strict=True))
-        n = reach - first
+        n = max(len(row.ids) + len(draft) for row, draft in zip(rows, drafts, strict=True)) - first
         if self.static:  # the two apart, so that every prompt length meets every draft length in one shape
             longest = max(len(row.ids) for row in rows) - first
             width = up(width, DRAFT_STEP)
-            n = up(longest, TOKEN_STEP) + width
-            if batch * n > GRAPH_TOKENS:
-                n = up(reach - first, 8)
+            n = (
+                up(longest, TOKEN_STEP) + width
+                if batch * (up(longest, TOKEN_STEP) + width) <= GRAPH_TOKENS
+                else up(n, 8)
+            )
             audio = F.pad(audio, (0, 0, 0, -len(audio) % (batch * TOKEN_STEP)))  # fewer shapes, fewer graphs
-        furthest = max(len(row.ids) for row in rows) + max_new_tokens  # no row's position comes here
-        self.reserve(batch, max(first + n, furthest + AHEAD + 1))
+        span = max(first + n, max(len(row.ids) for row in rows) + max_new_tokens + AHEAD + 1)
+        if idle:
+            self.reserve(batch, span)
+            self.state, self.rows, self.reach, self.adapter = None, [], [], adapter
+        elif len(rows) > self.free or up(span, SPAN_STEP) > self.cache.slots or adapter != self.adapter:
+            raise ValueError(
+                f"expected at most {self.free} rows of {self.cache.slots} slots, got {len(rows)} of {span}"
+            )
+        if self.borrowed:
+            self.state = self.state and State(*(tensor.clone() for tensor in self.state))
+        order = self._pack(self._rows(len(self.running) + len(rows)))
+        places = [place for place, row in enumerate(order) if row is None][: len(rows)]
+        taken = {*places, *(row.row for row in self.running)}
+        places += [place for place in range(self.cache.rows) if place not in taken][: batch - len(rows)]
+        self._clean(places)
 
-        table = _table(rows, drafts, batch, first, n, width, max_new_tokens)
-        self.cache.view(batch, first).copy_(prefix.expand(-1, -1, -1, batch, -1, -1))
+        lines = table(rows, drafts, batch, first, n, width, max_new_tokens)
+        inputs = [to_device(torch.from_numpy(lines), self.embedding.device), audio]
+        # A graph takes any rows of the cache, by their numbers; without one, an empty cache is used as it stands.
+        graphed = batch * n <= GRAPH_TOKENS and self.graphs.capture is not None
+        if graphed or not idle:
+            inputs.append(to_device(torch.tensor(places), self.embedding.device))
+            self.cache.view(self.cache.rows, first).index_copy_(2, inputs[2], prefix.expand(-1, -1, batch, -1, -1, -1))
+        else:
+            self.cache.view(batch, first).copy_(prefix.expand(-1, -1, batch, -1, -1, -1))
         # Steps work on drafts of one width, whatever that of this prefill: fewer shapes again.
         room = up(max_new_tokens, DRAFT_STEP) if self.static else max(width, 1)
-        prefill = self._prefill(first, n, width, room, max(max_new_tokens, width) + 1, adapter=adapter)
-        inputs = (to_device(torch.from_numpy(table), self.embedding.device), audio)
-        if batch * n <= GRAPH_TOKENS:
-            key = ("prefill", table.shape, first, width, max_new_tokens, audio.shape, adapter)
+        columns = max(max_new_tokens, width) + 1
+        prefill = self._prefill(first, n, width, room, columns, adapter=adapter)
+        if graphed:
+            key = ("prefill", lines.shape, first, width, room, columns, audio.shape, adapter, self.cache.slots)
             state = State(*self.graphs(key, prefill, *inputs))
         else:
             state = State(*prefill(*inputs))
 
-        origin = [*range(len(rows)), *[FILLER] * (batch - len(rows))]  # which row of the call a row is
-        results: list[tuple[list[int], State]] = []
-        looks = [Look(state)]
-        wide = width > 0
-        for step in range(max_new_tokens - 1 if rehearse is None else rehearse):
-            if rehearse is not None:
-                wide = width > 0 and step % 2 == 0
-            elif len(looks) > self.lag:
-                ended, drafting = looks.pop(0).result()
-                alive = [i for i in range(len(origin)) if origin[i] != FILLER and not ended[i]]
-                if not alive:
-                    break
-                wide = any(drafting)
-                batch = self._rows(len(alive))
-                if batch <= len(origin) // 2:
-                    results.append((origin, State(*(tensor.clone() for tensor in state))))
-                    chosen = alive + [i for i in range(len(origin)) if i not in alive][: batch - len(alive)]
-                    index = to_device(torch.tensor(chosen), self.embedding.device)
-                    self.cache.keep(len(origin), index, up(reach, SPAN_STEP))
-                    state = State(*(tensor.index_select(0, index) for tensor in state))
-                    origin = [origin[i] if i in alive else FILLER for i in chosen]
-                    looks.clear()
-            ahead = AHEAD if wide else 0
-            span = up(reach + ahead + 1, SPAN_STEP)
-            key = ("step", len(origin), ahead, span, state.draft.shape[1], state.ids.shape[1], adapter)
-            state = State(*self.graphs(key, self._step(ahead, span, adapter=adapter), *state))
-            looks.append(Look(state))
-            reach = min(reach + ahead + 1, furthest)
-        results.append((origin, state))
-        if any(bool(state.broken.any()) for _, state in results):
-            # What is stale is masked with weight 0, but 0 * NaN is NaN: it would stay for every call to come.
-            self.cache.memory.zero_()
-        return _read(results)
+        joined = [Running(next(self.tickets), place, bool(draft)) for place, draft in zip(places, drafts, strict=False)]
+        reach = [Reach(len(r.ids) + len(d), len(r.ids) + max_new_tokens) for r, d in zip(rows, drafts, strict=True)]
+        if idle:
+            fillers = batch - len(rows)
+            self.borrowed = graphed
+            self.state, self.rows = state, [*joined, *[None] * fillers]
+            self.reach = [*reach, *[Reach(first + 1, first + 1)] * fillers]
+        else:
+            self._arrange(order, state, joined, reach)
+        self._look()
+        self.fresh = width > 0
+        return [row.ticket for row in joined]
 
-    @property
-    def lag(self) -> int:
-        return 1 if self.embedding.is_cuda else 0
+    def step(self) -> dict[int, Decoded]:
+        """Let the rows that are running go on by a pass; what has been decoded to its end meanwhile, by ticket."""
+        self._look_back(0 if self.fresh else self.lag)
+        if running := self.running:
+            size = self._rows(len(running))
+            if size <= len(self.rows) // 2:
+                self._arrange(self._pack(size))
+            self._pass(wide=_wide(len(self.rows), len(running), sum(row.drafting for row in running)))
+        done: dict[int, Decoded] = {}
+        while self.fetches and (not running or self.fetches[0][0].ready):
+            fetch, tickets = self.fetches.pop(0)
+            done.update(zip(tickets, fetch.result(), strict=True))
+        return done
+
+    def so_far(self) -> Decoded:
+        """What there is of the first row; waits for the device."""
+        assert self.state is not None  # noqa: S101
+        [decoded] = Fetch(self.state, [0]).result()
+        return decoded
+
+    def _pass(self, *, wide: bool) -> None:
+        assert self.state is not None  # noqa: S101
+        ahead = AHEAD if wide else 0
+        span = up(max(reach.now for reach in self.reach) + ahead + 1, SPAN_STEP)
+        shapes = len(self.rows), ahead, span, self.state.draft.shape[1], self.state.ids.shape[1]
+        step = self._step(ahead, span, adapter=self.adapter)
+        self.state = State(*self.graphs(("step", *shapes, self.adapter, self.cache.slots), step, *self.state))
+        self.reach = [Reach(min(now + ahead + 1, most), most) for now, most in self.reach]
+        self.fresh = self.borrowed = False
+        self._look()
+
+    def _look(self) -> None:
+        assert self.state is not None  # noqa: S101
+        self.looks.append((Look(self.state), list(self.rows)))
+
+    def _look_back(self, but: int) -> None:
+        """Learn from all looks, but the last so many, who has ended; those rows are free from now on."""
+        while len(self.looks) > but:
+            look, rows = self.looks.pop(0)
+            ended = []
+            for place, (row, (has_ended, drafting, is_broken)) in enumerate(zip(rows, look.result(), strict=True)):
+                if is_broken:
+                    self.unclean |= {place} if row is None else {place, row.row}
+                if row is not None and not row.ended:
+                    row.drafting, row.ended = drafting, has_ended
+                    if has_ended:
+                        ended.append(row)
+            if ended:
+                assert self.state is not None  # noqa: S101
+                self.fetches.append((Fetch(self.state, [row.row for row in ended]), [row.ticket for row in ended]))
+                for row in ended:
+                    self.rows[row.row] = None
+
+    def _pack(self, size: int) -> list[int | None]:
+        """Bring the running rows to the first `size` places of the cache; for each place, which row has come there."""
+        order: list[int | None] = [place if row is not None else None for place, row in enumerate(self.rows[:size])]
+        order += [None] * (size - len(order))
+        for old, row in enumerate(self.rows[size:], size):
+            if row is not None:
+                row.row = order.index(None)
+                order[row.row] = old
+                self._clean([row.row])
+                self.cache.move(old, row.row, min(up(self.reach[old].now + AHEAD + 1, SPAN_STEP), self.cache.slots))
+        running = self.running
+        self.rows = [None] * size
+        for row in running:
+            self.rows[row.row] = row
+        return order
+
+    def _arrange(
+        self,
+        order: list[int | None],
+        state: State | None = None,
+        joined: Sequence[Running] = (),
+        reach: Sequence[Reach] = (),
+    ) -> None:
+        """Bring the state into the order of the cache, with rows that join."""
+        assert self.state is not None  # noqa: S101
+        for i, row in enumerate(joined):
+            self.rows[row.row] = row
+            order[row.row] = len(self.reach) + i
+        self.state, self.borrowed = self.state.rows(order, state), False
+        before = [*self.reach, *reach]
+        self.reach = [Reach(0, 0) if row is None else before[row] for row in order]
+
+    def _clean(self, places: Sequence[int]) -> None:
+        """What is stale is masked with weight 0, but 0 * NaN is NaN: it would stay for every row to come."""
+        for place in self.unclean.intersection(places):
+            self.cache.view(self.cache.rows, self.cache.slots)[:, :, place].zero_()
+            self.unclean.remove(place)
 
     def _rows(self, rows: int) -> int:
         return 1 << (rows - 1).bit_length() if self.static else rows
@@ -223,13 +336,12 @@ class GreedyDecoder:
         shared = shared[: int(np.argmin(np.append(same, False)))]
         key = (int(adapter), *shared.tolist())
         if key not in self.prefixes:
-            self.reserve(1, len(shared))
-            kv = self.cache.view(1, len(shared))
+            kv = KVCache(self.llm.config, 1, len(shared), self.embedding).view(1, len(shared))
             if len(shared):
                 ids = to_device(torch.from_numpy(shared), self.embedding.device)[None]
                 slots = torch.arange(len(shared), device=ids.device)[None]
                 self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
-            self.prefixes[key] = kv.clone()
+            self.prefixes[key] = kv
             if len(self.prefixes) > PREFIXES_KEPT:
                 self.prefixes.popitem(last=False)
         self.prefixes.move_to_end(key)
@@ -238,16 +350,16 @@ class GreedyDecoder:
     def _prefill(
         self, first: int, n: int, width: int, room: int, columns: int, *, adapter: bool
     ) -> Callable[..., State]:
-        def prefill(table: Tensor, audio: Tensor) -> State:
-            ids, frames, draft = table[:, :n], table[:, n : 2 * n], table[:, 2 * n : 2 * n + width]
-            length, drafted, limit = table[:, -3:].unbind(1)
+        def prefill(lines: Tensor, audio: Tensor, places: Tensor | None = None) -> State:
+            ids, frames, draft = lines[:, :n], lines[:, n : 2 * n], lines[:, 2 * n : 2 * n + width]
+            length, drafted, limit = lines[:, -3:].unbind(1)
             x = torch.where((frames == TEXT)[:, :, None], F.embedding(ids, self.embedding), audio[frames.clamp(min=0)])
-            slots = torch.arange(first, first + n, device=table.device)[None]
-            kv = self.cache.view(table.shape[0], up(first + n, SPAN_STEP))
-            hidden = self.llm(x, slots, kv, adapter=adapter)
+            slots = torch.arange(first, first + n, device=lines.device)[None]
+            kv = self.cache.view(lines.shape[0] if places is None else self.cache.rows, up(first + n, SPAN_STEP))
+            hidden = self.llm(x, slots, kv, rows=places, adapter=adapter)
 
             # the outputs at the prompt's last token and at every token of the draft
-            at = (length[:, None] - first - 1 + torch.arange(width + 1, device=table.device)).clamp(max=n - 1)
+            at = (length[:, None] - first - 1 + torch.arange(width + 1, device=lines.device)).clamp(max=n - 1)
             chosen, logprob = self._choose(hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[2])))
             nothing = torch.zeros_like(length)
             state = State(
@@ -263,10 +375,10 @@ class GreedyDecoder:
                 misses=nothing,
                 ids=chosen.new_zeros(chosen.shape[0], columns),
                 logprobs=logprob.new_zeros(chosen.shape[0], columns),
-                broken=_broken(hidden),
+                broken=broken(hidden),
             )
             # each its own memory: they are changed in place from here on
-            return self._advance(State(*(tensor.clone() for tensor in state)), chosen, logprob)
+            return advance(State(*(tensor.clone() for tensor in state)), chosen, logprob, self.eos_id)
 
         return prefill
 
@@ -279,47 +391,10 @@ class GreedyDecoder:
             ids = torch.cat([state.token[:, None], expected], dim=1)
             slots = state.position[:, None] + torch.arange(ahead + 1, device=ids.device)
             hidden = self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
-            state.broken.logical_or_(_broken(hidden))
-            return self._advance(state, *self._choose(hidden))
+            state.broken.logical_or_(broken(hidden))
+            return advance(state, *self._choose(hidden), self.eos_id)
 
         return step
-
-    def _advance(self, state: State, chosen: Tensor, logprob: Tensor) -> State:
-        """Take what is right of the next k tokens of each draft, and one token more; in place.
-
-        chosen, logprob [B, k + 1]: what greedy decoding gives after the last token, and after each of the k. A row that
-        has ended goes on computing, and writes where nobody reads.
-        """
-        k, last = chosen.shape[1] - 1, state.draft.shape[1] - 1
-        alive = ~state.ended
-        place = torch.arange(k + 1, device=chosen.device)
-        at = state.cursor[:, None] + place[:k]
-        offered = (at < state.drafted[:, None]) & (state.made[:, None] + place[:k] + 1 < state.limit[:, None])
-        right = (chosen[:, :k] == state.draft.gather(1, at.clamp(max=last))) & offered
-        run = right.cumprod(1).sum(1)  # up to the first wrong one
-        token = chosen.gather(1, run[:, None])[:, 0]
-
-        columns = (state.made[:, None] + place).clamp(max=state.ids.shape[1] - 1)  # the last one is spare
-        state.ids.scatter_(1, columns, chosen)
-        state.logprobs.scatter_(1, columns, logprob)
-        state.token.copy_(token)
-        state.kept.add_(run * alive)
-        state.made.add_((run + 1) * alive)
-        state.position.add_((run + 1) * alive)
-        state.ended.logical_or_((token == self.eos_id) | (state.made >= state.limit) | state.broken)
-
-        # where the draft goes on: behind the token that came, if it stands near where it was expected, else one further
-        expected = state.cursor + run
-        near = expected[:, None] + self.take_up
-        found = (state.draft.gather(1, near.clamp(0, last)) == token[:, None]) & (near >= 0)
-        found &= near < state.drafted[:, None]
-        found = torch.cat([found, torch.ones_like(found[:, :1])], dim=1)
-        near = torch.cat([near, expected[:, None]], dim=1)
-        state.cursor.copy_(near.gather(1, found.int().argmax(1, keepdim=True))[:, 0] + 1)
-        missed = offered.any(1) & (run == 0)
-        state.misses.copy_((state.misses + 1) * missed)
-        state.drafted.mul_(state.misses < PATIENCE)
-        return state
 
     def _choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token at each position and its log-probability: [B, k, hidden] -> [B, k] int64, [B, k]."""
@@ -332,54 +407,11 @@ class GreedyDecoder:
         return torch.cat(ids).view(hidden.shape[:2]), torch.cat(logprobs).view(hidden.shape[:2])
 
 
-class Look:
-    """Which rows have ended and which have draft left, at this point of the work; readable once it is done."""
-
-    def __init__(self, state: State) -> None:
-        self.flags = to_host(torch.stack([state.ended, (state.cursor < state.drafted) & ~state.ended]))
-        self.event = torch.cuda.Event() if state.ended.is_cuda else None
-        if self.event:
-            self.event.record()
-
-    def result(self) -> tuple[list[bool], list[bool]]:
-        if self.event:
-            self.event.synchronize()
-        ended, drafting = self.flags.tolist()
-        return ended, drafting
-
-
-def _broken(hidden: Tensor) -> Tensor:
-    """Rows of [B, n, hidden] in which anything is not finite: if keys or values are not, so is what follows them."""
-    return ~hidden.isfinite().all(dim=2).all(dim=1)
+def _wide(rows: int, running: int, drafting: int) -> bool:
+    """Whether a step that verifies drafts yields more tokens, for what it costs, than one of a token for each row."""
+    cost = max(1.0, rows * (AHEAD + 1) / FREE_TOKENS)
+    return drafting > 0 and running + WIDE_GAIN * drafting >= cost * running
 
 
 def up(n: int, step: int) -> int:
     return -(-n // step) * step
-
-
-def _table(
-    rows: Sequence[Row], drafts: Sequence[Sequence[int]], batch: int, first: int, n: int, width: int, limit: int
-) -> np.ndarray:
-    """All that the device needs to know, for one copy: ids | frames | draft | length, draft length, limit."""
-    table = np.zeros((batch, 2 * n + width + 3), dtype=np.int64)
-    table[:, n : 2 * n] = TEXT
-    table[:, -3] = first + 1  # a row that only fills the batch: one token of text, limit 0
-    for line, row, draft in zip(table, rows, drafts, strict=False):
-        length = len(row.ids) - first
-        line[:length] = row.ids[first:]
-        line[length : length + len(draft)] = draft
-        line[n : n + length] = row.frames[first:]
-        line[2 * n : 2 * n + len(draft)] = draft
-        line[-3:] = len(row.ids), len(draft), limit
-    return table
-
-
-def _read(results: list[tuple[list[int], State]]) -> list[Decoded]:
-    decoded: dict[int, Decoded] = {}
-    for origin, state in results:  # a row that moved on is overwritten by its later state
-        columns = (tensor.tolist() for tensor in (state.ids, state.logprobs, state.made, state.kept))
-        for row, ids, logprobs, made, kept in zip(origin, *columns, strict=True):
-            if row != FILLER:
-                good = next((i for i in range(made) if not math.isfinite(logprobs[i])), made)
-                decoded[row] = Decoded(ids[:good], logprobs[:good], min(kept, good), overflowed=good < made)
-    return [decoded[row] for row in range(len(decoded))]

@@ -58,6 +58,34 @@ class Numerics:
 numerics = Numerics()
 
 
+class Gate:
+    """A lock that lets those in the background in only when nobody else waits."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.taken = False
+        self.waiting = 0
+
+    @contextmanager
+    def __call__(self, *, background: bool = False) -> Iterator[None]:
+        with self.changed:
+            if background:
+                self.changed.wait_for(lambda: not self.taken and not self.waiting)
+            else:
+                self.waiting += 1
+                try:
+                    self.changed.wait_for(lambda: not self.taken)
+                finally:
+                    self.waiting -= 1
+            self.taken = True
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken = False
+                self.changed.notify_all()
+
+
 def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on CUDA, float16 on GPUs that would only emulate it, float32 on a CPU."""
     if device.type != "cuda":

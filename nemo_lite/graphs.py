@@ -2,8 +2,8 @@
 
 A graph replays kernels on fixed addresses. So inputs are copied to a fixed place (unless they are there already, as
 when a decoding step is fed its own results), the graph is replayed, and the outputs stand in a fixed place too. Those
-places are shared by all keys, because graphs never run at once: **outputs are valid until the next call**, of any key.
-A function may change its inputs in place and return them.
+places are shared by all keys of a kind, because graphs never run at once: **outputs are valid until the next call of
+that kind**. A function may change its inputs in place and return them.
 
 A capture may fail. Then that key runs without a graph from there on, and the others are none the worse.
 """
@@ -93,24 +93,24 @@ class CudaCapture:
 
 
 class Places:
-    """Memory at fixed addresses for the n-th input or output, shared by all graphs that it is large enough for."""
+    """Memory at fixed addresses for the n-th input or output of a kind, shared by the graphs it is large enough for."""
 
     def __init__(self) -> None:
-        self.buffers: dict[int, Tensor] = {}
+        self.buffers: dict[tuple[Hashable, int], Tensor] = {}
 
-    def like(self, tensor: Tensor, n: int) -> Tensor:
+    def like(self, tensor: Tensor, kind: Hashable, n: int) -> Tensor:
         """Room for a contiguous tensor of this shape, not filled."""
-        size = tensor.numel() * tensor.element_size()
-        if n not in self.buffers or self.buffers[n].numel() < size:  # graphs made before keep the smaller one
-            self.buffers[n] = torch.empty(max(size, 16), dtype=torch.uint8, device=tensor.device)
-        return self.buffers[n][:size].view(tensor.dtype).view(tensor.shape)
+        size, key = tensor.numel() * tensor.element_size(), (kind, n)
+        if key not in self.buffers or self.buffers[key].numel() < size:  # graphs made before keep the smaller one
+            self.buffers[key] = torch.empty(max(size, 16), dtype=torch.uint8, device=tensor.device)
+        return self.buffers[key][:size].view(tensor.dtype).view(tensor.shape)
 
 
 class Graphs:
     """`graphs(key, function, *inputs)` is `function(*inputs)`, replayed from the second call of a key on.
 
     The caller promises that a key names one function, one set of shapes, and one set of the other tensors the function
-    touches; `clear()` when any of those has moved.
+    touches; `clear()` when any of those has moved. Its first part is the kind, if it has several.
     """
 
     def __init__(self, capture: Capture | None) -> None:
@@ -135,7 +135,7 @@ class Graphs:
         elif self.capture is None or self.sealed or key in self.refused:
             return function(*inputs)
         else:
-            inputs = self._places(inputs)
+            inputs = self._places(inputs, _kind(key))
             graph = self._capture(key, function, inputs)
             if graph is None:
                 return function(*inputs)
@@ -151,6 +151,16 @@ class Graphs:
         finally:
             self.sealed = sealed
 
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """No graphs within: every call is simply the function."""
+        captured, self.captured = self.captured, OrderedDict()
+        try:
+            with self.paused():
+                yield
+        finally:
+            self.captured = captured
+
     def clear(self) -> None:
         """Drop the graphs. Their memory is for the next ones; only `renew` gives it back."""
         self.captured.clear()
@@ -164,8 +174,8 @@ class Graphs:
         if (renew := getattr(self.capture, "renew", None)) is not None:
             renew()
 
-    def _places(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        static = tuple(self.inputs.like(x, n) for n, x in enumerate(inputs))
+    def _places(self, inputs: tuple[Tensor, ...], kind: Hashable) -> tuple[Tensor, ...]:
+        static = tuple(self.inputs.like(x, kind, n) for n, x in enumerate(inputs))
         _fill(static, inputs)
         return static
 
@@ -178,14 +188,14 @@ class Graphs:
         given = tuple(x.clone() for x in static)
         # One ordinary run first: libraries allocate their workspaces and plans, which capture forbids. It may change
         # its inputs, which are put back, and the cache, where it writes what the replay will write.
-        self._placed(function(*static), static)
+        self._placed(function(*static), static, _kind(key))
         _fill(static, given)
         if static and static[0].is_cuda:
             torch.cuda.synchronize()  # the run is over, and so is that of a graph about to be dropped
         if len(self.captured) == GRAPHS_KEPT:
             self.captured.popitem(last=False)
         try:
-            outputs, replay = self.capture(lambda: self._placed(function(*static), static))
+            outputs, replay = self.capture(lambda: self._placed(function(*static), static, _kind(key)))
         except RuntimeError as error:
             self.refused.add(key)
             if out_of_memory(error):
@@ -196,12 +206,17 @@ class Graphs:
         _fill(static, given)
         return self.captured.setdefault(key, Captured(static, outputs, replay))
 
-    def _placed(self, outputs: tuple[Tensor, ...], static: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _placed(self, outputs: tuple[Tensor, ...], static: tuple[Tensor, ...], kind: Hashable) -> tuple[Tensor, ...]:
         """The outputs; those that are not inputs changed in place are moved to places of their own."""
         mine = {x.data_ptr() for x in static}
         return tuple(
-            out if out.data_ptr() in mine else self.outputs.like(out, n).copy_(out) for n, out in enumerate(outputs)
+            out if out.data_ptr() in mine else self.outputs.like(out, kind, n).copy_(out)
+            for n, out in enumerate(outputs)
         )
+
+
+def _kind(key: Hashable) -> Hashable:
+    return key[0] if isinstance(key, tuple) else None
 
 
 def _fill(places: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> None:

@@ -5,8 +5,8 @@ cache, CUDA graphs and scoring a draft in one pass all want to own the loop over
 checkpoint.
 
 One rule makes everything else simple: **a token's slot in the cache is its position.** Rows of different length start
-together at slot 0 and end where they end; what lies behind a row's end is stale, is never attended to (a query sees the
-slots up to its own position), and is overwritten by the tokens that come. No padding on the left, no mask per row.
+at slot 0 and end where they end; what lies behind a row's end is stale, is never attended to (a query sees the slots up
+to its own position), and is overwritten by the tokens that come. No padding on the left, no mask per row.
 """
 
 import torch
@@ -18,30 +18,39 @@ from nemo_lite.linear import FusedLinear
 
 
 class KVCache:
-    """Keys and values of all layers for up to `capacity` slots in total, rows times length.
+    """Keys and values of all layers, for `rows` rows of `slots` slots each.
 
-    Memory is slot-major: [slots, rows, kv_heads, head_dim], so for a given number of rows a longer span is the same
-    memory continued. A CUDA graph that reads 256 slots and one that reads 512 share it, and growing copies nothing.
+    [layers, 2, rows, slots, kv_heads, head_dim]: fewer rows or a shorter span are a part of the same memory, so CUDA
+    graphs of all sizes share it, and growing copies nothing. Where fewer rows of more slots are wanted, or the other
+    way round, the memory is divided otherwise.
     """
 
-    def __init__(self, config: LLMConfig, capacity: int, like: Tensor) -> None:
-        self.capacity = capacity
+    def __init__(self, config: LLMConfig, rows: int, slots: int, like: Tensor) -> None:
+        self.rows, self.slots = rows, slots
+        self.home = slots
         self.shape = (config.kv_heads, config.head_dim)
+        self.capacity = rows * slots
         # zeros, not empty: a masked slot has weight 0, but 0 * NaN would not be 0
-        width = capacity * config.kv_heads * config.head_dim
-        self.memory = torch.zeros(config.layers, 2, width, dtype=like.dtype, device=like.device)
+        self.memory = torch.zeros(config.layers, 2, self.capacity, *self.shape, dtype=like.dtype, device=like.device)
+
+    def divide(self, rows: int, slots: int) -> bool:
+        """Make room for so many rows of so many slots, as at first if that will do; whether anything has changed."""
+        slots = self.home if slots <= self.home and rows * self.home <= self.capacity else slots
+        changed, self.slots = slots != self.slots, slots
+        self.rows = self.capacity // max(slots, 1)
+        return changed
 
     def view(self, rows: int, span: int) -> Tensor:
-        """The first `span` slots of `rows` rows: [layers, 2, span, rows, kv_heads, head_dim]."""
-        if rows * span > self.capacity:
-            raise ValueError(f"expected at most {self.capacity} slots in all, got {rows} rows of {span}")
-        used = rows * span * self.shape[0] * self.shape[1]
-        return self.memory[:, :, :used].view(*self.memory.shape[:2], span, rows, *self.shape)
+        """The first `span` slots of the first `rows` rows: [layers, 2, rows, span, kv_heads, head_dim]."""
+        if rows > self.rows or span > self.slots:
+            raise ValueError(f"expected at most {self.rows} rows of {self.slots} slots, got {rows} of {span}")
+        used = self.memory[:, :, : self.rows * self.slots]
+        return used.unflatten(2, (self.rows, self.slots))[:, :, :rows, :span]
 
-    def keep(self, rows: int, kept: Tensor, span: int) -> None:
-        """Go from `rows` rows to those whose indices are in `kept`, in that order, with their first `span` slots."""
-        for old, new in zip(self.view(rows, span), self.view(kept.shape[0], span), strict=True):
-            new.copy_(old.index_select(2, kept))  # the selection is a copy, so overlapping memory does no harm
+    def move(self, old: int, new: int, span: int) -> None:
+        """Copy the first `span` slots of a row to another."""
+        kv = self.view(self.rows, span)
+        kv[:, :, new].copy_(kv[:, :, old])
 
 
 class RMSNorm(nn.Module):
@@ -68,19 +77,27 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.d, config.norm_eps)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        bias: Tensor,
+        slots: Tensor,
+        kv: Tensor,
+        rows: Tensor | None,
+        *,
+        adapter: bool,
     ) -> Tensor:
         """Inputs x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
-        kv [2, span, B, kv_heads, d], written at `slots` and read as a whole.
+        kv [2, B, span, kv_heads, d], written at `slots` and read as a whole, or of more rows, of which `rows` [B].
         """
         b, n, _ = x.shape
         qkv = self.qkv(x, adapter=adapter).view(b, n, -1, self.d)
         q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
         q, k = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope)
 
-        rows = torch.arange(b, device=x.device)[:, None]
-        kv[0].index_put_((slots, rows), k)
-        kv[1].index_put_((slots, rows), v)
+        place = (torch.arange(b, device=x.device) if rows is None else rows)[:, None]
+        kv[0].index_put_((place, slots), k)
+        kv[1].index_put_((place, slots), v)
 
         # the G query heads that share a key head become G * n queries of one head: nothing is repeated in memory
         group = self.heads // self.kv_heads
@@ -89,7 +106,8 @@ class Attention(nn.Module):
             .permute(0, 2, 3, 1, 4)
             .reshape(b, self.kv_heads, group * n, self.d)
         )
-        keys, values = kv.permute(0, 2, 3, 1, 4)  # each [B, kv_heads, span, d]
+        kv = kv if rows is None else kv.index_select(1, rows)
+        keys, values = kv.transpose(2, 3)  # each [B, kv_heads, span, d]
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
         out = out.view(b, self.kv_heads, group, n, self.d).permute(0, 3, 1, 2, 4).reshape(b, n, -1)
         return self.out(out, adapter=adapter)
@@ -116,9 +134,17 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], bias: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        bias: Tensor,
+        slots: Tensor,
+        kv: Tensor,
+        rows: Tensor | None,
+        *,
+        adapter: bool,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, adapter=adapter)
+        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, rows, adapter=adapter)
         return x + self.mlp(self.post_attention_layernorm(x), adapter=adapter)
 
 
@@ -137,25 +163,28 @@ class Qwen3(nn.Module):
             if isinstance(module, FusedLinear):
                 module.merge()
 
-    def forward(self, x: Tensor, slots: Tensor, kv: Tensor, *, adapter: bool = True) -> Tensor:
+    def forward(
+        self, x: Tensor, slots: Tensor, kv: Tensor, *, rows: Tensor | None = None, adapter: bool = True
+    ) -> Tensor:
         """Run n tokens of each row and store their keys and values.
 
         x [B, n, hidden] embeddings; slots [B, n], or [1, n] if the rows agree, int64 positions; kv a `KVCache.view`
-        whose span reaches beyond the largest slot -> [B, n, hidden], after the last norm.
+        whose span reaches beyond the largest slot, of B rows, or of more, of which `rows` [B] int64 are meant
+        -> [B, n, hidden], after the last norm.
         """
         d, group = self.config.head_dim, self.config.heads // self.config.kv_heads
         half = torch.arange(0, d, 2, device=x.device, dtype=torch.float32)
         angle = slots[:, :, None, None].float() * (1.0 / self.config.rope_theta ** (half / d))  # [B or 1, n, 1, d / 2]
         cos, sin = angle.cos(), angle.sin()
         rope = torch.cat([cos, cos], dim=-1).to(x.dtype), torch.cat([-sin, sin], dim=-1).to(x.dtype)
-        span = kv.shape[2]
+        span = kv.shape[3]
         visible = torch.arange(span, device=x.device) <= slots[:, :, None]  # [B or 1, n, span]
         bias = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, float("-inf"))
         bias = bias[:, None, None].expand(-1, 1, group, -1, -1).reshape(slots.shape[0], 1, -1, span)
         if x.dtype == torch.float16:
             x = x.float()  # the sum over the layers outgrows 65,504 where each summand does not
         for layer, layer_kv in zip(self.layers, kv, strict=True):
-            x = layer(x, rope, bias, slots, layer_kv, adapter=adapter)
+            x = layer(x, rope, bias, slots, layer_kv, rows, adapter=adapter)
         return self.norm(x)
 
 

@@ -9,7 +9,6 @@ for how that is shown and where it differs.
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,21 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from nemo_lite import hub
+from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
-from nemo_lite.decode import DRAFT_STEP, TEXT, Decoded, GreedyDecoder, Row, up
-from nemo_lite.device import default_dtype, numerics, to_device
+from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, up
+from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.language_model import LanguageModel
 from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
+from nemo_lite.state import TEXT, Decoded, Row
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.weights import load_weights
 
 LOGGER = logging.getLogger(__name__)
-
-Waveform = np.ndarray | Tensor
-"""[samples] floating point in [-1, 1], 16 kHz, mono."""
 
 LOUDEST = 100.0
 """Samples belong in [-1, 1]; a little more is bad mastering, this much is another unit."""
@@ -60,6 +59,19 @@ class Transcription:
     """Tokens of the draft that were kept."""
     forwards: int
     """Passes through the language model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be transcribed, checked and on the host."""
+
+    tokens: list[list[int]]
+    """Each row's prompt, with placeholders."""
+    drafts: list[tuple[int, ...]]
+    batch: Batch | None
+    """The clips of all rows, one after the other."""
+    lengths: list[int]
+    """Their encoder frames."""
 
 
 class CanaryQwen(nn.Module):
@@ -132,13 +144,18 @@ class CanaryQwen(nn.Module):
             Graphs(self.encoder_graphs.capture),
             static=self.static,
         )
-        self.lock = threading.Lock()
+        self.language_model = LanguageModel(self)
+        self.staging = Staging(pinned=self.device.type == "cuda")
+        self.gate = Gate()
         return self
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One call at a time, on this model's GPU, whichever is the caller's, computing as it should."""
-        with self.lock, ExitStack() as stack:
+    def alone(self, *, background: bool = False) -> Iterator[None]:
+        """One call at a time, on this model's GPU, whichever is the caller's, computing as it should.
+
+        One in the background goes when nobody else wants to.
+        """
+        with self.gate(background=background), ExitStack() as stack:
             if self.device.type == "cuda":
                 stack.enter_context(torch.cuda.device(self.device))
                 stack.enter_context(numerics())
@@ -171,46 +188,62 @@ class CanaryQwen(nn.Module):
         Raises ValueError for audio that is not one-dimensional, floating point, finite and within reason, for a number
         of clips, prompts or drafts that does not fit, and for token ids outside the vocabulary.
         """
+        _at_least_one(max_new_tokens)
+        if (request := self.request(waveforms, prompt, drafts)) is None:
+            return []
+        with self.alone():
+            decoded = self.decoder.decode(*self.rows(request), max_new_tokens)
+        return [self.transcription(row) for row in decoded]
+
+    def request(
+        self,
+        waveforms: Sequence[Waveform | Sequence[Waveform]],
+        prompt: str | Sequence[str],
+        drafts: Sequence[Sequence[int] | None] | None,
+    ) -> "Request | None":
+        """Check what `transcribe` is given and put it in order on the host, without the model; `None`: no rows."""
         if isinstance(waveforms, (np.ndarray, Tensor)) and waveforms.ndim < 2:
             raise ValueError("expected a sequence of clips, got one clip; put it into a list")
         rows = [[row] if isinstance(row, (np.ndarray, Tensor)) else list(row) for row in waveforms]
         if not rows:
-            return []
-        clips = [[_checked(clip, f"row {i}") for clip in row] for i, row in enumerate(rows)]
+            return None
+        clips = [[as_clip(clip, f"row {i}") for clip in row] for i, row in enumerate(rows)]
         prompts = [prompt] * len(rows) if isinstance(prompt, str) else list(prompt)
         drafts = [None] * len(rows) if drafts is None else drafts
         if not len(rows) == len(prompts) == len(drafts):
             raise ValueError(
                 f"expected as many prompts and drafts as rows, got {len(rows)}, {len(prompts)}, {len(drafts)}"
             )
-        _at_least_one(max_new_tokens)
-        token_rows = [self.tokenizer.prompt(content) for content in prompts]
-        for i, (tokens, row) in enumerate(zip(token_rows, clips, strict=True)):
-            if (places := tokens.count(self.tokenizer.audio_id)) != len(row):
+        tokens = [self.tokenizer.prompt(content) for content in prompts]
+        for i, (row, ids) in enumerate(zip(clips, tokens, strict=True)):
+            if (places := ids.count(self.tokenizer.audio_id)) != len(row):
                 raise ValueError(f"row {i}: expected {places} clips, one per placeholder in its prompt, got {len(row)}")
         checked = [self._draft(draft, i) for i, draft in enumerate(drafts)]
-        with self._alone():
-            audio, lengths = self._embed([clip for row in clips for clip in row])
-            places = iter(zip(range(0, len(lengths) * audio.shape[1], audio.shape[1]), lengths, strict=True))
-            filled = [self._row(tokens, places, draft) for tokens, draft in zip(token_rows, checked, strict=True)]
-            decoded = self.decoder.decode(filled, audio.flatten(0, 1), max_new_tokens)
-        return [self._transcription(row) for row in decoded]
+        names = [f"row {i}" for i, row in enumerate(clips) for _ in row]
+        flat = [clip for row in clips for clip in row]
+        lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in flat]
+        return Request(tokens, checked, self._load(flat, names) if flat else None, lengths)
 
-    @torch.inference_mode()
+    def rows(self, request: "Request") -> tuple[list[Row], Tensor]:
+        """Encode the audio of a request: what the decoder takes. Within `alone`, and valid until the next request."""
+        audio = self._embed(request.batch)
+        starts = range(0, len(request.lengths) * audio.shape[1], audio.shape[1])
+        places = iter(zip(starts, request.lengths, strict=True))
+        rows = [self._row(ids, places, draft) for ids, draft in zip(request.tokens, request.drafts, strict=True)]
+        return rows, audio.flatten(0, 1)
+
     def generate_text(self, prompt: str, *, max_new_tokens: int = 512, adapter: bool = False) -> Transcription:
         """Answer a prompt without audio, with the adapter off: the language model as it was ("LLM mode").
 
-        The answer alone, without the prompt. Raises ValueError if the prompt has an audio placeholder.
+        The answer alone, without the prompt; what is to be transcribed meanwhile goes first. Raises ValueError if the
+        prompt has an audio placeholder.
         """
         tokens = self.tokenizer.prompt(prompt)
         if self.tokenizer.audio_id in tokens:
             raise ValueError(f"expected a prompt without {self.tokenizer.audio_tag}: this mode takes no audio")
         _at_least_one(max_new_tokens)
-        with self._alone():
-            silent, _ = self._embed([])
-            row = self._row(tokens, iter(()), ())
-            [decoded] = self.decoder.decode([row], silent[0], max_new_tokens, adapter=adapter)
-        return self._transcription(decoded)
+        *_, ids = self.language_model.generate(tokens, max_new_tokens, adapter=adapter)
+        return self.transcription(ids)
 
     @torch.inference_mode()
     def warm_up(
@@ -240,17 +273,16 @@ class CanaryQwen(nn.Module):
         tokens = self.tokenizer.prompt(DEFAULT_PROMPT)
 
         def meet(batch: int, frames: int, width: int, steps: int) -> None:
-            clips = [torch.zeros(frames * 8 * hop)] * batch
-            audio, lengths = self._embed(clips)
-            places = iter(zip(range(0, batch * audio.shape[1], audio.shape[1]), lengths, strict=True))
             # the shortest draft of that width: with it, the most spans lie ahead
-            rows = [self._row(tokens, places, (0,) * max(0, width - DRAFT_STEP + 1)) for _ in clips]
-            self.decoder.decode(rows, audio.flatten(0, 1), max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
+            draft = (0,) * max(0, width - DRAFT_STEP + 1)
+            samples = self._load([torch.zeros(frames * 8 * hop)] * batch)
+            rows = self.rows(Request([tokens] * batch, [draft] * batch, samples, [frames] * batch))
+            self.decoder.decode(*rows, max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
 
         # The largest first, for it sizes the cache; then the smallest, which come most often.
         shapes = [(b, f, w) for b in sorted(set(batches)) for f in reversed(sizes) for w in widths]
         began = time.monotonic()
-        with self._alone():
+        with self.alone():
             with self.encoder_graphs.paused(), self.decoder.graphs.paused():
                 meet(max(*batches, largest), sizes[-1], widths[-1], 0)
             for done, (batch, frames, width) in enumerate(shapes):
@@ -267,7 +299,7 @@ class CanaryQwen(nn.Module):
 
     def forget_shapes(self) -> None:
         """Give back what was kept for shapes met so far: graphs with the memory they share, and the cache's memory."""
-        with self._alone():
+        with self.alone():
             self.decoder.forget()
             self.decoder.graphs.sealed = False
             self.encoder_graphs.renew()  # the pool is the decoder's as well
@@ -275,38 +307,40 @@ class CanaryQwen(nn.Module):
     @torch.inference_mode()
     def embed_audio(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[int]]:
         """What the language model hears: [B, T, hidden], of which row b's first lengths[b] frames mean something."""
-        clips = [_checked(clip, f"row {i}") for i, clip in enumerate(waveforms)]
-        with self._alone():
-            audio, lengths = self._embed(clips)
+        clips = [as_clip(clip, f"row {i}") for i, clip in enumerate(waveforms)]
+        batch = self._load(clips) if clips else None
+        with self.alone():
+            audio = self._embed(batch)
             # A graph's own memory, it may be, which the next call writes again.
-            return audio[: len(clips)].clone(), lengths
+            return audio[: len(clips)].clone(), [encoder_frames(self.preprocessor.frames(len(clip))) for clip in clips]
 
-    def mel(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-mel of float32 clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.
+    def mel(self, clips: Sequence[Tensor] | Batch) -> tuple[Tensor, Tensor]:
+        """Log-mel of clips on the host: [B, mels, T] float32 and [B] valid frames, on the model's device.
 
         T is the longest clip's length, rounded up where shapes are static.
         """
+        batch = clips if isinstance(clips, Batch) else self._load(clips)
+        samples = to_device(batch.samples, self.device)
+        mel = self.preprocessor(to_device(batch.audio, self.device), samples)
+        self.staging.give_back(batch)
+        hop = self.config.preprocessor.hop_samples
+        return mel[:, :, : batch.audio.shape[1] // hop], torch.div(samples, hop, rounding_mode="floor")
+
+    def _load(self, clips: Sequence[Tensor], names: Sequence[str] = ()) -> Batch:
         frames = max(1, *(self.preprocessor.frames(len(clip)) for clip in clips))
-        batch = len(clips)
+        rows = len(clips)
         if self.static:
             frames = up(frames, 8 * FRAME_STEP)
-            batch = 1 << (batch - 1).bit_length()
+            rows = 1 << (rows - 1).bit_length()
         hop = self.config.preprocessor.hop_samples
-        pinned = self.device.type == "cuda"
-        padded = torch.zeros(batch, frames * hop + hop - 1, pin_memory=pinned)  # the longest that has so many frames
-        samples = torch.zeros(batch, dtype=torch.int64, pin_memory=pinned)
-        for i, clip in enumerate(clips):
-            padded[i, : len(clip)] = clip
-            samples[i] = len(clip)
-        on_device = to_device(samples, self.device)
-        mel = self.preprocessor(to_device(padded, self.device), on_device)
-        return mel[:, :, :frames], torch.div(on_device, hop, rounding_mode="floor")
+        longest = frames * hop + hop - 1  # of so many frames
+        return self.staging.load(clips, rows, longest, loudest=LOUDEST, names=names)
 
-    def _embed(self, clips: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-        if not clips:
-            return torch.zeros(1, 1, self.config.llm.hidden, dtype=self.dtype, device=self.device), []
-        mel, mel_lengths = self.mel(clips)
-        lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in clips]
+    def _embed(self, batch: Batch | None) -> Tensor:
+        """[B, T, hidden]; valid until the next call."""
+        if batch is None:
+            return torch.zeros(1, 1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
+        mel, mel_lengths = self.mel(batch)
 
         def encode(mel: Tensor, mel_lengths: Tensor) -> tuple[Tensor, ...]:
             return (self.proj(self.encoder(mel.to(self.dtype), mel_lengths)),)
@@ -316,7 +350,7 @@ class CanaryQwen(nn.Module):
             [audio] = self.encoder_graphs(("encode", *mel.shape), encode, mel, mel_lengths)
         else:
             [audio] = encode(mel, mel_lengths)
-        return audio, lengths
+        return audio
 
     def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...]) -> Row:
         """Put the frames of one clip after the other (where they start, how many) in the place of the placeholders."""
@@ -339,7 +373,8 @@ class CanaryQwen(nn.Module):
         end = tokens.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in tokens else len(tokens)
         return tokens[:end]  # nothing comes after the end, and the end itself is scored without being asked
 
-    def _transcription(self, decoded: Decoded) -> Transcription:
+    def transcription(self, decoded: Decoded) -> Transcription:
+        """What was decoded, as text."""
         ended = bool(decoded.ids) and decoded.ids[-1] == self.tokenizer.eos_id
         stop = "overflow" if decoded.overflowed else "eos" if ended else "length"
         text = self.tokenizer.decode(decoded.ids)
@@ -364,24 +399,6 @@ class CanaryQwen(nn.Module):
                 words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(pending))
             pending = 0.0
         return words
-
-
-def _checked(clip: Waveform, where: str) -> Tensor:
-    if isinstance(clip, np.ndarray):  # torch takes no backward strides, no foreign byte order, and warns of read-only
-        clip = np.array(clip, clip.dtype.newbyteorder("="))
-    clip = torch.as_tensor(clip)
-    if clip.ndim != 1 or not clip.is_floating_point():
-        raise ValueError(
-            f"{where}: expected mono audio [samples] of floating point in [-1, 1],"
-            f" got {clip.dtype} {tuple(clip.shape)}; mix channels down and divide 16-bit samples by 32768 first"
-        )
-    clip = clip.detach().to("cpu", torch.float32)
-    loudest = float(clip.abs().max()) if len(clip) else 0.0  # NaN where there is any
-    if not math.isfinite(loudest):
-        raise ValueError(f"{where}: expected finite samples, got NaN or infinity")
-    if loudest > LOUDEST:
-        raise ValueError(f"{where}: expected samples in [-1, 1], got {loudest:g}; divide 16-bit samples by 32768 first")
-    return clip
 
 
 def _at_least_one(max_new_tokens: int) -> None:

@@ -4,6 +4,7 @@ The `tokenizers` library reads `tokenizer.json` itself; the tests hold it agains
 generation_config.json (sampling, two end tokens) is never read: NeMo does not read it either.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -33,7 +34,15 @@ class ChatTokenizer:
     def prompt(self, content: str) -> list[int]:
         """Ids of one user turn and the head of the answer, as two pieces; no system turn, no thinking block."""
         pieces = (f"<|im_start|>user\n{content}<|im_end|>\n", "<|im_start|>assistant\n")
-        return [token for piece in pieces for token in self.tokenizer.encode(piece, add_special_tokens=False).ids]
+        return [token for piece in pieces for token in self.encode(piece)]
+
+    def conversation(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Ids of turns, (role, content) each, and the head of the answer. No content can end its turn."""
+        turns = [f"<|im_start|>{role}\n{content.replace('<|', '< |')}<|im_end|>\n" for role, content in messages]
+        return [token for piece in (*turns, "<|im_start|>assistant\n") for token in self.encode(piece)]
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         """Text without special tokens. Bytes that are no UTF-8 become U+FFFD."""

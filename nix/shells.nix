@@ -24,6 +24,7 @@ in
           python.pytest
           python.pytest-asyncio
           python.pytest-timeout
+          python.pyyaml
           python.soxr
           python.strops
         ]

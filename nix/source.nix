@@ -37,6 +37,15 @@ in
       ../tests
       ../benchmarks
       ../examples
+      # what tests/deploy holds against the program
+      ../.github
+      ../CHANGELOG.md
+      ../CITATION.cff
+      ../Containerfile
+      ../Makefile
+      ../docs
+      ../nix
+      ../packaging
     ]
   );
 }

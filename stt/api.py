@@ -27,7 +27,11 @@ def open_session(
 
 
 async def transcribe_file(
-    path: str | PathLike[str], engine: EngineSettings | None = None, language: str | None = "en"
+    path: str | PathLike[str],
+    engine: EngineSettings | None = None,
+    language: str | None = "en",
+    *,
+    words: bool = False,
 ) -> list[TurnCompleted]:
     """Return the turns of an audio file that hold words; none where nobody speaks.
 
@@ -37,6 +41,7 @@ async def transcribe_file(
         path: WAV, FLAC, OGG, MP3, M4A ...
         engine: which speech model, where it runs.
         language: ISO 639-1 code; `None`: let the engine find out.
+        words: with the times of their words, where the engine gives them.
 
     Raises:
         AudioError: the file cannot be read, or not all of it.
@@ -55,7 +60,7 @@ async def transcribe_file(
             failures.append(event.message)
 
     with FileSource(path) as source, LocalRecognizer(open_engine(engine).model) as recognizer:
-        options = RecognitionOptions(language, live=False)
+        options = RecognitionOptions(language, words=words, live=False)
         await Session(recognizer, SileroVad(), settings=FINALS_ONLY, options=options).run(source, sink)
     if failures:
         msg = f"{path}: the engine failed on {len(failures)} parts of it: {failures[0]}"

@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import socket
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -24,14 +25,16 @@ from websockets.uri import parse_uri
 
 from stt.audio import SAMPLE_RATE, Samples, to_pcm16
 from stt.client import authorization, session_url
-from stt.clock import seconds
+from stt.clock import samples, seconds
 from stt.errors import RemoteError
 from stt.outputs import clock
+from stt.server.access import is_loopback
 
 _PAUSE_S: Final = 2.0  # between the files of a session
 _SLOTS: Final = 10  # in which sessions take turns within the time of a frame
 _STAGGER: Final = 3  # frames between the beginnings of two sessions
 _EVENTS: Final = {"events": "1", "sample_rate": "16000", "channels": "1"}  # whatever the URL says: the scripts are so
+_SAY_EVERY_S: Final = 10.0
 _LAST_S: Final = 300.0  # for the finals after the last audio: a server far behind is measured too
 
 
@@ -41,6 +44,8 @@ class Turn:
 
     start: int
     end: int
+    decided: int
+    """When it was over: the audio up to here had to be heard for that."""
     text: str
 
 
@@ -169,7 +174,9 @@ class LoadSession(asyncio.Protocol):
             self.opened.set_exception(RemoteError(why))
 
 
-async def open_session(script: Script, url: str, api_key: str | None = None) -> LoadSession:
+async def open_session(
+    script: Script, url: str, api_key: str | None = None, tls: ssl.SSLContext | None = None
+) -> LoadSession:
     """Connect.
 
     Raises:
@@ -184,10 +191,11 @@ async def open_session(script: Script, url: str, api_key: str | None = None) -> 
             lambda: LoadSession(script, url, headers),
             parts.hostname or "",
             parts.port or (443 if parts.scheme == "wss" else 80),
-            ssl=True if parts.scheme == "wss" else None,
+            ssl=(tls or True) if parts.scheme == "wss" else None,
         )
     except OSError as error:
-        raise RemoteError(f"cannot connect to {url}: {error}") from error
+        hint = "; is `stt serve` running?" if is_loopback(parts.hostname or "") else ""
+        raise RemoteError(f"cannot connect to {url}: {error}{hint}") from error
     await session.opened
     return session
 
@@ -203,8 +211,10 @@ async def hurry(session: LoadSession) -> None:
     await session.closed
 
 
-async def speak(sessions: Sequence[LoadSession]) -> None:
+async def speak(sessions: Sequence[LoadSession], say: Callable[[str], None] = lambda _: None) -> None:
     """Let all sessions speak in real time, not in step, and wait, not for ever, until the last finals have come.
+
+    `say` gets a line now and then about how far they are.
 
     One task for all: a timer for each frame of each session would cost more than what is measured.
     """
@@ -213,7 +223,10 @@ async def speak(sessions: Sequence[LoadSession]) -> None:
     offset = {session: i * _STAGGER for i, session in enumerate(sessions)}
     last = max(offset[session] + len(session.script.frames) for session in sessions)
     step, begin = sessions[0].script.frame / SAMPLE_RATE, time_of()
+    every = max(1, round(_SAY_EVERY_S / step))
     for tick in range(last + 1):
+        if tick % every == 0:
+            say(f"{clock(tick * step)[3:8]} of {clock(last * step)[3:8]}, {_finals(sessions)} finals")
         for i, slot in enumerate(slots):
             wait_s = begin + (tick + i / _SLOTS) * step - time_of()
             if wait_s > 0:
@@ -225,6 +238,10 @@ async def speak(sessions: Sequence[LoadSession]) -> None:
                 elif 0 <= index < len(session.script.frames) and not session.closed.done():
                     session.send(index)
     await asyncio.wait([session.closed for session in sessions], timeout=_LAST_S)
+
+
+def _finals(sessions: Sequence[LoadSession]) -> int:
+    return sum(bool(message.get("isFinal")) for session in sessions for _, message in session.messages)
 
 
 @dataclass(slots=True)
@@ -239,7 +256,7 @@ class Figures:
     cadence: list[float]
     """Between two texts of a turn while someone speaks."""
     final: list[float]
-    """From the last speech of a turn being sent to its final coming back: includes the gap that ends a turn."""
+    """From the audio that decided the end of a turn being sent to its final coming back."""
     ended_at: list[float]
     """When each of those finals came, since the run began."""
     late: list[float]
@@ -280,7 +297,7 @@ def measure(sessions: Sequence[LoadSession], began: float) -> Figures:
                 figures.turns += 1
                 texts.setdefault(number, []).append(message["text"])
                 if turn is not None:
-                    figures.final.append(now - _sent_at(session, turn.end))
+                    figures.final.append(now - _sent_at(session, turn.decided))
                     figures.ended_at.append(now - began)
             elif message.get("text") and message.get("cause") == "interim":
                 if number not in last_text:
@@ -323,15 +340,15 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
     return row[-1], len(a)
 
 
-async def reference(script: Script, url: str, api_key: str | None) -> list[Turn]:
+async def reference(script: Script, url: str, api_key: str | None, tls: ssl.SSLContext | None = None) -> list[Turn]:
     """Hear a script in one session, as fast as the server takes it."""
-    session = await open_session(script, session_url(url, _EVENTS | {"interim_results": "0"}), api_key)
+    session = await open_session(script, session_url(url, _EVENTS | {"interim_results": "0"}), api_key, tls)
     await hurry(session)
     code, reason = session.closed.result()
     if code != 1000:
         raise RemoteError(f"the reference run ended with {code} {reason}")
     return [
-        Turn(round(m["start"] * SAMPLE_RATE), round(m["end"] * SAMPLE_RATE), m["text"])
+        Turn(samples(m["start"]), samples(m["end"]), samples(m["decided"]), m["text"])
         for _, m in session.messages
         if m.get("isFinal")
     ]
@@ -340,10 +357,14 @@ async def reference(script: Script, url: str, api_key: str | None) -> list[Turn]
 class ServerStats:
     """The server's own account, from `/metrics`: a difference between two readings."""
 
-    def __init__(self, url: str, api_key: str | None) -> None:
+    def __init__(self, url: str, api_key: str | None, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self._url = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}/metrics"
         self._headers = authorization(api_key)
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=tls)] if tls else []
+        if is_loopback(parts.hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._open = urllib.request.build_opener(*handlers).open
         self.first = self.read()
         self._began = time.monotonic()
 
@@ -356,7 +377,7 @@ class ServerStats:
         """
         try:
             request = urllib.request.Request(self._url, headers=self._headers)  # noqa: S310 - a URL of the caller's
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            with self._open(request, timeout=10) as response:
                 lines = response.read().decode().splitlines()
         except OSError as error:
             raise RemoteError(f"{self._url}: {error}") from error
@@ -390,6 +411,7 @@ async def run(
     url: str,
     *,
     api_key: str | None = None,
+    tls: ssl.SSLContext | None = None,
     sessions: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Figures, dict[str, float]]:
@@ -402,14 +424,14 @@ async def run(
     """
     live = session_url(url, _EVENTS)
     for i, one in enumerate(scripts[:sessions]):
-        one.turns = await reference(one, url, api_key)
+        one.turns = await reference(one, url, api_key, tls)
         said = seconds(len(one.audio))
         say(f"reference {i + 1}: {len(one.turns)} turns in {clock(said)[3:8]} of audio")
-    stats = ServerStats(url, api_key)
+    stats = ServerStats(url, api_key, tls)
     # Not all at once: neither people nor pages do that, and the handshakes would be measured with the speech.
-    opened = [await open_session(scripts[i % len(scripts)], live, api_key) for i in range(sessions)]
+    opened = [await open_session(scripts[i % len(scripts)], live, api_key, tls) for i in range(sessions)]
     began = asyncio.get_running_loop().time()
-    speaking = asyncio.create_task(speak(opened))
+    speaking = asyncio.create_task(speak(opened, say))
     # The server's own account is read while all are still at work.
     await asyncio.wait({speaking, *(session.closed for session in opened)}, return_when=asyncio.FIRST_COMPLETED)
     account = await asyncio.to_thread(stats.report, sessions)

@@ -3,17 +3,18 @@
     source -> _record: tape -> _send -> websocket -> server
     sink <- _receive: Event <- message <-+
 
-The tape keeps the audio since the last completed turn. When the connection is lost, the tape goes on recording, and the
-next connection hears it again: turns go on being counted, nothing said is lost and no final comes twice.
+The tape keeps the audio whose words are not yet settled (`Continuity.resume_at`). When the connection is lost, the tape
+goes on recording, and the next connection hears it again: turns go on being counted, nothing said is lost and no final
+comes twice.
 """
 
 import asyncio
 import json
 import random
 import socket
-from collections import deque
+import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -22,101 +23,26 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from stt.audio import to_pcm16
 from stt.clock import samples, seconds
+from stt.continuity import Continuity
 from stt.errors import RefusedError, RemoteError, SettingsError
-from stt.events import (
-    Acknowledged,
-    Event,
-    Passage,
-    RecognitionFailed,
-    TranscriptChanged,
-    TurnCompleted,
-    TurnPaused,
-    TurnResumed,
-    TurnStarted,
-)
-from stt.server.access import is_key
-from stt.server.dialects.native import PATH, ProtocolError, decode_event
+from stt.events import Event, TurnCompleted
+from stt.server.access import is_key, is_loopback
+from stt.server.dialects.native import PATH
+from stt.server.dialects.native_reader import EventDecoder, ProtocolError
 from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
+from stt.tape import Tape
 
-_KEEP_S: Final = 120.0  # on the tape; of a turn that does not end, what is older is lost with the connection
-_AHEAD_S: Final = 5.0  # unsent audio on a connection, before a source that is faster than the network has to wait
+_KEEP_S: Final = 120.0  # on the tape: enough for a server that is far behind, as closed windows need none of it
 _PIECE_S: Final = 1.0  # of a source that hands out more at once
-_BEFORE_TURN_S: Final = 0.3  # the pre-roll of a turn may reach back so far, where the gap before it is as long
 _FIRST_BACKOFF_S: Final = 0.25
 _MOST_BACKOFF_S: Final = 5.0
 _SETTLED_S: Final = 5.0  # a connection that lasted so long worked; so did one that brought something new
 _TELL_EVERY_S: Final = 5.0  # of lost audio
 _SEND_BUFFER: Final = 64 << 10  # more would only put our own pings at the end of a longer queue
-
-
-class _Tape:
-    """Audio of one stream from the last completed turn on; times are sample indices of the whole stream."""
-
-    def __init__(self) -> None:
-        self.pieces: deque[bytes] = deque()
-        self.start = 0
-        self.end = 0
-        self.sent = 0
-        self.finished = False
-        self.connected = False
-        self.changed = asyncio.Condition()
-
-    async def append(self, piece: bytes) -> None:
-        """Add PCM16, and wait while too much of the tape is unsent; without a connection, while the tape is full."""
-        async with self.changed:
-            self.pieces.append(piece)
-            self.end += len(piece) // 2
-            self.changed.notify_all()
-            await self.changed.wait_for(self._room)
-        self.forget(self.end - samples(_KEEP_S))
-
-    def _room(self) -> bool:
-        # What was sent and has no final must be heard again: new audio does not push it off the tape unseen.
-        full = self.connected or self.end - self.start >= samples(_KEEP_S)
-        return not full or self.end - self.sent < samples(_AHEAD_S)
-
-    async def finish(self) -> None:
-        async with self.changed:
-            self.finished = True
-            self.changed.notify_all()
-
-    def rewind(self) -> int:
-        """Go back to the beginning of what is kept, for a new connection; returns its sample index."""
-        self.connected = True
-        self.sent = self.start
-        return self.start
-
-    async def disconnect(self) -> None:
-        """Take in all that there is room for, until the next connection."""
-        async with self.changed:
-            self.connected = False
-            self.changed.notify_all()
-
-    async def next(self, at: int) -> bytes | None:
-        """Wait for the audio from a sample index on; `None` at the end."""
-        async with self.changed:
-            self.sent = at
-            self.changed.notify_all()
-            await self.changed.wait_for(lambda: self.end > self.sent or self.finished)
-            if self.end <= self.sent:
-                return None
-            begin = self.end
-            for piece in reversed(self.pieces):
-                begin -= len(piece) // 2
-                if begin <= self.sent:
-                    return piece[2 * (self.sent - begin) :]
-            raise AssertionError(self.sent)
-
-    def forget(self, before: int) -> None:
-        """Drop audio before a sample index, but none that was not sent."""
-        before = min(before, self.sent)
-        while self.pieces and self.start < before:
-            cut = min(before - self.start, len(self.pieces[0]) // 2)
-            rest = self.pieces.popleft()[2 * cut :]
-            self.start += cut
-            if rest:
-                self.pieces.appendleft(rest)
+_MAX_MESSAGE: Final = 16 << 20  # a final of some hours, its passages beside it
+_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses: not now, or a proxy's
+_OURS_TO_MEND: Final = frozenset({1002, 1003, 1007, 1008, 1009})  # close codes: it would be the same again
 
 
 class RemoteSession:
@@ -125,8 +51,10 @@ class RemoteSession:
     Args:
         url: `ws://host:port` or `wss://...`; the path is added where there is none, options in the query are kept.
         api_key: sent as `Authorization: Bearer`; printable ASCII.
+        tls: whom to trust, for `wss`; `None`: the authorities that the system trusts. See `trusting`.
         settings: gaps and whether there are interims; `None`: the server's own. Other fields do not travel.
         language: `None`: the server's own; `auto` lets the engine find out.
+        words: finals with the times of their words, where the server's engine gives them.
         patience_s: how long to go on trying to reach a server that was lost, or is not ready yet.
         notify: called with a sentence for people when the connection is made, lost, or tried again, and when audio was
             lost: a source that cannot wait counts that in its `overruns`.
@@ -142,30 +70,43 @@ class RemoteSession:
         url: str,
         *,
         api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
         settings: TurnSettings | None = None,
         language: str | None = None,
+        words: bool = False,
         patience_s: float = 60.0,
         notify: Callable[[str], None] | None = None,
         on_message: Callable[[str], None] | None = None,
     ) -> None:
-        self.url = session_url(url, _options(settings, language))
+        self.url = session_url(url, _options(settings, language, words=words))
         self._place = self.url.partition("?")[0].removesuffix(PATH)
-        self._headers = authorization(api_key)
+        parts = urlsplit(self.url)
+        self._connecting: dict[str, Any] = {
+            "additional_headers": authorization(api_key),
+            "compression": None,
+            "open_timeout": 10,
+            "close_timeout": 2,
+            "ping_interval": 10,
+            "ping_timeout": 30,
+            "max_size": _MAX_MESSAGE,
+            "proxy": None if is_loopback(parts.hostname or "") else True,
+        }
+        if tls is not None and parts.scheme == "wss":
+            self._connecting["ssl"] = tls
+        self._brief = True  # until a server of an earlier version does not know what that is
         self._patience_s = patience_s
         self._notify = notify or (lambda _: None)
         self._on_message = on_message or (lambda _: None)
-        self._tape = _Tape()
-        self._turns = 0  # completed
-        self._started = -1  # the last turn of which the sink knows that it began
-        self._done = 0
-        self._reached = 0  # the farthest that any event was
+        self._tape = Tape(_KEEP_S)
+        self._stream = Continuity()
+        self._finishing = False  # all audio was sent, and `finish`
         self._lost_blocks = 0  # as far as was told
         self._last_error: dict[str, Any] = {}
 
     @property
     def done_s(self) -> float:
-        """Seconds of the stream up to the last event."""
-        return seconds(self._done)
+        """Seconds of the stream up to the farthest event; never falls."""
+        return seconds(self._stream.done)
 
     async def run(self, source: AudioSource, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
@@ -174,7 +115,8 @@ class RemoteSession:
         the session at once. A session runs once.
 
         Raises:
-            RemoteError: the server cannot be reached, refuses the session or ends it for a reason that will not pass.
+            RefusedError: the server refuses the session for a reason that will not pass.
+            RemoteError: the server cannot be reached, is no stt server, or ends the session for such a reason.
 
         """
         try:
@@ -220,31 +162,28 @@ class RemoteSession:
         known, backoff_s, lost = False, _FIRST_BACKOFF_S, loop.time()
         while True:
             try:
-                async with connect(
-                    self.url,
-                    additional_headers=self._headers,
-                    compression=None,
-                    open_timeout=10,
-                    close_timeout=2,
-                    ping_interval=10,
-                    ping_timeout=30,
-                    max_size=4 << 20,
-                ) as websocket:
+                url = session_url(self.url, {"repeat_committed": "0"}) if self._brief else self.url
+                async with connect(url, **self._connecting) as websocket:
                     self._notify(f"connected to {self._place}")
-                    known, since, reached = True, loop.time(), self._reached
+                    known, since, done = True, loop.time(), self._stream.done
                     why = await self._talk(websocket, sink)
                     if why is None:
                         return
-                    if self._reached > reached or loop.time() - since > _SETTLED_S:
+                    if self._stream.done > done or loop.time() - since > _SETTLED_S:
                         backoff_s, lost = _FIRST_BACKOFF_S, loop.time()
             except InvalidStatus as refused:
-                why = _refusal(refused)
-                if refused.response.status_code != 503:
+                why, status = _refusal(refused), refused.response.status_code
+                if self._brief and status == 400 and "repeat_committed" in why:
+                    self._brief = False
+                    continue
+                if status not in _PASSING:
                     raise RefusedError(f"{self._place}: {why}") from None
-            except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
+            except ssl.SSLCertVerificationError as error:
+                raise RefusedError(f"cannot connect to {self._place}: {error.verify_message or error}") from error
+            except (OSError, InvalidHandshake, InvalidURI, WebSocketException, ImportError) as error:
                 why = str(error) or type(error).__name__
-                if not known:
-                    raise RemoteError(f"cannot connect to {self._place}: {why}") from error
+                if not known or isinstance(error, ImportError):  # a proxy that wants another package
+                    raise RemoteError(f"cannot connect to {self._place}: {why}{self._hint(error)}") from error
             if loop.time() + backoff_s > lost + self._patience_s:
                 raise RemoteError(f"{self._place}: gave up after {self._patience_s:g} s: {why}")
             self._notify(f"{why}; trying again in {backoff_s:.2g} s")
@@ -252,26 +191,38 @@ class RemoteSession:
             await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))
             backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
 
+    def _hint(self, error: Exception) -> str:
+        here = is_loopback(urlsplit(self.url).hostname or "")
+        return "; is `stt serve` running?" if here and isinstance(error, ConnectionRefusedError) else ""
+
     async def _talk(self, websocket: ClientConnection, sink: Sink) -> str | None:
         """Use one connection until it ends; returns why it ended early, or `None` if all is said."""
         raw: socket.socket | None = websocket.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._last_error = {}
+        self._last_error, self._finishing = {}, False
         base = self._tape.rewind()
+        if unheard := self._stream.connect(base):
+            self._notify(f"{seconds(unheard):.1f} s of speech were lost: the server had not answered for too long")
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(websocket, base))
-                await self._receive(websocket, sink, base, self._turns)
+                cut_off = await self._receive(websocket, sink)
                 sending.cancel()
         finally:
             await self._tape.disconnect()
         code, reason = websocket.close_code, websocket.close_reason
-        if code == 1000 and self._tape.finished and self._tape.sent == self._tape.end:
-            return None
         error = self._last_error
+        finished = code == 1000 and self._finishing
+        if finished or error.get("code") == "idle":
+            for event in cut_off:
+                await self._tell(event, sink)
+        if finished:
+            for event in self._stream.finish():
+                await sink(event)
+            return None
         why = str(error.get("error") or reason or f"the connection was lost (code {code})")
-        if code in (1002, 1003, 1007, 1008, 1009) and error.get("code") != "idle":
+        if code in _OURS_TO_MEND and error.get("code") != "idle" and reason != "reads too slowly":
             raise RemoteError(f"{self._place}: {why}")
         return why
 
@@ -280,17 +231,24 @@ class RemoteSession:
             while (piece := await self._tape.next(at)) is not None:
                 await websocket.send(piece)
                 at = self._tape.sent + len(piece) // 2
+            self._finishing = True
             await websocket.send('{"type":"finish"}')
         except ConnectionClosed:
             pass  # `_receive` sees it too, and knows why
 
-    async def _receive(self, websocket: ClientConnection, sink: Sink, base: int, turns: int) -> None:
-        """Hand events on, moved from this connection's turns and times to the stream's."""
+    async def _receive(self, websocket: ClientConnection, sink: Sink) -> list[Event]:
+        """Hand on what this connection tells of the stream until it ends.
+
+        Returns the final of a turn that ended because the server takes no more audio, and what came after it. Only the
+        close code tells whether that was all audio: a server that shuts down leaves the turn to the next connection.
+        """
+        decoder = EventDecoder()
+        cut_off: list[Event] = []
         while True:
             try:
                 text = await websocket.recv()
             except ConnectionClosed:
-                return
+                return cut_off
             if isinstance(text, bytes):
                 raise RemoteError(f"{self._place}: expected text messages, got bytes; is this an stt server?")
             self._on_message(text)
@@ -298,54 +256,29 @@ class RemoteSession:
                 message = json.loads(text)
                 if not isinstance(message, dict):
                     raise ProtocolError("bad_message", f"expected a JSON object, got {text[:60]!r}")  # noqa: TRY301
-                event = decode_event(message)
-            except (ValueError, ProtocolError) as error:
-                raise RemoteError(f"{self._place}: not understood: {error}; is this an stt server?") from None
-            if event is not None:
-                await self._pass_on(_moved(event, base, turns), sink)
-            elif "error" in message:
-                self._last_error = message
-                self._notify(f"the server says: {message['error']}")
+                event = decoder.decode(message)
+            except (ValueError, RecursionError, ProtocolError) as error:
+                raise self._nonsense(error) from None
+            if event is None:
+                if "error" in message:
+                    self._last_error = message
+                    self._notify(f"the server says: {message['error']}")
+            elif cut_off or (isinstance(event, TurnCompleted) and event.why == "stream ended"):
+                cut_off.append(event)
+            else:
+                await self._tell(event, sink)
 
-    async def _pass_on(self, event: Event, sink: Sink) -> None:
-        match event:
-            case TurnStarted(turn, start):
-                self._done = start
-                if turn <= self._started:
-                    return  # begun on the connection before, and heard again
-                self._started = turn
-            case TranscriptChanged(end=end) | TurnPaused(end=end):
-                self._done = end
-            case TurnCompleted(turn, _, end):
-                self._done = end
-                self._turns = turn + 1
-                self._tape.forget(end + samples(_BEFORE_TURN_S / 2))
-        self._reached = max(self._reached, self._done)
-        await sink(event)
+    async def _tell(self, event: Event, sink: Sink) -> None:
+        try:
+            events = self._stream.take(event)
+        except ValueError as error:
+            raise self._nonsense(error) from None
+        self._tape.forget(self._stream.resume_at)
+        for told in events:
+            await sink(told)
 
-
-def _moved(event: Event, base: int, turns: int) -> Event:
-    match event:
-        case TurnStarted(turn, start):
-            return TurnStarted(turn + turns, start + base)
-        case TurnPaused(turn, end):
-            return TurnPaused(turn + turns, end + base)
-        case TurnResumed(turn, at):
-            return TurnResumed(turn + turns, at + base)
-        case RecognitionFailed(turn, message):
-            return RecognitionFailed(turn + turns, message)
-        case Acknowledged(command, at):
-            return Acknowledged(command, at + base)
-        case TranscriptChanged():
-            return replace(event, turn=event.turn + turns, start=event.start + base, end=event.end + base)
-        case TurnCompleted():
-            return replace(
-                event,
-                turn=event.turn + turns,
-                start=event.start + base,
-                end=event.end + base,
-                passages=tuple(Passage(p.start + base, p.end + base, p.text) for p in event.passages),
-            )
+    def _nonsense(self, error: Exception) -> RemoteError:
+        return RemoteError(f"{self._place}: not understood: {error}; is this an stt server?")
 
 
 def session_url(url: str, options: Mapping[str, str], defaults: Mapping[str, str] | None = None) -> str:
@@ -369,6 +302,20 @@ def session_url(url: str, options: Mapping[str, str], defaults: Mapping[str, str
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or PATH, query, ""))
 
 
+def trusting(ca_file: str | Path) -> ssl.SSLContext:
+    """Return what trusts the authorities of a PEM file alone: those of a company, or a server's own certificate.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds no certificate.
+
+    """
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ValueError) as error:
+        msg = f"CA file {ca_file}: expected certificates in PEM, got: {error}"
+        raise SettingsError(msg) from error
+
+
 def authorization(api_key: str | None) -> dict[str, str]:
     """Return the headers that carry a key; none for no key, or an empty one.
 
@@ -384,7 +331,7 @@ def authorization(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-def _options(settings: TurnSettings | None, language: str | None) -> dict[str, str]:
+def _options(settings: TurnSettings | None, language: str | None, *, words: bool) -> dict[str, str]:
     options = {}
     if settings is not None:
         options |= {
@@ -394,6 +341,8 @@ def _options(settings: TurnSettings | None, language: str | None) -> dict[str, s
         }
     if language is not None:
         options["language"] = language
+    if words:
+        options["words"] = "1"
     return options | {"events": "1", "sample_rate": "16000", "channels": "1"}
 
 

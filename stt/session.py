@@ -62,6 +62,8 @@ _INLINE: Final = samples(0.5)
 _AHEAD: Final = 24
 _TEXTS: Final = 1_000  # ends of turns and acknowledgements that wait behind them, too
 
+_BEFORE_TURN_S: Final = 0.5  # heard by end-of-turn policies: a turn begins with a breath, not with the one before
+
 _Cause = Literal["interim", "pause", "cut", "end"]
 _KINDS: Final[dict[_Cause, Kind]] = {"interim": "interim", "pause": "speculative", "cut": "final", "end": "final"}
 
@@ -131,11 +133,12 @@ class Session:
         self._options = options or RecognitionOptions()
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._given_policy = end_of_turn  # by the caller, whatever the settings say
-        self._end_of_turn = end_of_turn or choose(settings)
+        self._end_of_turn = end_of_turn or choose(settings, self._options.language)
         self._segmenter = TurnSegmenter(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
         self._pause: Pause | None = None
         self._judging: asyncio.Task[None] | None = None
         self._recent: deque[Samples] = deque()  # for the end-of-turn policy
+        self._began = 0  # where the turn did that is heard now
         self._resumed: dict[int, int] = {}  # where the speaker last went on, by turns whose end is not yet sent
         self._sending = asyncio.Lock()
 
@@ -260,13 +263,13 @@ class Session:
                 await self._push(self._segmenter.clear(), sink)
                 self._put(Acknowledged("clear", self._segmenter.now))
             case Configure(settings, options):
+                self._options = options or self._options
                 if settings is not None:
                     self._settle_on(settings)
-                self._options = options or self._options
                 self._put(Acknowledged("configure", self._segmenter.now))
 
     def _settle_on(self, settings: TurnSettings) -> None:
-        self._end_of_turn = self._given_policy or choose(settings)
+        self._end_of_turn = self._given_policy or choose(settings, self._options.language)
         self._segmenter.configure(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
 
     async def _push(self, events: list[TurnEvent], sink: Sink) -> None:
@@ -274,6 +277,7 @@ class Session:
         for event in events:
             match event:
                 case TurnStarted():
+                    self._began = event.start
                     await self._send(sink, event)
                     self._put(event)
                 case TurnPaused():
@@ -316,6 +320,7 @@ class Session:
             WindowKey(self, window.turn, window.index),
             window.start,
             window.speech_s,
+            window.silences,
         )
         ticket = self._recognizer.submit(utterance)
         asked = _Asked(window, ticket, window.cause, window.turn, window.end)
@@ -363,10 +368,17 @@ class Session:
             self._judging.cancel()
         self._pause = self._judging = None
 
-    def _text_of(self, turn: int) -> Callable[[], str]:
-        return lambda: self._turn.transcript.text if self._turn.number == turn else ""
+    def _text_of(self, turn: int) -> Callable[[], tuple[str, int]]:
+        def text() -> tuple[str, int]:
+            # When the texts of a file are there is a matter of how fast it is read: its turns must not depend on it.
+            if self._turn.number != turn or not self._options.live:
+                return "", -1
+            return self._turn.transcript.text, self._done
+
+        return text
 
     def _last_audio(self, most: int) -> Samples:
+        most = min(most, self._segmenter.now - self._began + samples(_BEFORE_TURN_S))
         return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
     # texts

@@ -1,8 +1,14 @@
 """Settings, one frozen dataclass per concern. Only the command line reads the environment."""
 
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 from stt.errors import SettingsError
+
+EndOfTurnPolicy = Literal["silence", "meaning"]
+Eagerness = Literal["fast", "medium", "careful"]
+POLICIES: Final[tuple[EndOfTurnPolicy, ...]] = get_args(EndOfTurnPolicy)
+EAGERNESSES: Final[tuple[Eagerness, ...]] = get_args(Eagerness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,10 @@ class TurnSettings:
     """Recognize at the pause already, so that the final is there when the turn ends."""
     end_of_turn_s: float | None = 1.5
     """Silence that ends the turn; `None`: only the client or the end of the stream does."""
+    end_of_turn: EndOfTurnPolicy = "silence"
+    """What ends a turn: `end_of_turn_s` of silence, or that it sounds and reads as if the speaker were done."""
+    eagerness: Eagerness = "medium"
+    """How soon, where `meaning` does: `fast` cuts in more often, `careful` less."""
     window_s: float = 24.0
     """Longest audio given to the engine at once (Canary-Qwen was trained on at most 40 s, Whisper sees 30 s)."""
     overlap_s: float = 5.0
@@ -47,6 +57,8 @@ class TurnSettings:
             f"end_of_turn_s from pause_s ({self.pause_s}) to 60 seconds",
             self.end_of_turn_s,
         )
+        check(self.end_of_turn in POLICIES, f"end_of_turn of {', '.join(POLICIES)}", self.end_of_turn)
+        check(self.eagerness in EAGERNESSES, f"eagerness of {', '.join(EAGERNESSES)}", self.eagerness)
         check(5 <= self.window_s <= 28, "window_s of 5 to 28 seconds", self.window_s)
         check(0 <= self.overlap_s <= self.window_s / 3, "overlap_s of 0 to a third of window_s", self.overlap_s)
 

@@ -6,6 +6,7 @@ hypotheses of the window agree, `tentative` ones are the rest; the last hypothes
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from strops import agreed_prefix, find_overlap, normalize
@@ -81,25 +82,36 @@ class Transcript:
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words with their times, in order and apart; none where the engine did not tell the times of them all."""
+        """The words with their times, in order and apart; none where the engine told no times.
+
+        Where it told them for some windows (it failed on another, whose interim stands), the words of the others are
+        spread over the time that is left there, without a confidence.
+        """
         words: list[Word] = []
-        for piece in self._merged:
-            if piece.start is None or piece.end is None:
-                return ()
-            if piece.continues and words:
-                last = words[-1]
-                words[-1] = replace(last, text=last.text + piece.text, end=max(last.end, piece.end))
-                continue
-            at = words[-1].end if words else 0
-            start = max(piece.start, at)
-            words.append(Word(piece.text, start, max(piece.end, start), piece.confidence))
+        if all(piece.start is None for piece in self._merged):
+            return ()
+        for first, until, start, end in self._stretches():
+            for piece in _timed(self._merged[first:until], max(start, words[-1].end if words else 0), end):
+                if piece.continues and words:
+                    last = words[-1]
+                    words[-1] = replace(last, text=last.text + piece.text, end=max(last.end, piece.end or 0))
+                    continue
+                at = max(piece.start or 0, words[-1].end if words else 0)
+                words.append(Word(piece.text, at, max(piece.end or 0, at), piece.confidence))
         return tuple(words)
 
     @property
     def passages(self) -> tuple[Passage, ...]:
         """The text by windows, with the sample indices where each begins and ends."""
+        return tuple(
+            Passage(start, end, "".join(_texts(self._merged[first:until])).strip())
+            for first, until, start, end in self._stretches()
+        )
+
+    def _stretches(self) -> list[tuple[int, int, int, int]]:
+        """Return which pieces the windows gave, and where each begins and ends: first, after the last; samples."""
         if self._window is None:
-            return ()
+            return []
         passages = [*self._passages, (self._kept, self._passage_start(), self._window.end)]
         firsts = [first for first, _, _ in passages] + [len(self._merged)]
         told = []
@@ -108,8 +120,8 @@ class Transcript:
             if first < until:
                 # What the next window heard better is told there.
                 end = min(end, max(start, passages[i + 1][1])) if i + 1 < len(passages) else end  # noqa: PLW2901
-                told.append(Passage(start, end, "".join(_texts(self._merged[first:until])).strip()))
-        return tuple(told)
+                told.append((first, until, start, end))
+        return told
 
     def _passage_start(self) -> int:
         """Where the words begin that the text has from the current window: in the shared audio, where stitched."""
@@ -167,6 +179,15 @@ class Transcript:
 
 def _texts(pieces: Sequence[_Piece]) -> list[str]:
     return [piece.text for piece in pieces]
+
+
+def _timed(pieces: Sequence[_Piece], start: int, end: int) -> Sequence[_Piece]:
+    """Spread the pieces of a window over its time, by their characters, where it told none."""
+    if any(piece.start is not None for piece in pieces):
+        return pieces
+    chars, end = [0, *accumulate(len(piece.text) for piece in pieces)], max(start, end)
+    at = [start + (end - start) * count // chars[-1] for count in chars]
+    return [replace(piece, start=at[i], end=at[i + 1]) for i, piece in enumerate(pieces)]
 
 
 def _pieces(hypothesis: Hypothesis) -> list[_Piece]:

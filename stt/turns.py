@@ -52,6 +52,8 @@ class Window:
     cause: Literal["interim", "pause", "cut", "end"]
     speech_s: float = 0.0
     """How much of the audio is speech."""
+    silences: tuple[tuple[int, int], ...] = ()
+    """Where in the audio nobody speaks: sample indices of the stream, in order."""
 
     @property
     def end(self) -> int:
@@ -102,6 +104,7 @@ class TurnSegmenter:
         self._turn = -1
         self._turn_start = 0
         self._speech_end = 0  # where the last speech stopped; set on the way from speaking to gap
+        self._speech_start = 0  # where speech began in the open window
         self._window: int | None = None  # index of the open window
         self._windows = 0  # opened in this turn
         self._shared = 0  # samples the open window shares with the one before
@@ -197,7 +200,7 @@ class TurnSegmenter:
         elif self._state is _State.PAUSED:
             events.append(TurnResumed(self._turn, at))
         if self._window is None:
-            self._open_window(shared=0)
+            self._open_window(shared=0, speech_start=at)
         elif self._state is not _State.SPEAKING:
             self._pauses.append((self._speech_end, at))
         self._state = _State.SPEAKING
@@ -223,10 +226,11 @@ class TurnSegmenter:
         elif silence >= samples(_LONGEST_SILENCE_S) and self._window is not None:
             self._close_in_silence(events)
 
-    def _open_window(self, *, shared: int) -> None:
+    def _open_window(self, *, shared: int, speech_start: int) -> None:
         self._window = self._windows
         self._windows += 1
         self._shared = shared
+        self._speech_start = speech_start
         self._speech = self._fresh = 0
         self._pauses = []
         self._covered = False
@@ -239,8 +243,24 @@ class TurnSegmenter:
         end = self._now if self._state is _State.SPEAKING else min(self._now, self._speech_end + self._pause)
         audio = np.concatenate(self._frames)[: end - self._start]
         events.append(
-            Window(self._turn, self._window, self._start, self._shared, audio, cause, seconds(self._speech)),
+            Window(
+                self._turn,
+                self._window,
+                self._start,
+                self._shared,
+                audio,
+                cause,
+                seconds(self._speech),
+                self._silences(end),
+            ),
         )
+
+    def _silences(self, end: int) -> tuple[tuple[int, int], ...]:
+        """Return where nobody speaks in the open window, up to a sample index."""
+        spans = [(self._start, self._speech_start), *self._pauses]
+        if self._state is not _State.SPEAKING:
+            spans.append((self._speech_end, self._now))
+        return tuple((a, min(b, end)) for a, b in spans if a < min(b, end))
 
     def _end_turn(self, why: Ending, events: list[TurnEvent]) -> None:
         events.append(TurnEnded(self._turn, self._turn_start, self._speech_end, self._now, why))
@@ -280,11 +300,13 @@ class TurnSegmenter:
                 audio[: end - self._start],
                 "cut",
                 seconds(max(0, self._speech - (self._now - end))),
+                self._silences(end),
             ),
         )
         later = [(a, b) for a, b in self._pauses if a >= start]
+        speech_start = next((b for a, b in self._pauses if a < start <= b), start)
         self._drop_before(start)
-        self._open_window(shared=end - start)
+        self._open_window(shared=end - start, speech_start=speech_start)
         self._pauses = later
         # Counted as speech: the cut falls into running speech, a pause of 0.2 s or more apart.
         self._speech = self._now - start

@@ -2,10 +2,10 @@
 
 `silero-vad` ships an export of its 16 kHz model that takes any number of frames in one call and carries the LSTM
 state in and out (`silero_vad_16k_sequence.onnx`). One frame at a time or a whole block, the probabilities are the
-same bit for bit (tested), so live streams and files share this one path. It runs on onnxruntime: no torch.
+same bit for bit (tested), so live streams and files share this one path. It runs on onnxruntime: no torch. The package
+itself requires torch, so its weights are carried here (`silero/README.md`).
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio import Samples
-from stt.errors import EngineError
 from stt.level import Level
 
 FRAME: Final = 512
@@ -23,6 +22,9 @@ _CONTEXT: Final = 64  # samples of the previous frame that the model sees again 
 _MOST_FRAMES: Final = 512
 BLOCK: Final = _MOST_FRAMES * FRAME
 """Samples per model call at most, 16.4 s: bounds the memory of a call and how long it lasts (about 40 ms)."""
+
+WEIGHTS: Final = Path(__file__).with_name("silero")
+"""The directory of the models."""
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -36,32 +38,13 @@ class SileroVad:
         options = onnxruntime.SessionOptions()
         # One frame is too little work to share between threads, and streams are what runs side by side.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = weights("silero_vad_16k_sequence.onnx")
+        path = WEIGHTS / "silero_vad_16k_sequence.onnx"
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(self, frames: npt.NDArray[np.float32], h: Any, c: Any) -> tuple[Probabilities, Any, Any]:
         """Score frames of shape [n, 64 + 512] from LSTM state h, c; returns probabilities [n] and the new state."""
         probabilities, h, c = self._session.run(["speech_probs", "hn", "cn"], {"input": frames, "h": h, "c": c})
         return np.asarray(probabilities).reshape(-1), h, c
-
-
-def weights(name: str) -> Path:
-    """Find one of the models that install with the package silero-vad.
-
-    Raises:
-        EngineError: it is not there.
-
-    """
-    # find_spec does not execute the package, whose __init__ imports torch.
-    spec = importlib.util.find_spec("silero_vad")
-    if spec is None or not spec.submodule_search_locations:
-        msg = "the package silero-vad is not installed; `pip install 'silero-vad>=6.2.2'`"
-        raise EngineError(msg)
-    path = Path(spec.submodule_search_locations[0], "data", name)
-    if not path.is_file():
-        msg = f"silero-vad is installed without {path.name}; `pip install --upgrade 'silero-vad>=6.2.2'`"
-        raise EngineError(msg)
-    return path
 
 
 class Framer:

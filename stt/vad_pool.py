@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from stt.audio import Samples
 from stt.errors import EngineError
-from stt.vad import Framer, Probabilities, weights
+from stt.vad import WEIGHTS, Framer, Probabilities
 
 # Streams that send as fast as they can wait for those that speak live: so many frames of each are scored in a round.
 _FRAMES_A_ROUND: Final = 8
@@ -51,7 +51,7 @@ class SileroBatchVad:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # it warns about unused initializers of its If branches
-        path = str(weights("silero_vad.onnx"))
+        path = str(WEIGHTS / "silero_vad.onnx")
         self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._rate = np.array(16_000, np.int64)
 

@@ -44,6 +44,11 @@ def split_text(text: str) -> list[str]:
     return _PIECE.findall(" ".join(text.split()))
 
 
+def is_unspaced(char: str) -> bool:
+    """Tell whether a character belongs to a script that puts no space between words."""
+    return _UNSPACED_CHAR.match(char) is not None
+
+
 def joint(before: str, piece: str) -> str:
     """Return `piece` with the white space it needs after `before`, where the two come from different texts."""
     text = piece.lstrip()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stt.errors import EngineLostError
 from stt.recognition import Hypothesis, Utterance
 
 
@@ -25,6 +26,7 @@ class ScriptedModel:
     def __init__(self, hear: Callable[[Utterance], str] | None = None, max_batch: int = 4) -> None:
         self.max_batch = max_batch
         self.batches: list[list[Utterance]] = []
+        self.closed = False
         self.free = threading.Event()
         self.free.set()
         self._hear = hear or (lambda utterance: f"w{len(utterance.audio)}")
@@ -36,6 +38,18 @@ class ScriptedModel:
         self.batches.append(list(batch))
         assert self.free.wait(20), "held for too long"
         return [Hypothesis(self._hear(utterance)) for utterance in batch]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class LosesItsDevice(ScriptedModel):
+    """Hears silence (the warm-up), and loses its device at the first sound."""
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        if any(utterance.audio.any() for utterance in batch):
+            raise EngineLostError("the GPU is gone")
+        return super().transcribe(batch)
 
 
 def tone(duration_s: float) -> np.ndarray:

@@ -221,3 +221,13 @@ def test_the_warm_up_of_a_gpu_says_how_far_it_is(caplog: pytest.LogCaptureFixtur
     assert [record.message for record in caplog.records] == [
         f"warming up: {done} of 40 shapes" for done in range(4, 41, 4)
     ]
+
+
+def test_stt_models_verify_says_what_the_weights_on_this_machine_hear(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "verify", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu"]) == 0
+    out = capfd.readouterr().out
+    assert "loaded and warm in" in out
+    assert "word error rate: 0.0%" in out
+    assert out.endswith("all is as it should be\n")
+    assert main(["models", "verify", "small"]) == 2
+    assert "verify: expected canary-qwen, got small" in capfd.readouterr().err

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stt.cli import COMMANDS
+from stt.cli import COMMANDS, main
 from stt.cli.options import Command, Flag, Option, host, language
 from stt.cli.parser import parse
 from stt.cli.shared import engine_settings, turn_settings
@@ -38,7 +38,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *argv: str, **environment: str
 
 def needed(command: Command) -> list[str]:
     """The words without which a command does not run."""
-    return [argument.name for argument in command.arguments if argument.nargs == "+"]
+    return [(*a.choices, a.name)[0] for a in command.arguments if a.nargs in ("+", None)]
 
 
 def test_the_option_wins_over_the_variable_and_that_over_the_default() -> None:
@@ -220,3 +220,52 @@ def test_reading_options_imports_nothing_heavy() -> None:
     program = "import sys; from stt.cli import COMMANDS; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"numpy", "torch", "onnxruntime", "asyncio", "soundfile"} & set(run.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_can_say_less_or_more(command: Command) -> None:
+    words = [command.name, *needed(command)]
+    assert (values(*words).quiet, values(*words).verbose) == (False, False)
+    assert (values(*words, "-q").quiet, values(*words, "-v").verbose) == (True, True)
+
+
+def test_verbose_says_who_set_what_and_traces_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STT_END_OF_TURN", "0.7")
+    words = ["client", "missing.wav", "--api-key", "hush"]
+    assert main(words) == 1
+    plain = capsys.readouterr().err
+    assert main([*words, "-v"]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(plain)
+    assert "stt client: --end-of-turn 0.7 (environment variable STT_END_OF_TURN)\n" in said
+    assert "stt client: --api-key not shown (--api-key)\n" in said
+    assert "Traceback" in said
+    assert "hush" not in said.partition("Traceback")[0]
+    assert "Traceback" not in plain
+
+
+def test_quiet_leaves_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    out, err = capsys.readouterr()
+    assert err
+    assert main(["models", "-q"]) == 0
+    assert capsys.readouterr() == (out, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        ((), "info"),
+        (("-q",), "warning"),
+        (("-v",), "debug"),
+        (("-q", "--log-level", "error"), "error"),
+        (("-v", "--log-level", "error"), "error"),
+    ],
+)
+def test_the_server_s_log_follows(words: tuple[str, ...], level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("stt.commands.serve.run", lambda **settings: asked.update(settings) or 0)
+    assert main(["serve", *words]) == 0
+    assert asked["log_level"] == level

@@ -10,9 +10,11 @@ from typing import Any
 import ctranslate2
 import pytest
 
+from stt import machine
 from stt.engines import OpenedEngine, canary_qwen, open_engine, whisper
 from stt.engines.languages import language_code
 from stt.errors import EngineError, SettingsError
+from stt.machine import install_canary
 from stt.settings import EngineSettings
 
 GONE = "canary-qwen's weights are not here; `stt models download canary-qwen` gets them"
@@ -25,8 +27,18 @@ class Stub:
 
 def torch_with(*, cuda: str | None, available: bool) -> Any:
     return SimpleNamespace(
-        __version__="2.11.0", version=SimpleNamespace(cuda=cuda), cuda=SimpleNamespace(is_available=lambda: available)
+        __spec__=object(),  # found, if anyone looks for it
+        __version__="2.11.0",
+        version=SimpleNamespace(cuda=cuda),
+        cuda=SimpleNamespace(is_available=lambda: available),
     )
+
+
+@pytest.fixture
+def broken_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that is there but cannot be imported."""
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.fixture
@@ -39,12 +51,15 @@ def auto(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise EngineError("config.json is damaged; download it again")
             return located
 
-        place = "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+        place = "cuda" if isinstance(torch, SimpleNamespace) and torch.cuda.is_available() else "cpu"
         monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: gpus)
         monkeypatch.setattr(canary_qwen, "locate", locate)
         monkeypatch.setattr(canary_qwen, "CanaryQwen", lambda *_, **__: Stub("canary-qwen", place))
         monkeypatch.setattr(whisper, "Whisper", lambda *_, **__: Stub("whisper", "cuda" if gpus else "cpu"))
-        monkeypatch.setitem(sys.modules, "torch", torch)  # None: importing it fails
+        if torch == "on disk":
+            monkeypatch.delitem(sys.modules, "torch", raising=False)
+        else:
+            monkeypatch.setitem(sys.modules, "torch", torch)  # None: it is not installed
         return open_engine(EngineSettings(**settings))
 
     return auto
@@ -66,13 +81,81 @@ def test_a_gpu_and_its_weights_are_canary_qwen(auto: Any) -> None:
             torch_with(cuda="13.0", available=False),
             "torch 2.11.0 cannot use it: it needs a driver for CUDA 13.0 (see `nvidia-smi`)",
         ),
-        (None, "torch cannot be imported (import of torch halted; None in sys.modules)"),
+        ("on disk", "torch cannot be imported (libcudart.so.13: cannot open shared object file)"),
     ],
 )
+@pytest.mark.usefixtures("broken_torch")
 def test_a_gpu_that_torch_cannot_use_is_whisper_and_says_why(auto: Any, torch: Any, why: str) -> None:
     opened = auto(gpus=1, located="here", torch=torch)
     assert opened.model.name == "whisper (float32, cuda)"
     assert opened.reason == f"auto: canary-qwen wants a GPU, and there is one, but {why}"
+
+
+@pytest.mark.parametrize("located", [None, "here"])
+def test_a_gpu_without_torch_is_whisper_and_says_what_to_install(
+    auto: Any, located: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stt.engines.install_canary", lambda: "THE COMMAND")
+    opened = auto(gpus=1, located=located, torch=None)
+    assert opened.model.name == "whisper (float32, cuda)"
+    expected = "auto: there is a GPU for canary-qwen, but it is not installed; for this machine: THE COMMAND"
+    assert opened.reason == expected
+
+
+@pytest.mark.parametrize("missing", ["torch", "tokenizers", "safetensors"])
+def test_canary_qwen_without_what_it_needs_says_what_to_install(missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+from stt.cli import main
+sys.exit(main(["file", "x.wav", "--engine", "canary-qwen"]))
+"""
+    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("stt file: the engine canary-qwen is not installed (")
+    assert run.stderr.rstrip().endswith(f"for this machine: {install_canary()}")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "system", "pip", "expected"),
+    [
+        (None, "Linux", True, "PYTHON -m pip install 'stt-live[canary]' --extra-index-url INDEX/cpu"),
+        ("nvidia", "Linux", True, "PYTHON -m pip install 'stt-live[canary]'"),
+        (None, "Darwin", True, "PYTHON -m pip install 'stt-live[canary]'"),
+        (None, "Linux", False, "uv pip install --python PYTHON 'stt-live[canary]' --torch-backend cpu"),
+        ("nvidia", "Linux", False, "uv pip install --python PYTHON 'stt-live[canary]'"),
+        ("amd", "Linux", True, "PYTHON -m pip install 'stt-live[canary]' (for ROCm, untested, "),
+    ],
+)
+def test_the_command_is_for_this_machine_and_this_installation(
+    gpu: str | None, system: str, pip: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpu", lambda: gpu)
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr(machine, "find_spec", lambda _: object() if pip else None)
+    command = (
+        machine.install_canary().replace(sys.executable, "PYTHON").replace("https://download.pytorch.org/whl", "INDEX")
+    )
+    assert command.startswith(expected)
+    assert command == expected or gpu == "amd"
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ([], None),
+        (["dev/nvidiactl"], None),  # the driver's, also without a GPU
+        (["dev/nvidia0"], "nvidia"),
+        (["proc/driver/nvidia/gpus/0000:01:00.0"], "nvidia"),
+        (["usr/lib/wsl/lib/libcuda.so.1"], "nvidia"),
+        (["dev/kfd"], "amd"),
+    ],
+)
+def test_a_gpu_is_seen_without_asking_torch(there: list[str], expected: str | None, tmp_path: Path) -> None:
+    for path in there:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert machine.gpu(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,10 +167,11 @@ def test_a_gpu_that_torch_cannot_use_is_whisper_and_says_why(auto: Any, torch: A
         (1, "here", "cpu", "canary-qwen wants a GPU, and the device is to be the CPU"),
     ],
 )
+@pytest.mark.usefixtures("broken_torch")
 def test_without_a_gpu_or_weights_torch_is_not_even_imported(
     auto: Any, gpus: int, located: str | None, device: str, why: str
 ) -> None:
-    opened = auto(gpus=gpus, located=located, device=device, torch=None)  # importing it would be told as the reason
+    opened = auto(gpus=gpus, located=located, device=device, torch="on disk")  # the reason would tell of importing it
     assert opened.model.name.startswith("whisper")
     assert opened.reason == f"auto: {why}"
 

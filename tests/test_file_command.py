@@ -90,7 +90,20 @@ def test_json_has_times_and_one_document_per_file(folder: Path, capfd: pytest.Ca
     assert one["turns"][0]["start"] == pytest.approx(0.5, abs=0.2)
     assert one["turns"][1]["start"] - one["turns"][0]["end"] == pytest.approx(2.0, abs=0.4)
     assert (quiet["duration"], quiet["turns"]) == (2.0, [])
+    for turn in one["turns"]:
+        assert "".join(word["text"] for word in turn["words"]) == turn["text"]
+        assert turn["start"] <= turn["words"][0]["start"] < turn["words"][-1]["end"] <= turn["end"]
+        assert all(0 < word["confidence"] <= 1 for word in turn["words"])
     assert "error" not in one
+
+
+def test_subtitles_word_by_word(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capfd, folder / "two.flac", "--format", "srt", "--words", "--quiet")
+    assert status == 0
+    assert [normalized(line) for line in out.splitlines()[2::4]] == normalized(TEXTS[2]).split()
+    status, out, err = run(capfd, folder / "two.flac", "--words")
+    assert (status, out) == (2, "")
+    assert "--words: expected --format srt, vtt or json, got txt" in err
 
 
 @pytest.mark.parametrize("kind", ["txt", "srt", "vtt", "json"])

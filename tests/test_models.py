@@ -86,7 +86,7 @@ def test_a_refusal_says_what_to_do(tmp_path: Path, hub: StandIn, refuse: tuple[i
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("engine", ["auto", "whisper", "canary-qwen"])
+@pytest.mark.parametrize("engine", ["auto", "whisper", pytest.param("canary-qwen", marks=pytest.mark.canary)])
 @pytest.mark.parametrize(
     "model", ["./nope", "/models/nope", "a/b/c", "~/nope", "a--b/c", "a/b.git", "-a/b", "C:\\models", "x" * 97 + "/y"]
 )
@@ -167,6 +167,7 @@ def test_the_list_says_what_the_flagship_asks_for(tmp_path: Path) -> None:
     assert model["problem"] is None
 
 
+@pytest.mark.canary
 def test_damaged_files_are_said_to_be_and_downloaded_again(tmp_path: Path) -> None:
     toy = Path(__file__).parent / "data" / "canary-toy"
     files = {f"nvidia/canary-qwen-2.5b/{path.name}": path.read_bytes() for path in (toy / "checkpoint").iterdir()}

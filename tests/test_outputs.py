@@ -6,7 +6,8 @@ import pytest
 
 from stt.audio import samples
 from stt.events import Passage, TurnCompleted
-from stt.outputs import FORMATS, Writer, clock, cues
+from stt.outputs import FORMATS, Writer, clock
+from stt.subtitles import cues
 
 
 def turn(number: int, start_s: float, end_s: float, text: str) -> TurnCompleted:

@@ -188,8 +188,22 @@ def test_a_word_of_the_engine_stays_one_in_scripts_without_spaces() -> None:
     assert transcript.words == words
 
 
-def test_without_the_times_of_all_words_there_are_none() -> None:
+def test_words_of_a_window_that_told_no_times_are_spread_over_it() -> None:
     transcript = Transcript()
     transcript.update(window(0, 0, 9, "cut"), spoken("one two", 1))
-    transcript.update(window(1, 9, 18, "end"), Hypothesis("three"))
+    transcript.update(window(1, 9, 18), Hypothesis("three four"))  # an interim, and the final failed
+    transcript.update(window(2, 18, 27, "end"), spoken("five", 20))
+    assert "".join(word.text for word in transcript.words) == transcript.text
+    times = [(word.text, word.start_s, word.end_s, word.confidence) for word in transcript.words]
+    assert times[:2] == [("one", 1, 1.5, 0.5), (" two", 1.5, 2, 0.5)]
+    assert [(text, round(start), round(end), sure) for text, start, end, sure in times[2:4]] == [
+        (" three", 9, 14, None),
+        (" four", 14, 18, None),
+    ]
+    assert times[4] == (" five", 20, 20.5, 0.5)
+
+
+def test_without_any_times_there_are_no_words() -> None:
+    transcript = Transcript()
+    transcript.update(window(0, 0, 9, "end"), Hypothesis("one two"))
     assert transcript.words == ()

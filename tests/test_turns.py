@@ -1,6 +1,7 @@
 """Probabilities in, turn events out. `#` is a frame of speech, `.` of silence, `-` in between the two thresholds."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -230,3 +231,20 @@ def test_settings_that_cannot_work_say_what_was_expected(wrong: dict[str, float]
 
 def _fields(settings: TurnSettings) -> dict[str, float]:
     return {name: getattr(settings, name) for name in TurnSettings.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "silences"),
+    [
+        ("....##......", {"pause": [(2, 4), (6, 9)]}),  # before and after
+        ("..##..##......", {"interim": [(0, 2), (4, 6)], "pause": [(0, 2), (4, 6), (8, 11)]}),
+        # cut in the middle of a pause: each window has its half of it
+        ("#" * 100 + "." * 8 + "#" * 54, {"cut": [(100, 104)], "end": [(104, 108)]}),
+    ],
+)
+def test_a_window_says_where_nobody_speaks(pattern: str, silences: dict[str, list[tuple[int, int]]]) -> None:
+    settings = replace(SETTINGS, pause_s=0.3 if len(pattern) > 99 else SETTINGS.pause_s, end_of_turn_s=1)
+    segmenter = TurnSegmenter(settings)
+    events = segmenter.feed(numbered(len(pattern)), [P[c] for c in pattern]) + segmenter.finish()
+    found = {e.cause: [(a // FRAME, b // FRAME) for a, b in e.silences] for e in events if isinstance(e, Window)}
+    assert {cause: found[cause] for cause in silences} == silences

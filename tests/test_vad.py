@@ -1,11 +1,16 @@
 """The real Silero model."""
 
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from spoken import say, sentences, silence, talk
 from stt.level import Level
-from stt.vad import FRAME, SileroVad, SpeechDetector
+from stt.vad import FRAME, WEIGHTS, SileroVad, SpeechDetector
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,26 @@ def test_it_is_what_silero_vad_computes(vad: SileroVad, monkeypatch: pytest.Monk
     expected = [float(stock(torch.from_numpy(frame), 16_000)) for frame in audio[:whole].reshape(-1, FRAME)]
     found = probabilities(vad, audio[:whole], whole)
     assert np.abs(found - np.array(expected, np.float32)).max() < 1e-3
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.onnx")}
+
+
+def test_the_weights_are_those_the_readme_beside_them_names() -> None:
+    named = re.findall(r"^\| `(\S+\.onnx)` \| `([0-9a-f]{64})` \|$", (WEIGHTS / "README.md").read_text(), re.MULTILINE)
+    assert digests(WEIGHTS) == dict(named)
+    assert len(named) == 2
+    assert "MIT License" in (WEIGHTS / "LICENSE").read_text()
+
+
+def test_the_weights_are_those_of_the_package() -> None:
+    spec = importlib.util.find_spec("silero_vad")  # importing it would import torch
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("silero-vad is not installed")
+    theirs = digests(Path(spec.submodule_search_locations[0], "data"))
+    ours = digests(WEIGHTS)
+    assert {name: theirs.get(name) for name in ours} == ours
 
 
 def test_it_tells_speech_from_silence(vad: SileroVad) -> None:

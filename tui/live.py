@@ -7,8 +7,6 @@ A microphone or a server that is lost is tried again; the engine loads beside, a
 """
 
 import asyncio
-import os
-import sys
 import threading
 import time
 import traceback
@@ -17,6 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Final
 
 import numpy as np
@@ -51,7 +50,6 @@ from tui.updates import (
 )
 
 _RETRY_S: Final = 2.0  # PortAudio does not tell of new devices, so a lost one is looked for
-_BEHIND: Final = 5  # niceness
 _MOST_RETRY_S: Final = 30.0
 _PATIENCE_S: Final = 30.0  # with a server that was lost in the middle; what is said meanwhile is kept for it
 _METER: Final = samples(0.064)
@@ -72,6 +70,8 @@ class Plan:
     server: str | None = None
     """`ws://host:port`: it recognizes, in place of an engine here."""
     api_key: str | None = None
+    tls: SSLContext | None = None
+    """For `wss://`; `None`: the system's certificates are trusted."""
 
 
 class Loading:
@@ -101,8 +101,11 @@ class Loading:
         return self.opened.done() and self.opened.exception() is None
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        _after_the_screen()
         return self.opened.result().model.transcribe(batch)
+
+    def close(self) -> None:
+        if self.ready:
+            self.opened.result().model.close()
 
     def settle(self, outcome: OpenedEngine | str) -> None:
         """Let those go on who wait, with the engine or with an error; the first outcome counts."""
@@ -242,7 +245,6 @@ class Live:
         loading = self._loading
 
         def load() -> None:
-            _after_the_screen()
             self._tell(EngineLoading("loading the engine"))
             try:
                 opened = self._open_engine(self._plan.engine)
@@ -355,6 +357,7 @@ class Live:
         session = RemoteSession(
             self._plan.server or "",
             api_key=self._plan.api_key,
+            tls=self._plan.tls,
             settings=self._plan.turns,
             language=self._plan.language or "auto",
             patience_s=_PATIENCE_S,
@@ -429,17 +432,6 @@ class Live:
             with suppress(OSError):
                 recorder.close()
             self._tell(RecordingChanged(None, str(error)))
-
-
-def _after_the_screen() -> None:
-    """Let this thread, and those it starts, wait for the screen's where all cores are busy.
-
-    An engine takes every core it gets; with this, a key waits half as long for its answer
-    (`benchmarks/tui_keys.py`: p95 76 ms to 47 ms). Only Linux has a priority for each thread.
-    """
-    if sys.platform == "linux" and os.getpriority(os.PRIO_PROCESS, 0) < _BEHIND:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
 
 
 class _File:

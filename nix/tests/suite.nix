@@ -11,7 +11,9 @@
   pytest,
   pytest-asyncio,
   pytest-timeout,
+  pyyaml,
   soxr,
+  transformers,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -24,14 +26,16 @@ let
     pytest
     pytest-asyncio
     pytest-timeout
+    pyyaml
     soxr
+    transformers
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''
   export HOME=$TMPDIR ORT_DISABLE_TELEMETRY=1
   cp --recursive --no-preserve=mode ${source.tests} source
   cd source
-  rm -r stt tui nemo_lite strops-rs strops.pyi # the installed ones are meant
+  rm -r stt tui nemo_lite strops.pyi # the installed ones are meant
   pytest
   touch $out
 ''

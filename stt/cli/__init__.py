@@ -11,17 +11,27 @@ from typing import Final
 from stt.cli import streams
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
+from stt.cli.completion import COMPLETION
+from stt.cli.config import CONFIG
+from stt.cli.configfile import locate
 from stt.cli.devices import DEVICES
+from stt.cli.doctor import DOCTOR
 from stt.cli.file import FILE
+from stt.cli.man import MAN
+from stt.cli.mic import MIC
 from stt.cli.models import MODELS
 from stt.cli.options import Command
 from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
+from stt.cli.shared import talkative
 from stt.cli.tui import TUI
 
-COMMANDS: Final = (FILE, SERVE, CLIENT, BENCH, TUI, MODELS, DEVICES)
+COMMANDS: Final = tuple(
+    talkative(command)
+    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+)
 
-_DESCRIPTION: Final = """\
+DESCRIPTION: Final = """\
 Live speech-to-text you run yourself: turn by turn, from files, a microphone or over a WebSocket.
 """
 
@@ -31,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams.prepare()
     try:
         try:
-            return _run(*parse(COMMANDS, _DESCRIPTION, argv))
+            return _run(*parse(COMMANDS, DESCRIPTION, argv, config_file=locate))
         finally:
             sys.stdout.flush()  # not at Python's exit, which has no words for what may go wrong
     except BrokenPipeError:  # whoever read our output has had enough (`stt file x | head`)
@@ -50,9 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: Command, args: Namespace) -> int:
     from stt.errors import OutputError, SettingsError, SttError
 
+    if args.verbose:
+        for origin in args.origins:
+            complain(command.name, origin)
     try:
         return command.run(args)
     except SttError as error:
+        if args.verbose:
+            from traceback import print_exc
+
+            print_exc()
         complain(command.name, error)
         if isinstance(error, OutputError):
             streams.give_up_stdout()

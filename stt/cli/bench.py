@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option, count, seconds
-from stt.cli.shared import API_KEY, END_OF_TURN, URL
+from stt.cli.shared import API_KEY, CA, END_OF_TURN, URL
 
 _DESCRIPTION: Final = """\
 Load a server with live sessions that speak the given files in real time, over and over, and print how it bears them.
@@ -30,12 +30,14 @@ def _run(args: argparse.Namespace) -> int:
         args.paths,
         url=args.url,
         api_key=args.api_key,
+        ca=args.ca,
         sessions=args.sessions,
         duration_s=args.duration,
         frame_ms=args.frame_ms,
         binary=args.binary,
         gap_s=args.end_of_turn,
         as_json=args.json,
+        quiet=args.quiet,
     )
 
 
@@ -49,6 +51,7 @@ BENCH: Final = Command(
     options=(
         URL,
         API_KEY,
+        CA,
         Option(
             name="--sessions",
             variable=None,

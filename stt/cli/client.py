@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option
-from stt.cli.shared import API_KEY, END_OF_TURN, LANGUAGE, URL
+from stt.cli.shared import API_KEY, CA, END_OF_TURN, LANGUAGE, URL
 
 _DESCRIPTION: Final = """\
 Stream a file or the microphone to a server (`stt serve`) and print what it hears, live. When the server restarts, the
@@ -25,11 +25,13 @@ def _run(args: argparse.Namespace) -> int:
         args.path,
         url=args.url,
         api_key=args.api_key,
+        ca=args.ca,
         device=args.mic,
         language=args.language,
         turns=turns,
         fast=args.fast,
         raw=args.json,
+        quiet=args.quiet,
     )
 
 
@@ -44,6 +46,7 @@ CLIENT: Final = Command(
     options=(
         URL,
         API_KEY,
+        CA,
         Option(
             name="--mic",
             # The predecessor's name for it; in other commands that is where an engine runs, and STT_DEVICE with it.

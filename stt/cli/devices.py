@@ -1,4 +1,4 @@
-"""`stt devices` has no options."""
+"""`stt devices` has no options of its own."""
 
 import argparse
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from stt.cli.options import Command
 
 
-def _run(args: argparse.Namespace) -> int:  # noqa: ARG001 - called like the others
+def _run(args: argparse.Namespace) -> int:
     from stt.commands.devices import run
 
-    return run()
+    return run(quiet=args.quiet)
 
 
 DEVICES: Final = Command(

@@ -16,6 +16,7 @@ examples:
   stt file talk.flac                          print what is said
   stt file *.mp3 --output texts/              one text file per recording
   stt file talk.m4a --format srt --output -   subtitles to standard output
+  stt file talk.m4a -o talk.vtt --words       subtitles that show each word as it is said
   stt file '**/*.wav' --format json | jq .    a JSON document (one line) per file
   ffmpeg -i film.mkv -f wav - | stt file -    from another program
   arecord -f S16_LE -r 16000 -t raw | stt file - --raw 16000
@@ -41,6 +42,7 @@ def _run(args: argparse.Namespace) -> int:
         track=args.track,
         quiet=args.quiet,
         whole=args.whole,
+        words=args.words,
     )
 
 
@@ -58,7 +60,7 @@ FILE: Final = Command(
             name="--format",
             default="txt",
             choices=("txt", "srt", "vtt", "json"),
-            help="txt: a line per turn; srt, vtt: subtitles; json: one document per file",
+            help="txt: a line per turn; srt, vtt: subtitles; json: one document per file, with the times of words",
             shown_default="by the suffix of --output, else txt",
         ),
         Option(
@@ -84,6 +86,10 @@ FILE: Final = Command(
             metavar="N|LANGUAGE",
             help="of several audio tracks the one with this number (from 1) or language: 2, de, eng",
             shown_default="the default one",
+        ),
+        Flag(
+            name="--words",
+            help="subtitles word by word: in srt a cue for each, in vtt a moment for each in its cue",
         ),
         Flag(
             name="--whole",

@@ -4,16 +4,18 @@ import argparse
 from dataclasses import replace
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag
-from stt.cli.shared import MODEL_DIR
+from stt.cli.options import Argument, Command, Flag, Option
+from stt.cli.shared import DEVICES, DTYPES, MODEL_DIR
 
 _DESCRIPTION: Final = """\
-List the speech models stt knows, where they are on this machine and how big, or download some.
+List the speech models stt knows, where they are on this machine and how big, download some, or have canary-qwen say
+what it makes of a few bundled clips on this machine: words, speed, memory.
 
 examples:
   stt models                               what there is
   stt models download canary-qwen          5 GB, for a GPU
   stt models download small --model-dir weights/small
+  stt models verify canary-qwen            to be sent to us, from the first GPUs
 """
 
 
@@ -21,21 +23,30 @@ def _run(args: argparse.Namespace) -> int:
     from stt.commands import models
 
     if args.action == "list":
-        return models.list_models(as_json=args.json)
+        return models.list_models(as_json=args.json, quiet=args.quiet)
+    if args.action == "verify":
+        from stt.settings import EngineSettings
+
+        settings = EngineSettings(model_dir=args.model_dir, device=args.device, dtype=args.dtype)
+        return models.verify(args.names, settings)
     return models.download(args.names, args.model_dir)
 
 
 MODELS: Final = Command(
     name="models",
-    help="list speech models, download them",
+    help="list speech models, download them, verify canary-qwen",
     description=_DESCRIPTION,
     run=_run,
     arguments=(
-        Argument(name="action", nargs="?", choices=("list", "download"), default="list", help="default: list"),
+        Argument(
+            name="action", nargs="?", choices=("list", "download", "verify"), default="list", help="default: list"
+        ),
         Argument(name="names", nargs="*", metavar="NAME", help="canary-qwen, a Whisper size (small), or a hub id"),
     ),
     options=(
-        replace(MODEL_DIR, help="download into this directory"),
+        replace(MODEL_DIR, help="download into this directory, or verify what is there"),
+        Option(name="--device", default="auto", choices=DEVICES, help="where verify runs; auto: cuda where it can be"),
+        Option(name="--dtype", default="auto", choices=DTYPES, help="what verify computes in; int8: the weights alone"),
         Flag(name="--json", help="one JSON document per model"),
     ),
 )

@@ -47,6 +47,8 @@ class Option:
     """`convert` gives a list; several on a command line are joined."""
     bare: Any = None
     """Its value where it is given without one; `None`: it needs one."""
+    secret: bool = False
+    """Not to be shown."""
 
     @property
     def attribute(self) -> str:
@@ -93,6 +95,12 @@ class Flag:
     def attribute(self) -> str:
         return self.name.removeprefix("--").replace("-", "_")
 
+    @property
+    def opposite(self) -> str:
+        """What takes it back where the configuration file has it: `--no-json`, and `--autosave` for `--no-autosave`."""
+        name = self.name.removeprefix("--")
+        return "--" + (name.removeprefix("no-") if name.startswith("no-") else f"no-{name}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
@@ -127,6 +135,8 @@ class Command:
     epilog: str | None = None
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option | Flag | Group, ...] = ()
+    configured: bool = True
+    """Whether the configuration file has its options; else it runs whatever stands there."""
 
     @property
     def all_options(self) -> tuple[Option | Flag, ...]:

@@ -3,17 +3,19 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Command, Group, Option, count, host, items, path, seconds
+from stt.cli.options import Command, Flag, Group, Option, count, host, items, path, seconds
 from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
 Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
+http://HOST:PORT/ is a page to talk to: microphone in, text out, in any browser (docs/page.md).
 GET /health says that the process lives, /ready that the engine is loaded, /metrics gives figures for Prometheus.
 SIGTERM, SIGINT and SIGHUP let running turns get their finals, then the server exits.
 """
 
 _EPILOG: Final = """\
 examples:
+  stt serve --open                                talk to it in the browser
   stt serve                                       for programs on this machine
   STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
   stt serve --host unix:/run/stt/stt.sock         for a proxy on this machine
@@ -28,6 +30,9 @@ _WEEK_S: Final = 7 * 24 * 3600.0
 def _run(args: argparse.Namespace) -> int:
     from stt.commands.serve import run
 
+    level = args.log_level
+    if level == "info":
+        level = "warning" if args.quiet else "debug" if args.verbose else level
     return run(
         engine=engine_settings(args),
         turns=turn_settings(args),
@@ -35,8 +40,10 @@ def _run(args: argparse.Namespace) -> int:
         api_keys=args.api_key,
         api_key_file=args.api_key_file,
         log_format=args.log_format,
-        log_level=args.log_level,
+        log_level=level,
         host=args.host,
+        page=not args.no_page,
+        open_page=args.open,
         port=args.port,
         allowed_origins=tuple(args.allowed_origin),
         forwarded_allow_ips=args.forwarded_allow_ips,
@@ -57,6 +64,7 @@ _ACCESS: Final = Group(
     (
         Option(
             name="--api-key",
+            secret=True,
             default=[],
             convert=items,
             repeats=True,
@@ -154,6 +162,8 @@ SERVE: Final = Command(
             shown_default="127.0.0.1, this machine only",
         ),
         Option(name="--port", default=15751, convert=count(0, 65535, "a port"), help="0: any that is free"),
+        Flag(name="--open", help="show the page in the default browser"),
+        Flag(name="--no-page", help="no page at /"),
         _ACCESS,
         _LIMITS,
         Option(

@@ -1,9 +1,10 @@
 """Options that several commands have, and the settings that are made of them."""
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stt.cli.options import Group, Option, count, language, number, seconds
+from stt.cli.options import Command, Flag, Group, Option, count, language, number, seconds
 
 if TYPE_CHECKING:
     from stt.settings import EngineSettings, TurnSettings
@@ -35,11 +36,25 @@ LANGUAGE: Final = Option(
     help="language spoken: en, de, fr ..., or auto; languages other than English need other weights than the default "
     "ones",
 )
-API_KEY: Final = Option(name="--api-key", metavar="KEY", help="sent as `Authorization: Bearer KEY`")
+API_KEY: Final = Option(name="--api-key", secret=True, metavar="KEY", help="sent as `Authorization: Bearer KEY`")
 URL: Final = Option(
     name="--url",
     default="ws://127.0.0.1:15751",
     help="of the server; options of a session may stand in its query",
+)
+CA: Final = Option(
+    name="--ca",
+    metavar="FILE",
+    help="certificates (PEM) of the authorities to trust for wss, or the server's own",
+    shown_default="those of the system",
+)
+_QUIET: Final = Flag(
+    name="--quiet", aliases=("-q",), help="say nothing on standard error but what is wrong; the results stay"
+)
+_VERBOSE: Final = Flag(
+    name="--verbose",
+    aliases=("-v",),
+    help="say which options are not at their defaults and who set them, and trace errors",
 )
 TURNS: Final = Group(
     "turns",
@@ -54,6 +69,13 @@ TURNS: Final = Group(
         ),
     ),
 )
+
+
+def talkative(command: Command) -> Command:
+    """Add `-q` and `-v`, where the command has none of its own."""
+    own = {option.name for option in command.all_options}
+    flags = tuple(flag for flag in (_QUIET, _VERBOSE) if flag.name not in own)
+    return replace(command, options=(*command.options, Group("messages", flags)))
 
 
 def engine_options(device: str = "--device") -> Group:
@@ -87,7 +109,7 @@ def engine_options(device: str = "--device") -> Group:
                 name="--dtype",
                 default="auto",
                 choices=DTYPES,
-                help="what the engine computes in; int8 is for whisper",
+                help="what the engine computes in; int8: of canary-qwen, the weights alone",
                 shown_default="what suits the device",
             ),
             Option(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Command, Flag, Group, Option
-from stt.cli.shared import API_KEY, TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import API_KEY, CA, TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
 Talk and watch it being written: interim words as you speak, turns as you pause. Press ? in it for the keys.
@@ -37,6 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         device=args.device,
         connect=args.connect,
         api_key=args.api_key,
+        ca=args.ca,
         resume=args.resume,
         replay=args.replay,
         sessions=args.sessions,
@@ -86,6 +87,7 @@ TUI: Final = Command(
                     help="ws://HOST:PORT of an `stt serve` that is to recognize, in place of an engine here",
                 ),
                 replace(API_KEY, help="the server's key"),
+                CA,
             ),
         ),
         Group(

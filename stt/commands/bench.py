@@ -11,7 +11,7 @@ import numpy as np
 
 from stt.audio import Samples
 from stt.bench import Figures, percentiles, run, script
-from stt.client import authorization, session_url
+from stt.client import authorization, session_url, trusting
 from stt.sources import FileSource
 
 
@@ -20,12 +20,14 @@ def bench(
     *,
     url: str,
     api_key: str | None,
+    ca: str | None,
     sessions: int,
     duration_s: float,
     frame_ms: int,
     binary: bool,
     gap_s: float,
     as_json: bool,
+    quiet: bool = False,
 ) -> int:
     """Run the load and print its figures; returns 0 if nothing was lost, else 1.
 
@@ -50,8 +52,9 @@ def bench(
             scripts,
             url,
             api_key=api_key,
+            tls=trusting(ca) if ca else None,
             sessions=sessions,
-            say=lambda line: print(line, file=sys.stderr),
+            say=lambda line: None if quiet else print(line, file=sys.stderr, flush=True),
         )
     )
     print(json.dumps(_summary(figures, server, gap_s)) if as_json else "\n".join(_lines(figures, server, gap_s)))
@@ -67,14 +70,13 @@ async def _read(paths: list[str]) -> list[Samples]:
 
 
 def _lines(figures: Figures, server: dict[str, float], gap_s: float) -> list[str]:
-    after_gap = [latency - gap_s for latency in figures.final]
     errors = f"{', '.join(sorted(set(figures.errors)))} ({len(figures.errors)})" if figures.errors else "none"
     memory = f"{server['rss_mb']:.0f} MB ({server['rss_mb_per_session']:+.2f} MB per session)"
     return [
         f"sessions       {figures.sessions}; turns {figures.turns} of {figures.expected_turns} expected",
         f"first interim  {percentiles(figures.first_interim)} s after speech begins (p50 / p95 / p99)",
         f"interims       every {percentiles(figures.cadence)} s while someone speaks",
-        f"finals         {percentiles(after_gap)} s after the gap of {gap_s:g} s that ends a turn",
+        f"finals         {percentiles(figures.final)} s after the end of the turn was decided (silence of {gap_s:g} s)",
         f"lag slope      {figures.slope:+.3f} s per minute",
         f"word errors    {figures.wrong_words} of {figures.words} words against the reference run",
         f"server         {server['cpu']:.2f} cores, {memory}, event loop lag p99 <= {server['loop_lag_p99_s']:g} s",

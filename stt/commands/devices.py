@@ -5,7 +5,7 @@ import sys
 from stt.sources import find_device, input_devices
 
 
-def run() -> int:
+def run(*, quiet: bool = False) -> int:
     """Print them; returns 0 if there are any.
 
     Raises:
@@ -18,5 +18,6 @@ def run() -> int:
         channels = "stereo" if device.channels == 2 else "mono" if device.channels == 1 else f"{device.channels} ch"
         mark = "*" if device.is_default else " "
         print(f"{mark} {device.index:>2}  {device.name}  ({device.rate} Hz, {channels}, {device.api})")
-    print("* the default; `stt tui --device NAME|NUMBER` takes another", file=sys.stderr)
+    if not quiet:
+        print("* the default; `stt tui --device NAME|NUMBER` takes another", file=sys.stderr)
     return 0

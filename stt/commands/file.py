@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import Samples, samples, seconds
+from stt.commands.advice import once
 from stt.commands.destinations import Destination, Output, destinations
-from stt.errors import AudioError, EngineError, OutputError
+from stt.errors import AudioError, EngineError, OutputError, SettingsError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
@@ -40,10 +41,12 @@ def run(
     quiet: bool,
     track: str | None = None,
     whole: bool = False,
+    words: bool = False,
 ) -> int:
     """Transcribe every file; returns 0 if all came out whole, else 1.
 
-    `track`: number or language of the audio track; `whole`: in one piece each, without turns.
+    `track`: number or language of the audio track; `whole`: in one piece each, without turns; `words`: subtitles word
+    by word.
 
     Raises:
         SettingsError: the options contradict each other or the engine.
@@ -53,6 +56,8 @@ def run(
         SystemExit: the same after SIGTERM or SIGHUP.
 
     """
+    if words and kind == "txt":
+        raise SettingsError("--words: expected --format srt, vtt or json, got txt, which has no times")
     paths = [path for pattern in patterns for path in _expand(pattern)]
     targets = destinations(paths, output, kind)
     from stt.engines import check_language, open_engine
@@ -61,17 +66,19 @@ def run(
     check_language(opened.model, language)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
+        if advice := once(engine, opened.model.name, language):
+            print(advice, file=sys.stderr)
     vad = SileroVad()
     failed = 0
     with LocalRecognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
-            options = RecognitionOptions(language, live=False)
+            options = RecognitionOptions(language, words=kind != "txt", live=False)
             if whole:
                 session = _Whole(recognizer, vad, turns, options, path)
             else:
                 session = Session(recognizer, vad, settings=turns, options=options)
             about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
-            job = _Job(path, session, target, kind, about, quiet=quiet)
+            job = _Job(path, session, target, kind, about, words=words, quiet=quiet)
             try:
                 job.run(RawPcm(*raw) if raw else None, track)
             except (AudioError, EngineError, OutputError) as error:
@@ -129,7 +136,9 @@ class _Whole:
                 transcript.update(Window(0, 0, 0, 0, audio, "end"), recognition.hypothesis)
                 latency = recognition.latency
         self.done_s = seconds(len(audio))
-        await sink(TurnCompleted(0, 0, len(audio), transcript.text, transcript.passages, latency))
+        await sink(
+            TurnCompleted(0, 0, len(audio), transcript.text, transcript.passages, latency, words=transcript.words)
+        )
 
 
 class _Job:
@@ -143,12 +152,14 @@ class _Job:
         kind: str,
         about: dict[str, Any],
         *,
+        words: bool,
         quiet: bool,
     ) -> None:
         self._path, self._session, self._target, self._quiet = path, session, target, quiet
         self._kind, self._about = kind, about
         self._failures: list[str] = []
-        self._words = False
+        self._by_words = words
+        self._spoken = False
         self._signal: int | None = None
         self.written = False
 
@@ -164,7 +175,7 @@ class _Job:
         with FileSource(self._path, raw, track=track, notice=self._notice) as source:
             error: BaseException | None = None
             with self._target.open() as out:
-                writer = Writer(self._kind, self._about, out.encoding)
+                writer = Writer(self._kind, self._about, out.encoding, words=self._by_words)
                 out.write(writer.head())
                 try:
                     asyncio.run(self._hear(source, writer, out))
@@ -180,7 +191,7 @@ class _Job:
             raise SystemExit(128 + self._signal)
         if error is not None:
             raise error
-        if not self._words and not self._quiet:
+        if not self._spoken and not self._quiet:
             print(f"{source.name}: no speech found", file=sys.stderr)
 
     def _notice(self, line: str) -> None:
@@ -192,7 +203,7 @@ class _Job:
 
         async def sink(event: Event) -> None:
             if isinstance(event, TurnCompleted) and event.text:
-                self._words = True
+                self._spoken = True
                 with _cleared(bar):
                     out.write(writer.turn(event))
             elif isinstance(event, RecognitionFailed):

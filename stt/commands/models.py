@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from nemo_lite import hub
 from stt.engines import canary_qwen, whisper
 from stt.errors import EngineError, SettingsError
 from stt.hub import our_errors
+from stt.settings import EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def known() -> Iterator[Model]:
         yield Model(name, "whisper", repo, str(path) if path else None, _size(path) if path else None, languages)
 
 
-def list_models(*, as_json: bool) -> int:
+def list_models(*, as_json: bool, quiet: bool = False) -> int:
     """Print the known models; returns 0."""
     if as_json:
         for model in known():
@@ -75,9 +77,12 @@ def list_models(*, as_json: bool) -> int:
         size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
         where = f"damaged; `stt models download {model.name}`" if model.problem else model.path or "-"
         print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {where}")
-    print("-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr)
+    if not quiet:
+        print(
+            "-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr
+        )
     for model in models:
-        if model.note:
+        if model.note and not quiet:
             print(f"{model.name}: {model.licence}; {model.note}", file=sys.stderr)
         if model.problem:
             print(f"{model.name}: {model.problem}", file=sys.stderr)
@@ -103,6 +108,25 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
         fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
         print(f"{name}: {fetch(name, model_dir)}")
     return 0
+
+
+def verify(names: Sequence[str], settings: EngineSettings) -> int:
+    """Print what canary-qwen makes of the bundled clips on this machine; returns 0 if that is as it should be, or 1.
+
+    Raises:
+        SettingsError: another model is meant.
+        EngineError: it is not here, or cannot be loaded.
+
+    """
+    if list(names) not in ([], ["canary-qwen"], [canary_qwen.MODEL]):
+        msg = f"verify: expected canary-qwen, got {' '.join(names)}"
+        raise SettingsError(msg)
+    began = time.monotonic()
+    engine = canary_qwen.CanaryQwen(
+        model_dir=settings.model_dir, device=settings.device, dtype=settings.dtype, threads=settings.threads
+    )
+    print(f"{engine.name}: loaded and warm in {time.monotonic() - began:.0f} s, up to {engine.max_batch} at a time")
+    return 0 if engine.verify() else 1
 
 
 def _size(path: Path) -> int:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from stt.errors import SettingsError
 from stt.server import ServerSettings, create_app
 from stt.server.access import read_keys
 from stt.settings import EngineSettings, TurnSettings
@@ -17,6 +18,7 @@ def run(
     api_key_file: Path | None,
     log_format: str,
     log_level: str,
+    open_page: bool,
     **settings: object,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
@@ -26,6 +28,9 @@ def run(
         EngineError: the engine cannot be opened.
 
     """
+    if open_page and not settings.get("page", True):
+        msg = "--open shows the page, and --no-page turns it off: give one of the two"
+        raise SettingsError(msg)
     from stt.server.notify import Manager
     from stt.server.run import serve
 
@@ -33,4 +38,4 @@ def run(
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
     app = create_app(limits, engine=engine, turns=turns, language=language)
     manager = Manager.from_environment(os.environ)
-    return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager)
+    return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager, open_page=open_page)

@@ -30,6 +30,7 @@ def run(
     device: str | None,
     connect: str | None,
     api_key: str | None,
+    ca: str | None,
     resume: str | None,
     replay: str | None,
     sessions: bool,
@@ -48,7 +49,7 @@ def run(
         msg = "--json goes with --sessions"
         raise SettingsError(msg)
     _check(device=device, source=source, replay=replay, resume=resume, connect=connect, api_key=api_key,
-           sessions="" if sessions else None)  # fmt: skip
+           ca=ca, sessions="" if sessions else None)  # fmt: skip
     from tui import journal, private
     from tui.condition import Options
 
@@ -71,9 +72,11 @@ def run(
     )
 
     def live() -> "Backend":
+        from stt.client import trusting
         from tui.live import Live, Plan
 
-        return Live(Plan(engine, turns, language, source, device, connect, api_key))
+        tls = trusting(ca) if connect is not None and ca is not None else None
+        return Live(Plan(engine, turns, language, source, device, connect, api_key, tls))
 
     if replay is not None:
         return _replay(Path(replay), options)
@@ -149,7 +152,7 @@ def _has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _check(*, api_key: str | None, **options: str | None) -> None:
+def _check(*, api_key: str | None, ca: str | None, **options: str | None) -> None:
     if options["device"] in ("cuda", "cpu"):
         msg = f"--device is the microphone here; for where the engine runs say --engine-device {options['device']}"
         raise SettingsError(msg)
@@ -167,10 +170,12 @@ def _check(*, api_key: str | None, **options: str | None) -> None:
             msg = f"--source {source}: no such file"
             raise SettingsError(msg)
     if (connect := options["connect"]) is not None:
-        from stt.client import authorization, session_url
+        from stt.client import authorization, session_url, trusting
 
         session_url(connect, {})
         authorization(api_key)
+        if ca is not None:
+            trusting(ca)
 
 
 @contextmanager

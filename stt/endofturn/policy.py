@@ -14,12 +14,14 @@ class Pause:
         turn: in which turn.
         end: sample index where speech stopped.
         now: sample index up to which audio was taken.
-        text: gives the turn's text so far.
+        text: gives the turn's text so far, and the sample index up to which it goes.
         audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
 
     """
 
-    def __init__(self, turn: int, end: int, now: int, text: Callable[[], str], audio: Callable[[int], Samples]) -> None:
+    def __init__(
+        self, turn: int, end: int, now: int, text: Callable[[], tuple[str, int]], audio: Callable[[int], Samples]
+    ) -> None:
         self.turn = turn
         self.end = end
         self._text = text
@@ -32,10 +34,16 @@ class Pause:
     @property
     def text(self) -> str:
         """What the speaker has said in this turn, as far as it is known now."""
-        return self._text()
+        return self._text()[0]
+
+    @property
+    def whole_text(self) -> str | None:
+        """The turn's text once all that was said before the pause is in it; `None` while words may be missing."""
+        text, end = self._text()
+        return text if end >= self.end else None
 
     def audio(self, most_s: float) -> Samples:
-        """Return the sound up to now, at most so many seconds of it, shape [n]."""
+        """Return the sound up to now, from 0.5 s before the turn on, at most so many seconds of it, shape [n]."""
         return self._audio(samples(most_s))
 
     async def lasts(self, silence_s: float) -> None:

@@ -1,11 +1,13 @@
 """Speech engines: thin adapters to `SpeechModel`, opened by `open_engine`."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Final
 
 from stt.engines.languages import language_code
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
+from stt.machine import install_canary
 from stt.recognition import SpeechModel
 from stt.settings import EngineSettings
 
@@ -85,6 +87,9 @@ def _choose(settings: EngineSettings) -> tuple[str, str]:
 
     if not ctranslate2.get_cuda_device_count():
         return "whisper", "auto: canary-qwen wants a GPU, and there is none"
+    if find_spec("torch") is None:
+        why = f"it is not installed; for this machine: {install_canary()}"
+        return "whisper", f"auto: there is a GPU for canary-qwen, but {why}"
     if located is None:
         return "whisper", f"auto: {missing}"
     if (why := _torch_without_cuda()) is not None:

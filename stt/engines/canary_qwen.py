@@ -13,10 +13,10 @@ from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, EngineLostError
 from stt.hub import our_errors
+from stt.machine import install_canary
 from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
-    from nemo_lite import CanaryQwen as Model
     from nemo_lite import Transcription
 
 LOGGER: Final = logging.getLogger(__name__)
@@ -58,9 +58,10 @@ class CanaryQwen:
             import torch
 
             import nemo_lite
+            from nemo_lite import CanaryQwen as Model
             from nemo_lite.device import out_of_memory
         except (ImportError, OSError) as error:
-            msg = f"the engine canary-qwen needs torch ({error}); `pip install 'torch==2.11.*' 'torchaudio==2.11.*'`"
+            msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
         if device == "cuda" and not torch.cuda.is_available():
             msg = "device cuda: torch finds no CUDA device; use --device cpu, or check `nvidia-smi`"
@@ -71,7 +72,7 @@ class CanaryQwen:
         where = locate(model, model_dir) or download(model, model_dir)
         try:
             with our_errors():
-                self._model: Model = nemo_lite.CanaryQwen.from_pretrained(
+                self._model = Model.from_pretrained(
                     where,
                     self._device,
                     None if dtype in ("auto", "int8") else getattr(torch, dtype),
@@ -133,6 +134,12 @@ class CanaryQwen:
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
         return sum(seconds) if self._device == "cpu" else max(seconds)
+
+    def verify(self) -> bool:
+        """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
+        from nemo_lite.verify import verify
+
+        return verify(self._model)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
 from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
+from stt.engines.whisper_words import TimedToken, timed_words
 from stt.errors import EngineError
 from stt.hub import fetch
 from stt.recognition import Hypothesis, Utterance
@@ -151,8 +152,14 @@ class Whisper:
         results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
             heard = self._decode([batch[i] for i in members], context, _MOST_SPLITS)
-            results |= zip(members, (aligned.hypothesis for aligned in heard), strict=True)
+            for i, aligned in zip(members, heard, strict=True):
+                wanted = batch[i].options.words and batch[i].kind != "interim"
+                results[i] = self._with_words(aligned, batch[i]) if wanted else aligned.hypothesis
         return [results[i] for i in range(len(batch))]
+
+    def close(self) -> None:
+        """Let the model's memory go; nothing can be transcribed any more."""
+        del self._model  # a call that hangs has it still, as long as it does
 
     def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
         mels = []
@@ -224,6 +231,25 @@ class Whisper:
             probabilities = tuple(result.text_token_probs[: len(spans)])
             found.append(_Aligned(hypothesis, spans, probabilities, tuple(unheard(spans, audio))))
         return found
+
+    def _with_words(self, aligned: _Aligned, utterance: Utterance) -> Hypothesis:
+        """Say when each word was said: the pass over the tokens has been made, whoever asks."""
+        hypothesis, tokens, at = aligned.hypothesis, [], 0
+        for end, text in self._characters(hypothesis.tokens):
+            probability = math.prod(aligned.probabilities[at:end])
+            tokens.append(TimedToken(text, aligned.spans[at][0], aligned.spans[end - 1][1], probability))
+            at = end
+        words = timed_words(hypothesis.text, tokens, utterance.audio, utterance.start, utterance.silences)
+        return replace(hypothesis, words=words)
+
+    def _characters(self, tokens: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Take tokens apart into the fewest that make up whole characters: where each ends, and its text."""
+        at = 0
+        for end in range(1, len(tokens) + 1):
+            text = self._model.hf_tokenizer.decode(tokens[at:end])
+            if not text.endswith("\ufffd") or end == len(tokens):
+                yield end, text
+                at = end
 
     def _without_loop(self, aligned: _Aligned, audio: Samples) -> _Aligned:
         """Cut the loop that a text ends in: its copies have no place in the audio."""

@@ -1,5 +1,8 @@
-"""Recognition as a service to sessions: what is asked and answered (`service`), and the scheduler in this process."""
+"""Recognition as a service to sessions: what is asked and answered (`service`), the scheduler in
+this process (`local`), and who watches over it (`keeper`).
+"""
 
+from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
 from stt.recognition.service import (
     Hypothesis,
@@ -15,8 +18,10 @@ from stt.recognition.service import (
 
 __all__ = [
     "Hypothesis",
+    "Keeper",
     "Kind",
     "LocalRecognizer",
+    "OpenModel",
     "Recognition",
     "RecognitionOptions",
     "RecognitionService",

@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from stt.errors import EngineError
+from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
+# Interims that take longer than this rest for as long as they took, late finals or not, and those that take twice as
+# long for twice as long: half of the engine is free, or two thirds.
+_SLOW_S: Final = 0.25
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -69,6 +72,7 @@ class _Worker:
     batch: list[_Request] = field(default_factory=list)  # running now
     began: float = 0.0
     failed: int = 0  # calls in a row
+    lost: EngineLostError | None = None
 
 
 class LocalRecognizer:
@@ -150,6 +154,12 @@ class LocalRecognizer:
         """How many calls in a row the engine failed on; 0 after each that it did not fail on."""
         worker = self._worker
         return worker.failed if worker is not None else 0
+
+    @property
+    def lost(self) -> EngineLostError | None:
+        """Why no engine will work again in this process, where that is so."""
+        worker = self._worker
+        return worker.lost if worker is not None else None
 
     @property
     def hung(self) -> bool:
@@ -290,12 +300,17 @@ class LocalRecognizer:
                 return
             if self._interims_ran:
                 now = time.monotonic()
-                self._interims_from = now + self._rest * (now - worker.began)
+                took_s = now - worker.began
+                self._interims_from = now + max(self._rest, min(2, int(took_s / _SLOW_S))) * took_s
 
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
             hypotheses = _transcribe(worker.model, batch)
+        except EngineLostError as error:
+            worker.lost = error
+            for request in batch:
+                _fail(request, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
             worker.failed += 1
             if len(batch) == 1:
@@ -310,12 +325,12 @@ class LocalRecognizer:
                         return  # given up: who was not served yet is asked again
                     worker.batch, worker.began = batch[i:], time.monotonic()
                 self._recognize(worker, [request])
-            return
-        worker.failed = 0
-        took = time.monotonic() - worker.began
-        for request, hypothesis in zip(batch, hypotheses, strict=True):
-            latency = Latency(max(0.0, worker.began - request.asked), took, len(batch))
-            _settle(request, Recognition(hypothesis, latency))
+        else:
+            worker.failed = 0
+            took = time.monotonic() - worker.began
+            for request, hypothesis in zip(batch, hypotheses, strict=True):
+                latency = Latency(max(0.0, worker.began - request.asked), took, len(batch))
+                _settle(request, Recognition(hypothesis, latency))
 
 
 _open: weakref.WeakSet[LocalRecognizer] = weakref.WeakSet()

@@ -68,6 +68,8 @@ class Utterance:
     """Sample index of `audio[0]` in the stream."""
     speech_s: float | None = None
     """How much of the audio the voice detector took for speech, where that is known."""
+    silences: tuple[tuple[int, int], ...] = ()
+    """Where in it the voice detector heard nobody: sample indices of the stream."""
 
     @property
     def end(self) -> int:
@@ -102,6 +104,10 @@ class SpeechModel(Protocol):
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; the result has the batch's length and order."""
+        ...
+
+    def close(self) -> None:
+        """Let its memory go; nothing can be recognized any more. From any thread, also while a call hangs."""
         ...
 
 

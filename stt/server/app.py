@@ -16,14 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine
-from stt.recognition import SpeechModel
+from stt.recognition import OpenModel, SpeechModel
+from stt.server import page
 from stt.server.access import Offered, authorized, offered
-from stt.server.dialect import Denial, Dialect, RefusedError, SessionOptions
+from stt.server.dialect import Denial, Dialect, NotAdmittedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
 from stt.server.families import FAMILIES, Family
 from stt.server.gate import KEY_WANTED, Gate, log_refusal
 from stt.server.host import Host
-from stt.server.service import OpenModel, Service
+from stt.server.service import Service
 from stt.server.settings import ServerSettings
 from stt.server.wire import WebSocketWire, response
 from stt.settings import EngineSettings, TurnSettings
@@ -110,7 +111,7 @@ def create_app(
             )
             try:
                 options = admit(websocket, name, dialect)
-            except RefusedError as error:
+            except NotAdmittedError as error:
                 denial = dialect.refuse(error)
                 gate.refused(websocket, denial.status, error.code)
                 await wire.refuse(denial)
@@ -133,7 +134,7 @@ def create_app(
         return JSONResponse({"error": "expected GET", "code": "method_not_allowed"}, 405, headers)
 
     routes = [
-        Route("/", about),
+        *(page.routes() if settings.page else (Route("/", about),)),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),

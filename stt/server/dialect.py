@@ -49,7 +49,7 @@ class SessionOptions:
     """Seconds of audio between two `Tick`s; `None`: none."""
 
 
-class RefusedError(Exception):
+class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
     `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`; of
@@ -217,12 +217,12 @@ class Dialect(Protocol):
         """Read what the client asks for, over the server's turns and language. Called first, and once.
 
         Raises:
-            RefusedError: an option cannot work.
+            NotAdmittedError: an option cannot work.
 
         """
         ...
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say that the connection is not let in, by this dialect or by the host; perhaps before `open`."""
         ...
 

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from stt.errors import AudioError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.recognition import RecognitionOptions
-from stt.server.dialect import RefusedError
+from stt.server.dialect import NotAdmittedError
 from stt.server.gate import Gate
 from stt.server.logs import log
 from stt.session import Session, Sink
@@ -50,13 +50,13 @@ async def receive_form(request: Request, limit: int) -> Form:
     """Take a multipart body; its file goes to one on disk that has no name. Fields may stand on either side of it.
 
     Raises:
-        RefusedError: it is no such body, or longer than `limit` bytes.
+        NotAdmittedError: it is no such body, or longer than `limit` bytes.
         ClientDisconnect: the client hung up.
 
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise RefusedError("bad_option", f"expected a body of multipart/form-data, got {kind[:60] or 'none'!r}")
+        raise NotAdmittedError("bad_option", f"expected a body of multipart/form-data, got {kind[:60] or 'none'!r}")
     parser = MultiPartParser(
         request.headers,
         _bounded(request, limit),
@@ -69,7 +69,7 @@ async def receive_form(request: Request, limit: int) -> Form:
     except _TooLargeError:
         raise _too_large(limit) from None
     except MultiPartException as error:
-        raise RefusedError("bad_option", f"the body is no multipart/form-data: {error.message}") from None
+        raise NotAdmittedError("bad_option", f"the body is no multipart/form-data: {error.message}") from None
     except OSError as error:
         raise _no_room(error) from error
     fields = tuple((name.removesuffix("[]"), value) for name, value in parts if isinstance(value, str))
@@ -88,7 +88,7 @@ async def receive_body(request: Request, limit: int) -> IO[bytes]:
     """Take a body that is the file; it goes to one on disk that has no name.
 
     Raises:
-        RefusedError: it is longer than `limit` bytes.
+        NotAdmittedError: it is longer than `limit` bytes.
         ClientDisconnect: the client hung up.
 
     """
@@ -135,12 +135,12 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def _too_large(limit: int) -> RefusedError:
-    return RefusedError("too_large", f"expected at most {limit >> 20} MiB, got more", option="file")
+def _too_large(limit: int) -> NotAdmittedError:
+    return NotAdmittedError("too_large", f"expected at most {limit >> 20} MiB, got more", option="file")
 
 
-def _no_room(error: OSError) -> RefusedError:
-    return RefusedError("no_room", f"the file cannot be kept for now: {error.strerror or error}")
+def _no_room(error: OSError) -> NotAdmittedError:
+    return NotAdmittedError("no_room", f"the file cannot be kept for now: {error.strerror or error}")
 
 
 @dataclass(slots=True)
@@ -189,7 +189,7 @@ class FileJob:
 
         Raises:
             ClientDisconnect: it hung up, and the work was cancelled.
-            RefusedError: the server ends.
+            NotAdmittedError: the server ends.
 
         """
         running = self._running = asyncio.ensure_future(work)
@@ -201,7 +201,7 @@ class FileJob:
                 return running.result()
             if self._draining and not gone.done():
                 self.reason = "going_away"
-                raise RefusedError("draining", "the server is shutting down; send it again in a moment")
+                raise NotAdmittedError("draining", "the server is shutting down; send it again in a moment")
             self.reason = "vanished"
             raise ClientDisconnect
         finally:
@@ -217,7 +217,7 @@ class FileJob:
         """Hear it all; events go to `sink` as they come. Whoever opened the file closes it.
 
         Raises:
-            RefusedError: it is no audio, or the engine failed.
+            NotAdmittedError: it is no audio, or the engine failed.
 
         """
         service, heard, failures = self._gate.service, Heard(), list[str]()
@@ -246,7 +246,7 @@ class FileJob:
                     await session.run(source, hear)
                 except AudioError as error:
                     if not source.position_s:
-                        raise RefusedError("bad_audio", str(error), option="file") from None
+                        raise NotAdmittedError("bad_audio", str(error), option="file") from None
                     heard.problem = str(error)
             finally:
                 await asyncio.to_thread(source.close)
@@ -255,7 +255,7 @@ class FileJob:
         if failures:
             service.metrics.errors.labels("engine_failed").inc(len(failures))
             text = f"the engine failed on {len(failures)} parts of the file: {failures[0]}"
-            raise RefusedError("engine_failed", text)
+            raise NotAdmittedError("engine_failed", text)
         return heard
 
 
@@ -268,4 +268,4 @@ def _open(file: IO[bytes]) -> FileSource:
         problem = "the file is empty (0 bytes), expected audio"
     except AudioError as error:
         problem = str(error)
-    raise RefusedError("bad_audio", problem, option="file")
+    raise NotAdmittedError("bad_audio", problem, option="file")

@@ -6,7 +6,7 @@ from stt.engines import check_language
 from stt.engines.languages import language_code
 from stt.errors import SettingsError
 from stt.server.access import Offered, authorized, is_loopback, origin_allowed
-from stt.server.dialect import RefusedError
+from stt.server.dialect import NotAdmittedError
 from stt.server.logs import log
 from stt.server.service import Service
 from stt.server.settings import ServerSettings
@@ -37,33 +37,33 @@ class Gate:
         """Look at keys and origin.
 
         Raises:
-            RefusedError: it may not connect.
+            NotAdmittedError: it may not connect.
 
         """
         headers, server = connection.headers, connection.scope.get("server")
         given: Offered = connection.scope["offered"]
         if not authorized(given.keys, self.settings.api_keys):
-            raise RefusedError("unauthorized", KEY_WANTED)
+            raise NotAdmittedError("unauthorized", KEY_WANTED)
         local = bool(server) and is_loopback(server[0])
         if not origin_allowed(headers.get("origin"), headers.get("host"), self.settings.allowed_origins, local=local):
             origin = ascii(headers["origin"][:100])
-            raise RefusedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
+            raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
 
     def room(self) -> None:
         """See whether one more can be served now.
 
         Raises:
-            RefusedError: none can.
+            NotAdmittedError: none can.
 
         """
         if why := self.service.refusal():
-            raise RefusedError(*why)
+            raise NotAdmittedError(*why)
 
     def speaks(self, language: str | None) -> str | None:
         """Return the code of a language as the engine knows it, `None` where it is to find out.
 
         Raises:
-            RefusedError: the engine does not know it.
+            NotAdmittedError: the engine does not know it.
 
         """
         assert self.service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
@@ -72,7 +72,7 @@ class Gate:
         except SettingsError:
             known = ", ".join(sorted(self.languages)[:12])
             text = f"language: the engine knows {known}, got {str(language)[:40]!r}"
-            raise RefusedError("bad_option", text, option="language") from None
+            raise NotAdmittedError("bad_option", text, option="language") from None
         return language_code(language)
 
     def refused(self, connection: HTTPConnection, status: int, code: str) -> None:

@@ -69,6 +69,10 @@ class MeasuredModel:
         """Estimate the time of one call."""
         return self._model.cost(seconds)
 
+    def close(self) -> None:
+        """Let the engine's memory go."""
+        self._model.close()
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
         began = time.monotonic()

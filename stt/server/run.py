@@ -9,10 +9,13 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import uvicorn
@@ -41,10 +44,11 @@ def serve(
     log_format: str = "text",
     log_level: str = "info",
     manager: Manager | None = None,
+    open_page: bool = False,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
 
-    `manager` is told when the server is ready, alive and stopping.
+    `manager` is told when the server is ready, alive and stopping; `open_page` shows the page in the default browser.
 
     Raises:
         SettingsError: the address cannot be listened on, or the certificate cannot be read.
@@ -70,7 +74,11 @@ def serve(
         msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {error}"
         raise SettingsError(msg) from error
     service.on_failure = server.stop
-    log("listening", url=url)
+    page = page_address(url) if settings.page else None
+    log("listening", url=url, page=page)
+    if open_page and page is not None:
+        # It connects before we accept, and is answered once we do; a browser in a terminal does not return.
+        threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
     with listener:
         server.run(sockets=[listener])
     if settings.socket_path is not None:
@@ -96,6 +104,21 @@ def _where(listener: socket.socket, scheme: str) -> tuple[str, bool]:
         return f"unix:{name}", True
     host, port = name[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", is_loopback(host)
+
+
+def page_address(url: str) -> str | None:
+    """Return where a browser on this machine finds the page of a server that listens at `url`; `None`: nowhere.
+
+    Browsers give the microphone to localhost, but not to the plain http of any other name.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss"):
+        return None
+    name = parts.hostname or ""
+    own = is_loopback(name) or name in ("0.0.0.0", "::")  # noqa: S104 - read, not bound
+    host = "localhost" if own and not (name.startswith("127.") and name != "127.0.0.1") else name
+    host = f"[{host}]" if ":" in host else host
+    return f"{'http' if parts.scheme == 'ws' else 'https'}://{host}:{parts.port}/"
 
 
 class Server(uvicorn.Server):

@@ -1,49 +1,34 @@
-"""What all sessions share: one engine and its keeper, one detector, the figures, and the end of it all.
+"""What all sessions share: one engine with its keeper, one detector, the figures, and the end of it all.
 
     loading -> ready <-> restarting        any -> draining
-            -> failed (the first engine could not be opened)
+            -> failed (the first engine could not be opened, or none will work in this process any more)
 
-The keeper looks at the engine's worker once a second. It gives up on one whose batch runs for longer than
-`engine_timeout_s`, whose thread is dead, or that failed on three batches in a row; the recognitions in the running
-batch fail, and what waits goes on waiting for the engine that is opened in its place. The detector's thread is looked
-at likewise, and what it was at is tried again.
+The detector's thread is looked at once a second, as the engine's is by its keeper, and what it was at is tried again.
 """
 
 import asyncio
 import contextlib
-import functools
-import gc
 import logging
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, Self, TypeVar
-
-import numpy as np
+from typing import Any, Final, Protocol, Self
 
 from stt.audio import SAMPLE_RATE
-from stt.errors import EngineError, SttError
-from stt.recognition import LocalRecognizer, SpeechModel, Utterance
+from stt.errors import SttError
+from stt.recognition import Keeper, LocalRecognizer, OpenModel
 from stt.server.logs import LOGGER, log
 from stt.server.metrics import MeasuredModel, Metrics
 from stt.server.settings import ServerSettings
+from stt.threads import DaemonThreads
 from stt.vad import FRAME
 from stt.vad_pool import VadPool
-
-OpenModel = Callable[[], SpeechModel]
-"""Opens an engine; called in a thread, again whenever the engine before had to be given up."""
 
 _LOOK_S: Final = 1.0
 _VAD_TIMEOUT_S: Final = 5.0  # a round takes milliseconds
 _LAG_S: Final = 0.1
 # From then on it is worth 32 ms of delay to wake each session half as often: a sixth of all the event loop does.
 _MANY_SESSIONS: Final = 64
-_MOST_BACKOFF_S: Final = 30.0
-_OPEN_TIMEOUTS: Final = 10  # an engine may take longer to load than to decode
-_MOST_FAILED: Final = 3  # batches in a row: one utterance that an engine cannot bear is no reason to give it up
 _LAST_BATCH_S: Final = 5.0  # what runs when the server ends
-
-_T = TypeVar("_T")
 
 
 class Drainable(Protocol):
@@ -60,19 +45,20 @@ class Service:
     def __init__(self, settings: ServerSettings, open_model: OpenModel, open_vad: Callable[[], VadPool]) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.state = "loading"
         self.failure: Exception | None = None
-        """Why the first engine could not be opened."""
+        """Why there is no engine, and will be none."""
         self.on_failure: Callable[[], None] | None = None
-        self.recognizer: LocalRecognizer | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
         self.hearing_files = asyncio.Semaphore(settings.max_files)
         """Held while a file is heard; more of them wait."""
-        self._open_model = open_model
+        self._keeper = Keeper(
+            lambda: MeasuredModel(open_model(), self.metrics), settings.engine_timeout_s, self._engine_changed
+        )
         self._open_vad = open_vad
+        self._threads = DaemonThreads()
+        self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._loads: list[threading.Thread] = []
         self._empty = asyncio.Event()
         self._began = time.monotonic()
         self.metrics.queue.set_function(lambda: self.recognizer.waiting if self.recognizer else 0)
@@ -81,7 +67,7 @@ class Service:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._keep(), name="keeper"),
+            asyncio.create_task(self._open_and_keep(), name="keeper"),
             asyncio.create_task(self._keep_vad(), name="vad keeper"),
             asyncio.create_task(self._watch(), name="lag"),
         ]
@@ -91,19 +77,26 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.recognizer is not None:
-            await asyncio.to_thread(self.recognizer.close, _LAST_BATCH_S)
+        await self._keeper.close(_LAST_BATCH_S)
         if self.vad is not None:
             await asyncio.to_thread(self.vad.__exit__, None, None, None)
 
     @property
     def hung(self) -> bool:
         """Whether a thread still opens or runs an engine that nobody waits for: native code, which cannot be ended."""
-        return (
-            any(load.is_alive() for load in self._loads)
-            or (self.recognizer is not None and self.recognizer.hung)
-            or (self.vad is not None and self.vad.hung)
-        )
+        return self._keeper.hung or self._threads.busy or (self.vad is not None and self.vad.hung)
+
+    @property
+    def state(self) -> str:
+        """`loading`, `ready`, `restarting`, `failed` or `draining`."""
+        if self._draining:
+            return "draining"
+        return self._keeper.state if self.failure is None else "failed"
+
+    @property
+    def recognizer(self) -> LocalRecognizer | None:
+        """What sessions ask; there once the service was ready for the first time."""
+        return self._keeper.recognizer
 
     def refusal(self) -> tuple[str, str] | None:
         """Why no session can begin now (code and text), or `None`."""
@@ -148,7 +141,7 @@ class Service:
         For half of `drain_timeout_s` turns may end by themselves, then what was said until then is their final;
         after all of it, or when `cut_short` is set, the wait is over.
         """
-        self.state = "draining"
+        self._draining = True
         log("draining", sessions=len(self.sessions), timeout_s=self.settings.drain_timeout_s)
         half = self.settings.drain_timeout_s / 2
         for now in (False, True):
@@ -191,33 +184,26 @@ class Service:
             **({"error": str(self.failure)} if isinstance(self.failure, SttError) else {}),
         }
 
-    async def _keep(self) -> None:
+    async def _open_and_keep(self) -> None:
         try:
-            self.vad = (await self._in_daemon_thread(self._open_vad)).__enter__()
-            model = await self._open_warm()
+            self.vad = (await self._threads.call(self._open_vad)).__enter__()
+            await self._keeper.run()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
-            self.state, self.failure = "failed", error
+            what = "the engine cannot be opened" if self.recognizer is None else "the engine is lost"
+            self.failure = error
             if isinstance(error, SttError):
-                log(f"the engine cannot be opened: {error}", logging.ERROR)
+                log(f"{what}: {error}", logging.ERROR)
             else:
-                LOGGER.exception("the engine cannot be opened")
+                LOGGER.exception(what)
             if self.on_failure is not None:
                 self.on_failure()
+
+    def _engine_changed(self) -> None:
+        if self._keeper.state == "restarting":
+            self.metrics.restarts.inc()
             return
-        self.recognizer = LocalRecognizer(model).__enter__()
-        # What is loaded now stays: to look through all of it, again and again, would hold up the event loop.
-        gc.collect()
-        gc.freeze()
-        self._ready("ready")
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            hung_s = self.recognizer.running_s
-            if hung_s > self.settings.engine_timeout_s:
-                await self._replace(self.recognizer, f"the engine hung for {hung_s:.0f} s")
-            elif not self.recognizer.alive:
-                await self._replace(self.recognizer, "the engine's thread died")
-            elif (failed := self.recognizer.failed) >= _MOST_FAILED:
-                await self._replace(self.recognizer, f"the engine failed on {failed} batches in a row")
+        model = self.recognizer.model if self.recognizer is not None else None
+        log("ready", engine=model.name if model else None, after_s=round(time.monotonic() - self._began, 1))
 
     async def _keep_vad(self) -> None:
         """Give up a thread of the detector that hangs or died; the sessions it was at lose nothing."""
@@ -231,64 +217,6 @@ class Service:
                 log(f"the speech detector's thread {why}; another takes its place", logging.ERROR)
                 self.metrics.detector_restarts.inc()
                 self.vad.restart()
-
-    async def _replace(self, recognizer: LocalRecognizer, why: str) -> None:
-        self._not_ready("restarting")
-        log(f"{why}; opening it anew", logging.ERROR)
-        recognizer.abandon(EngineError(why))
-        self.metrics.restarts.inc()
-        backoff_s = 1.0
-        while True:
-            try:
-                async with asyncio.timeout(_OPEN_TIMEOUTS * self.settings.engine_timeout_s):
-                    model = await self._open_warm()
-                break
-            except Exception as error:  # noqa: BLE001 - tried again until it works
-                recognizer.fail_waiting(EngineError(why))
-                log(f"the engine cannot be opened: {error}", logging.ERROR, retry_s=backoff_s)
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
-        recognizer.restart(model)
-        self._ready("ready again")
-
-    async def _open_warm(self) -> SpeechModel:
-        """Open an engine and let it hear a second of silence: the first batch pays for what is loaded on first use."""
-
-        def load() -> SpeechModel:
-            model = MeasuredModel(self._open_model(), self.metrics)
-            model.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
-            return model
-
-        return await self._in_daemon_thread(load)
-
-    async def _in_daemon_thread(self, call: Callable[[], _T]) -> _T:
-        """Call it in a thread of its own, as a daemon: one that hangs must not keep the process from ending."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[_T] = loop.create_future()
-
-        def work() -> None:
-            try:
-                settle = functools.partial(result.set_result, call())
-            except BaseException as error:  # noqa: BLE001 - handed over
-                failure = error if isinstance(error, Exception) else EngineError(f"{type(error).__name__}: {error}")
-                settle = functools.partial(result.set_exception, failure)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                loop.call_soon_threadsafe(lambda: None if result.done() else settle())
-
-        thread = threading.Thread(target=work, name="load", daemon=True)
-        self._loads = [load for load in (*self._loads, thread) if load is thread or load.is_alive()]
-        thread.start()
-        return await result
-
-    def _ready(self, what: str) -> None:
-        if self.state != "draining":
-            self.state = "ready"
-        model = self.recognizer.model if self.recognizer is not None else None
-        log(what, engine=model.name if model else None, after_s=round(time.monotonic() - self._began, 1))
-
-    def _not_ready(self, state: str) -> None:
-        if self.state != "draining":
-            self.state = state
 
     async def _watch(self) -> None:
         """Measure how late the loop wakes: the first thing to go when there is too much to do."""

@@ -27,6 +27,8 @@ class ServerSettings:
     """Certificate chain (PEM); with `tls_key`, the server speaks wss:// and https://."""
     tls_key: Path | None = None
 
+    page: bool = True
+    """Whether `GET /` is a page to talk to."""
     max_sessions: int = 100
     """Sessions at once; one more is refused with 503."""
     max_buffer_s: float = 10.0

@@ -139,3 +139,18 @@ def test_a_draft_that_leads_nowhere_is_given_up(toy, clip):
 def test_tokens_outside_the_vocabulary_are_refused(nano, draft):
     with pytest.raises(ValueError, match=r"expected draft ids in 0 \.\.\. 447"):
         nano.transcribe([torch.zeros(1600)], drafts=[draft])
+
+
+def test_a_draft_that_is_all_right_takes_one_pass_also_where_looks_come_late(static, toy, clip):
+    """On a GPU the host is a step behind, but for the first pass over drafts, which may have been all."""
+    model, _ = static("toy")
+    [plain] = model.transcribe([clip("toy", "multi_10s")])
+    assert plain.token_ids == toy.transcribe([clip("toy", "multi_10s")])[0].token_ids
+    for drafts, passes in (([plain.token_ids], 1), ([plain.token_ids[:-4]], 1 + 3 + 1), ([None], 26 + 1)):
+        widths = []
+        handle = model.llm.register_forward_hook(lambda _m, _a, out, widths=widths: widths.append(out.shape[1]))
+        with model.encoder_graphs.paused(), model.decoder.graphs.paused():
+            [answer] = model.transcribe([clip("toy", "multi_10s")], drafts=drafts)
+        handle.remove()
+        assert answer.token_ids == plain.token_ids
+        assert len(widths) <= passes, drafts

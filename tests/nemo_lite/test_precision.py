@@ -61,7 +61,7 @@ def test_in_float16_the_residual_stream_may_outgrow_float16(data, toy):
 
     streams = []
     handle = half.llm.norm.register_forward_pre_hook(lambda _m, args: streams.append(args[0].abs().max().item()))
-    with torch.no_grad():
+    with torch.inference_mode():
         expected, got = hidden(toy, 1.0, x), hidden(half, 3_000.0, x.half())
     handle.remove()
     assert streams[0] > 65_504

@@ -66,7 +66,7 @@ async def test_bench_finds_nothing_wrong_where_nothing_is(clip: Path) -> None:
         result = json.loads(out)
         assert (result["sessions"], result["turns"], result["expected_turns"]) == (3, 6, 6)
         assert (result["wrong_words"], result["words"], result["errors"]) == (0, 6, [])
-        assert 0.4 < result["final"]["p50"] < 2
+        assert 0 < result["final"]["p50"] < 2  # after the decision
         assert result["server"]["rss_mb"] > 10
         code, out, _ = await stt("bench", clip, "--url", url, "--binary", "--end-of-turn", "0.5")
         assert code == 0

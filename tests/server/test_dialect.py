@@ -31,9 +31,9 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
     Tick,
@@ -58,14 +58,14 @@ class Parrot:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         query = dict(request.query)
         if "impossible" in query:
-            raise RefusedError("bad_option", "squawk")
+            raise NotAdmittedError("bad_option", "squawk")
         tick_s = float(query["tick"]) if "tick" in query else None
         turns = replace(turns, end_of_turn_s=0.4)
         return SessionOptions(
             turns, RecognitionOptions(language), (("parrot-id", request.session), ("parrot-query", repr(query))), tick_s
         )
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         return Denial(error.status, {"parrot": {"says": str(error)}}, {"x-parrot": error.code})
 
     def decode(self, frame: Frame) -> Iterable[Command]:

@@ -10,6 +10,7 @@ import numpy as np
 from scripted import ScriptedModel, tone
 from serving import frames, rest, said, serving
 from spoken import silence
+from stt.errors import EngineLostError
 from stt.recognition import Hypothesis, Utterance
 from stt.server.dialects.native import ENGINE_FAILED
 
@@ -40,6 +41,8 @@ class Trouble(ScriptedModel):
                     raise ZeroDivisionError("secret details")
                 case "dies":
                     raise SystemExit(1)
+                case "is lost":
+                    raise EngineLostError("cuda: an illegal memory access")
                 case "hangs":
                     self.release.wait(30)
                 case "wrong":
@@ -167,3 +170,39 @@ async def test_an_engine_that_cannot_be_opened_at_all() -> None:
             response = await http.get("/ready")
             assert (response.status_code, response.json()["status"]) == (503, "failed")
             assert "no weights" not in response.text  # only errors written for people leave the process
+
+
+async def test_where_no_engine_will_work_again_the_server_ends_for_its_manager_to_start_another() -> None:
+    model, ended = Trouble("is lost"), threading.Event()
+    opened: list[ScriptedModel] = []
+
+    def open_it() -> ScriptedModel:
+        opened.append(model)
+        return model
+
+    async with serving(open_it) as running, running.connect() as session:
+        running.service.on_failure = ended.set
+        for frame in frames(spoken(ONE)):
+            await session.send(frame)
+        await running.until(ended.is_set)
+        assert running.service.state == "failed"
+        assert isinstance(running.service.failure, EngineLostError)  # with which `stt serve` ends, and not with 0
+    assert len(opened) == 1
+
+
+async def test_before_another_engine_is_opened_the_old_one_lets_its_memory_go() -> None:
+    order: list[str] = []
+
+    class Large(Trouble):
+        def close(self) -> None:
+            order.append("closed")
+
+    def open_it() -> ScriptedModel:
+        order.append("opened")
+        return Large("dies" if len(order) == 1 else "")
+
+    async with serving(open_it) as running, running.connect() as session:
+        for frame in frames(spoken(ONE)):
+            await session.send(frame)
+        await running.until(lambda: len(order) == 3)
+    assert order == ["opened", "closed", "opened"]

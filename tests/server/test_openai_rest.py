@@ -346,7 +346,7 @@ async def test_an_upload_is_private_and_leaves_nothing(monkeypatch: pytest.Monke
 async def test_dialects_that_are_off_are_not_there() -> None:
     from stt.server.families import FAMILIES
 
-    async with serving(model(), dialects=(FAMILIES["native"],)) as running:
+    async with serving(model(), dialects=(FAMILIES["native"],), page=False) as running:
         answer = await post(running)
         async with httpx.AsyncClient(base_url=running.http) as client:
             about = (await client.get("/")).json()

@@ -2,13 +2,16 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stt.control import Clear, Configure, Control, Flush
 from stt.events import (
+    Acknowledged,
     Event,
     Latency,
     Passage,
@@ -19,6 +22,8 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+from stt.recognition import RecognitionOptions
+from stt.server.dialect import Request
 from stt.server.dialects.native import (
     ENGINE_FAILED,
     Audio,
@@ -27,12 +32,14 @@ from stt.server.dialects.native import (
     Encoder,
     Finish,
     Format,
+    Native,
     Options,
-    ProtocolError,
-    decode_event,
     parse_options,
 )
+from stt.server.dialects.native_control import Controls
+from stt.server.dialects.native_reader import EventDecoder, ProtocolError, decode_event
 from stt.settings import TurnSettings
+from stt.words import Word
 
 PCM = b"\x01\x00\x02\x00"
 B64 = base64.b64encode(PCM).decode()
@@ -51,6 +58,14 @@ MONO = Format(16_000, 1)
         ('{"type": "finish"}', Finish()),
         (PCM, Audio(PCM, MONO)),
         (b"", Audio(b"", MONO)),
+        ('{"type": "flush"}', Flush()),
+        ('{"type": "clear"}', Clear()),
+        ('{"type": "configure"}', Configure(TurnSettings(), RecognitionOptions())),
+        (
+            '{"type": "configure", "end_of_turn_ms": 200, "language": "DE"}',
+            Configure(TurnSettings(end_of_turn_s=0.2, pause_s=0.2), RecognitionOptions("de")),
+        ),
+        ('{"type": "configure", "language": "auto"}', Configure(TurnSettings(), RecognitionOptions(None))),
         (b"\xff\x7f\xc0\xff\xff\xff", Audio(b"\xff\x7f\xc0\xff\xff\xff", MONO)),  # as floats, NaNs; as PCM16, loud
     ],
 )
@@ -75,9 +90,27 @@ BAD: list[tuple[str | bytes, str, str]] = [
     ("null", "bad_message", "expected a JSON object, got 'null'"),
     ("{}", "bad_message", 'expected "samples" or "type", got \'{}\''),
     ('{"text": "hi"}', "bad_message", 'expected "samples" or "type", got \'{"text": "hi"}\''),
-    ('{"type": "start"}', "unknown_type", "expected type \"finish\", got 'start'"),
-    ('{"type": "\\ud800"}', "unknown_type", "expected type \"finish\", got '\\ud800'"),
-    ('{"type": 7}', "unknown_type", "expected type \"finish\", got '7'"),
+    ('{"type": "start"}', "unknown_type", "expected type finish, flush, clear, configure, got 'start'"),
+    ('{"type": "\\ud800"}', "unknown_type", "expected type finish, flush, clear, configure, got '\\ud800'"),
+    ('{"type": 7}', "unknown_type", "expected type finish, flush, clear, configure, got '7'"),
+    ('{"type": "flush", "turn": 1}', "bad_option", "unknown setting 'turn' of flush; known: none"),
+    (
+        '{"type": "configure", "gap": 1}',
+        "bad_option",
+        "unknown setting 'gap' of configure; known: end_of_turn_ms, pause_ms, language",
+    ),
+    (
+        '{"type": "configure", "end_of_turn_ms": "9"}',
+        "bad_option",
+        "end_of_turn_ms must be a whole number, got '9'",
+    ),
+    ('{"type": "configure", "pause_ms": true}', "bad_option", "pause_ms must be a whole number, got 'True'"),
+    (
+        '{"type": "configure", "end_of_turn_ms": 99}',
+        "bad_option",
+        "end_of_turn_ms must be a whole number from 100 to 60000, got '99'",
+    ),
+    ('{"type": "configure", "language": null}', "bad_option", "language must be a string, got 'None'"),
     ('{"samples": [1, 2]}', "bad_message", "samples must be a string of base64, got '[1, 2]'"),
     ('{"samples": null}', "bad_message", "samples must be a string of base64, got 'None'"),
     ('{"samples": "%%%%"}', "bad_base64", "samples is not base64: '%%%%'"),
@@ -109,6 +142,30 @@ def test_bad_frames(frame: str | bytes, code: str, text: str) -> None:
     assert decoder.binary(PCM) == Audio(PCM, MONO)  # the next frame may be good
 
 
+def test_a_setting_that_cannot_work_changes_none_and_others_stay_as_they_were_set() -> None:
+    controls = Controls(TurnSettings(), RecognitionOptions("en"), frozenset({"en", "de"}), parse_options)
+
+    def configure(**settings: Any) -> Any:
+        return controls.read({"type": "configure", **settings})
+
+    wanted = TurnSettings(end_of_turn_s=0.9, pause_s=0.5)
+    assert configure(end_of_turn_ms=900, pause_ms=500) == Configure(wanted, RecognitionOptions("en"))
+    for wrong, text in (
+        ({"end_of_turn_ms": 700, "language": "xx"}, "language: the engine knows de, en, got 'xx'"),
+        ({"language": "de", "pause_ms": 901}, "pause_ms must not exceed end_of_turn_ms, got 901 and 900"),
+    ):
+        with pytest.raises(ProtocolError, match=text):
+            configure(**wrong)
+    assert configure() == Configure(wanted, RecognitionOptions("en"))
+    assert configure(language="de") == Configure(wanted, RecognitionOptions("de"))
+
+
+def test_what_was_asked_for_is_acknowledged_to_any_client() -> None:
+    for events in (True, False):
+        message = Encoder(Options(TurnSettings(), "en", events=events)).encode(Acknowledged("flush", 24_000))
+        assert json.loads(message or "") == {"type": "acknowledged", "command": "flush", "at": 1.5}
+
+
 def test_the_format_may_change_but_not_all_the_time() -> None:
     decoder = Decoder()
     for i in range(16):
@@ -132,7 +189,7 @@ def test_whatever_comes_is_a_command_or_an_answer(frame: str | bytes) -> None:
         answer = str(error)
     else:
         answer = ""
-        assert isinstance(command, Audio | Finish)
+        assert isinstance(command, Audio | Finish | Control)
     assert len(answer) < 300
     assert answer.isascii()
 
@@ -196,9 +253,12 @@ INTERIM = TranscriptChanged(3, 16_000, 32_000, "one two", 0, 3, "interim", SPENT
 PAUSED = TurnPaused(3, 40_000)
 PAUSE = TranscriptChanged(3, 16_000, 44_800, "one two three", 0, 13, "pause", SPENT)
 RESUMED = TurnResumed(3, 48_000)
-DONE = TurnCompleted(3, 16_000, 40_001, "one two three", (Passage(11_200, 44_800, "one two three"),), SPENT)
+DONE = TurnCompleted(
+    3, 16_000, 40_001, "one two three", (Passage(11_200, 44_800, "one two three"),), SPENT, 64_000, "meaning"
+)
+WORDS = replace(DONE, words=(Word("one", 11_200, 16_000, 0.9), Word(" two three", 16_000, 44_800)))
 FAILED = RecognitionFailed(3, "Traceback: secrets")
-NOTHING = TurnCompleted(3, 16_000, 40_000, "", (), None)
+NOTHING = TurnCompleted(3, 16_000, 40_000, "", (), None, 64_000)
 EMPTY = TranscriptChanged(3, 16_000, 32_000, "", 0, 0, "interim", SPENT)
 
 PLAIN: dict[str, Any] = {"text": "one two", "isFinal": False, "isEndOfTurn": False, "turn": 3, "start": 1.0, "end": 2.0}
@@ -239,10 +299,22 @@ def test_what_a_client_with_events_gets() -> None:
         "turn": 3,
         "start": 1.0,
         "end": 2.5000625,
+        "decided": 4.0,
+        "why": "meaning",
         "passages": [{"start": 0.7, "end": 2.8, "text": "one two three"}],
         "type": "turn_completed",
         "latency": LATENCY,
     }
+
+
+def test_words_are_told_with_events_or_without() -> None:
+    told = [{"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in WORDS.words]
+    assert told
+    for query in ("words=1", "words=1&events=1"):
+        assert [m["words"] for m in written([WORDS], query)] == [told]
+        assert all("words" not in m for m in written([STARTED, INTERIM, PAUSE, DONE], query))
+    asked = Native().open(Request("", (("words", "1"),)), TurnSettings(), "en")
+    assert asked.recognition.words
 
 
 def test_without_interims() -> None:
@@ -265,7 +337,7 @@ def test_a_failing_engine_is_told_without_details() -> None:
 
 
 def test_messages_become_the_same_events_again() -> None:
-    events = [STARTED, INTERIM, PAUSED, PAUSE, RESUMED, DONE, NOTHING]
+    events = [STARTED, INTERIM, PAUSED, replace(PAUSED, probability=0.75), PAUSE, RESUMED, DONE, WORDS, NOTHING]
     assert [decode_event(m) for m in written(events, "events=1")] == events
     assert decode_event(written([FAILED], "")[0]) == RecognitionFailed(3, ENGINE_FAILED)
     assert decode_event({"error": "no", "code": "bad_json"}) is None
@@ -278,6 +350,77 @@ def test_messages_become_the_same_events_again() -> None:
 def test_times_survive_the_way_over_json(sample: int) -> None:
     message = Encoder(parse("events=1")).encode(TurnStarted(0, sample))
     assert decode_event(json.loads(message or "")) == TurnStarted(0, sample)
+
+
+def an_hour(words: list[str]) -> list[Event]:
+    """One turn of windows of 60 words, with an interim every 2, as `Transcript` would tell it."""
+    events: list[Event] = [TurnStarted(0, 0)]
+    for count in range(2, len(words) + 1, 2):
+        cut = count % 60 == 0
+        text, committed = " ".join(words[:count]), len(" ".join(words[: (count - 1) // 60 * 60]))
+        cause = "cut" if cut else "interim"
+        events.append(TranscriptChanged(0, 0, count * 5_000, text, committed, committed, cause, SPENT))
+    text = " ".join(words)
+    return [*events, TurnStarted(1, 2**30), TurnCompleted(0, 0, 2**29, text, (), SPENT, 2**29), *events[:3]]
+
+
+@settings(deadline=None)  # each takes some 0.1 s
+@given(st.sets(st.integers(0, 1_000)))
+def test_committed_text_is_sent_once_whatever_a_slow_reader_skips(skipped: set[int]) -> None:
+    words = [f"\u0441\u043b\u043e\u0432\u043e{n}" for n in range(1_000)]
+    events = an_hour(words)
+    encoder, decoder = Encoder(parse("events=1&repeat_committed=0")), EventDecoder()
+    sizes, got, sent = [], [], []
+    for i, event in enumerate(events):
+        message = encoder.encode(event)
+        assert message is not None
+        if isinstance(event, TranscriptChanged) and event.cause == "interim" and i in skipped:
+            continue
+        sizes.append(len(message))
+        got.append(decoder.decode(json.loads(message)))
+        sent.append(event)
+    assert got == sent
+    assert max(sizes) < 6_000
+    assert sum(sizes) < 40 * len(json.dumps(" ".join(words)))  # each word while its window is open, then never again
+
+
+def test_a_committed_text_that_changes_all_the_same_is_sent_whole() -> None:
+    cut = replace(PAUSE, cause="cut", text="one two")
+    changed = replace(INTERIM, text="won two three", committed_chars=7, stable_chars=7)
+    messages = written([STARTED, cut, changed], "events=1&repeat_committed=0")
+    assert [(m["from"], m["text"]) for m in messages[1:]] == [(0, "one two"), (0, "won two three")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"turn": -1},
+        {"turn": 1.5},
+        {"turn": True},
+        {"start": float("nan")},
+        {"end": float("inf")},
+        {"end": -1},
+        {"end": "1"},
+        {"text": None},
+        {"text": ["a"]},
+        {"from": 1},
+        {"from": -1},
+        {"committed": 99},
+        {"stable": -1},
+        {"cause": "whim"},
+        {"cause": []},
+        {"latency": []},
+        {"latency": {"waited": "x", "decoded": 1, "batch": 1}},
+        {"type": "turn_completed", "passages": 3},
+        {"type": "turn_completed", "passages": [3]},
+        {"type": "turn_completed", "passages": [], "why": "whim"},
+        {"type": "turn_completed", "passages": [], "words": [[]]},
+    ],
+)
+def test_a_message_that_is_none_is_told(changes: dict[str, Any]) -> None:
+    (message,) = written([INTERIM], "events=1")
+    with pytest.raises(ProtocolError, match="in "):
+        EventDecoder().decode(message | changes)
 
 
 def test_a_turn_may_start_before_the_one_before_has_its_final() -> None:

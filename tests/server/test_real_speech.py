@@ -13,6 +13,7 @@ from stt.engines import open_engine
 from stt.events import Event, TurnCompleted
 from stt.sources import FileSource
 from stt.vad_pool import VadPool
+from stt.words import Word
 
 
 async def test_four_sessions_at_once_say_what_the_file_command_says(tmp_path: Path) -> None:
@@ -21,18 +22,21 @@ async def test_four_sessions_at_once_say_what_the_file_command_says(tmp_path: Pa
         path = tmp_path / f"{seed}.wav"
         soundfile.write(path, talk(sentences(3, seed), [1.9, 0.5, 0.2], seed=seed), 16_000)
         clips.append(path)
-    expected = [[(t.turn, t.start, t.end, t.text) for t in await transcribe_file(path)] for path in clips]
+    expected = [
+        [(t.turn, t.start, t.end, t.text, t.words) for t in await transcribe_file(path, words=True)] for path in clips
+    ]
+    assert all("".join(word.text for word in turn[4]) == turn[3] for turns in expected for turn in turns)
     assert [len(turns) for turns in expected] == [2, 2]
 
-    async def remote(url: str, path: Path) -> list[tuple[int, int, int, str]]:
+    async def remote(url: str, path: Path) -> list[tuple[int, int, int, str, tuple[Word, ...]]]:
         turns = []
 
         async def sink(event: Event) -> None:
             if isinstance(event, TurnCompleted):
-                turns.append((event.turn, event.start, event.end, event.text))
+                turns.append((event.turn, event.start, event.end, event.text, event.words))
 
         with FileSource(path) as source:
-            await RemoteSession(url).run(source, sink)
+            await RemoteSession(url, words=True).run(source, sink)
         return turns
 
     model = open_engine().model

@@ -4,24 +4,28 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 import stt.client
 from scripted import LoudnessVad, ScriptedModel, tone
 from serving import Running, serving
 from spoken import silence
 from stt.audio import Samples, from_pcm16, to_pcm16
-from stt.client import RemoteSession
-from stt.commands import client as client_command
-from stt.errors import AudioError, RemoteError, SettingsError
+from stt.client import RemoteSession, trusting
+from stt.commands.live import Screen, stream
+from stt.errors import AudioError, RefusedError, RemoteError, SettingsError
 from stt.events import Event, Latency, RecognitionFailed, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
 from stt.recognition import LocalRecognizer
 from stt.session import Session
 from stt.settings import TurnSettings
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
 
 # What PCM16 can carry exactly, so that nothing is lost on the way.
 TALK = from_pcm16(
@@ -195,9 +199,10 @@ async def test_a_restarted_server_is_found_again() -> None:
     assert [turn for turn, _ in heard.finals] == [0, 1]
 
 
-async def refused(running: Running, text: str, **options: Any) -> None:
-    with pytest.raises(RemoteError, match=text):
+async def refused(running: Running, text: str, kind: type[RemoteError] = RefusedError, **options: Any) -> None:
+    with pytest.raises(RemoteError, match=text) as raised:
         await RemoteSession(running.ws, **options).run(pieces(TALK), Heard())
+    assert type(raised.value) is kind
 
 
 async def test_refusals_are_told() -> None:
@@ -208,13 +213,14 @@ async def test_refusals_are_told() -> None:
         await RemoteSession(running.ws, api_key="key").run(pieces(TALK), heard)
         assert len(heard.finals) == 4
     async with serving(max_sessions=1) as running, running.connect():
-        await refused(running, "gave up after 0.3 s: refused with HTTP 503: all 1 sessions are in use", patience_s=0.3)
+        why = "gave up after 0.3 s: refused with HTTP 503: all 1 sessions are in use"
+        await refused(running, why, RemoteError, patience_s=0.3)
 
 
 async def test_a_server_that_is_not_there() -> None:
     async with serving() as running:
         port = running.port
-    with pytest.raises(RemoteError, match=r"cannot connect to ws://127\.0\.0\.1"):
+    with pytest.raises(RemoteError, match=r"cannot connect to ws://127\.0\.0\.1.*is `stt serve` running\?"):
         await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
 
 
@@ -227,6 +233,100 @@ async def test_something_that_is_no_stt_server() -> None:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(RemoteError, match="is this an stt server"):
             await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "{",
+        "[" * 100_000,
+        '{"type": "turn_started", "turn": 7, "start": 0}',
+        '{"type": "turn_started", "turn": 0, "start": NaN}',
+        '{"type": "turn_started", "turn": 0, "start": 1e999}',
+        '{"type": "turn_completed", "turn": 0, "start": 0, "end": 1, "text": " ", "passages": [7]}',
+        '{"type": "transcript", "turn": 0, "start": 0, "end": 1, "text": "a", "committed": 2, "stable": 2}',
+        '{"error": "no", "turn": "x"}',
+    ],
+)
+async def test_nonsense_is_told_as_such(nonsense: str) -> None:
+    async def other(websocket: ServerConnection) -> None:
+        await websocket.send(nonsense)
+        await websocket.wait_closed()
+
+    async with serve(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteError, match="is this an stt server"):
+            await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
+
+
+async def test_a_server_of_an_earlier_version_is_asked_for_less() -> None:
+    asked = []
+
+    def refuse(connection: ServerConnection, request: Request) -> Response | None:
+        asked.append(request.path)
+        body = '{"error": "unknown option \'repeat_committed\'; known: events", "code": "bad_option"}'
+        return connection.respond(400, body) if "repeat_committed" in request.path else None
+
+    async def other(websocket: ServerConnection) -> None:
+        async for message in websocket:
+            if isinstance(message, str):
+                return
+
+    async with serve(other, "127.0.0.1", 0, process_request=refuse) as server:
+        port = server.sockets[0].getsockname()[1]
+        await RemoteSession(f"ws://127.0.0.1:{port}").run(pieces(TALK), Heard())
+    assert ["repeat_committed" in path for path in asked] == [True, False]
+
+
+async def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    heard = Heard()
+    async with serving() as running:
+        await RemoteSession(running.ws).run(pieces(TALK), heard)
+    assert len(heard.finals) == 4
+
+
+async def test_a_certificate_is_trusted_with_its_ca_file_alone() -> None:
+    files = {"tls_cert": str(TLS / "cert.pem"), "tls_key": str(TLS / "key.pem")}
+    async with serving(**files) as running:
+        url, heard = f"wss://localhost:{running.port}", Heard()
+        with pytest.raises(RefusedError, match=r"cannot connect to wss://localhost.*certificate"):
+            await RemoteSession(url).run(pieces(TALK), Heard())
+        await RemoteSession(url, tls=trusting(TLS / "cert.pem")).run(pieces(TALK), heard)
+    assert len(heard.finals) == 4
+    for path in (TLS / "none.pem", __file__):
+        with pytest.raises(SettingsError, match="expected certificates in PEM"):
+            trusting(path)
+
+
+async def test_audio_that_nobody_can_hear_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hears speech and never says a word of it, for longer than the tape."""
+    monkeypatch.setattr(stt.client, "_KEEP_S", 10.0)
+    monkeypatch.setattr(stt.client, "_FIRST_BACKOFF_S", 0.01)
+    connections = 0
+
+    async def silent(websocket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        heard = 0
+        await websocket.send('{"type": "turn_started", "turn": 0, "start": 0.0}')
+        async for message in websocket:
+            heard += len(message) // 2
+            if connections == 1 and heard >= 20 * 16_000:
+                websocket.transport.abort()
+            if isinstance(message, str):
+                return
+
+    heard, notes = Heard(), []
+    async with serve(silent, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await RemoteSession(url, notify=notes.append).run(pieces(tone(30)), heard)
+    (told,) = [note for note in notes if "were lost" in note]
+    assert 10 <= float(told.split()[0]) <= 16
+    assert heard.finals[0] == (0, "")
 
 
 async def test_a_server_that_accepts_and_fails_at_once_is_given_up() -> None:
@@ -342,9 +442,9 @@ async def test_the_tape_is_bounded_in_an_outage(monkeypatch: pytest.MonkeyPatch)
 async def test_the_command_tells_of_lost_audio(capsys: pytest.CaptureFixture[str]) -> None:
     source = Live(3)
     async with Relay(0) as relay:
-        screen = client_command._Screen(raw=False)
+        screen = Screen("client", live=True)
         session = RemoteSession(relay.url, notify=screen.notice)
-        await outage(source, client_command._stream(session, source, screen), relay, 3)
+        await outage(source, stream(session, source, screen), relay, 3)
     assert "stt client: 7 blocks of audio were lost" in capsys.readouterr().err
 
 

@@ -55,6 +55,27 @@ async def test_other_rates_and_channels(rate: int, channels: int) -> None:
         assert final["end"] == pytest.approx(1.5, abs=0.04)
 
 
+async def test_a_session_can_be_steered_while_it_runs() -> None:
+    async with serving() as running, running.connect("?events=1&end_of_turn_ms=5000") as websocket:
+        for frame in frames(SPOKEN):
+            await websocket.send(frame)
+        await websocket.send('{"type": "flush"}')
+        await websocket.send('{"type": "configure", "end_of_turn_ms": 400, "language": "xx"}')
+        await websocket.send('{"type": "configure", "end_of_turn_ms": 400}')
+        for frame in frames(np.concatenate([tone(1), silence(0.6)])):
+            await websocket.send(frame)
+        await websocket.send('{"type": "clear"}')
+        await websocket.send('{"type": "finish"}')
+        messages = await rest(websocket)
+    finals = [message for message in messages if message.get("isFinal")]
+    assert [final["why"] for final in finals] == ["asked", "silence"]
+    assert finals[1]["decided"] - finals[1]["end"] == pytest.approx(0.4, abs=0.04)
+    assert [m["command"] for m in messages if m.get("type") == "acknowledged"] == ["flush", "configure", "clear"]
+    assert [m["error"] for m in messages if "error" in m] == ["language: the engine knows en, got 'xx'"]
+    flushed = next(m for m in messages if m.get("command") == "flush")
+    assert messages.index(finals[0]) < messages.index(flushed)
+
+
 async def test_events_come_in_order_and_once() -> None:
     audio = np.concatenate([part for i in range(6) for part in (tone(0.7), silence(0.5 if i % 2 else 1.8))])
     async with serving() as running, running.connect("?events=1") as websocket:
@@ -110,7 +131,7 @@ async def test_wrong_paths_and_methods() -> None:
         assert (await http.post("/ws/transcribe")).status_code == 405
         assert await refused(running, path="/ws/other") == (
             404,
-            {"error": "no WebSocket here; the path is /ws/transcribe", "code": "not_found"},
+            {"error": "no WebSocket here; the path is /ws/transcribe or /v2/listen", "code": "not_found"},
         )
         response = await http.get("/health", headers={"X-Large": "x" * 300_000})
         assert response.status_code == 400

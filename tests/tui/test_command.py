@@ -89,6 +89,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("--source", "gone.wav"), "--source gone.wav: no such file"),
         (("--source", "-"), "standard input is the keyboard"),
         (("--connect", "http://x"), "expected a URL like ws://127.0.0.1:15751 or wss://host, got 'http://x'"),
+        (("--connect", "wss://x", "--ca", "/nowhere"), "CA file /nowhere: expected certificates in PEM"),
         (("--connect", "ws://x", "--api-key", "k\u00e9y"), "API key: expected printable ASCII characters"),
         (("--replay", "a", "--resume"), "--replay and --resume exclude each other"),
         (("--sessions", "--resume"), "--sessions and --resume exclude each other"),

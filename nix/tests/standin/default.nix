@@ -85,6 +85,7 @@ let
       runCommand =
         name: attributes: script:
         derivation' (attributes // { inherit name script; });
+      installShellFiles = package "installShellFiles";
       makeWrapper = package "makeWrapper";
       testers.runNixOSTest = test: derivation' (test // { name = "vm-test-run-${test.name}"; });
       rustPlatform = {
@@ -126,7 +127,9 @@ let
       "pytest"
       "pytest-asyncio"
       "pytest-timeout"
+      "pyyaml"
       "safetensors"
+      "shtab"
       "silero-vad"
       "sounddevice"
       "soundfile"
@@ -148,6 +151,7 @@ let
       toPythonApplication = application: application // { isApplication = true; };
       fetchPypi = arguments: derivation' (arguments // { name = arguments.pname; });
       python = package "python3" // {
+        sitePackages = "lib/python3.13/site-packages";
         withPackages = choose: package "python3-env" // { packages = choose python; };
       };
     };

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
+from stt.control import Control
 from stt.errors import SettingsError
 from stt.events import (
     Acknowledged,
     Event,
-    Latency,
-    Passage,
     RecognitionFailed,
     TranscriptChanged,
     TurnCompleted,
@@ -36,12 +35,14 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
 )
+from stt.server.dialects.native_control import KINDS, Controls
+from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
 
@@ -55,14 +56,6 @@ MAX_CHANNELS: Final = 2
 _MAX_FORMATS: Final = 16
 
 
-class ProtocolError(Exception):
-    """The client sent something this protocol does not know; the text is for the client to read."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a client may ask for in the URL."""
@@ -73,6 +66,10 @@ class Options:
     """Of binary frames."""
     interim_results: bool = True
     events: bool = False
+    repeat_committed: bool = True
+    """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
+    words: bool = False
+    """Whether finals have the times of their words."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -83,7 +80,17 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
 
     """
     given: dict[str, str] = {}
-    known = ("sample_rate", "channels", "interim_results", "end_of_turn_ms", "pause_ms", "language", "events")
+    known = (
+        "sample_rate",
+        "channels",
+        "interim_results",
+        "end_of_turn_ms",
+        "pause_ms",
+        "language",
+        "events",
+        "repeat_committed",
+        "words",
+    )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
@@ -115,6 +122,8 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         Format(_whole(given, "sample_rate", 16_000, MIN_RATE, MAX_RATE), _whole(given, "channels", 1, 1, MAX_CHANNELS)),
         interim_results,
         _flag(given, "events", default=False),
+        _flag(given, "repeat_committed", default=True),
+        _flag(given, "words", default=False),
     )
 
 
@@ -137,12 +146,13 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 class Decoder:
     """Frames of one connection to commands."""
 
-    def __init__(self, binary: Format = MONO_16K) -> None:
+    def __init__(self, binary: Format = MONO_16K, controls: Controls | None = None) -> None:
         self._binary = binary
         self._last = binary
         self._changes = 0
+        self._controls = controls or Controls(TurnSettings(), RecognitionOptions(), frozenset(), parse_options)
 
-    def text(self, data: str) -> Audio | Finish:
+    def text(self, data: str) -> Audio | Finish | Control:
         """Take a text frame.
 
         Raises:
@@ -161,7 +171,9 @@ class Decoder:
                 return Finish()
             if kind is None:
                 raise ProtocolError("bad_message", f'expected "samples" or "type", got {shown(data)}')
-            raise ProtocolError("unknown_type", f'expected type "finish", got {shown(kind)}')
+            if kind in KINDS:
+                return self._controls.read(message)
+            raise ProtocolError("unknown_type", f"expected type finish, {', '.join(KINDS)}, got {shown(kind)}")
         samples = message["samples"]
         if not isinstance(samples, str):
             raise ProtocolError("bad_message", f"samples must be a string of base64, got {shown(samples)}")
@@ -229,6 +241,7 @@ class Encoder:
     | `TurnResumed`       | `{"type": "turn_resumed", turn, at}`               | events=1                           |
     | `TurnCompleted`     | `{text, isFinal: true, isEndOfTurn: true, ...}`    | always (2)                         |
     | `RecognitionFailed` | `{"error", "code": "engine_failed", turn}`         | always                             |
+    | `Acknowledged`      | `{"type": "acknowledged", command, at}`            | always: it was asked for           |
 
     (1) With events=1 and interim_results=0, those of cause pause, cut and end are sent all the same.
     (2) Without events=1, a turn that gave no words is not mentioned, unless text of it was shown that now goes.
@@ -237,11 +250,18 @@ class Encoder:
     `isFinal` is true once per turn, with `isEndOfTurn`: a client that appends finals gets each word once. The text of
     a pause is what the final will be if nobody speaks again, but if somebody does it is heard anew, with more of the
     sentence known; as a final it would stand there twice. Those who want it early look at `cause`.
+
+    With repeat_committed=0 a text leaves out its first `from` characters: they are committed, and those of the turn's
+    last text that was no interim (an interim may be skipped, should the client read slowly). So a turn costs what it
+    says, not the square of it; `native_reader.EventDecoder` puts the texts together again.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._shown: set[int] = set()  # turns with a text on the client's screen; one may start before another ends
+        # Of the turn whose texts are sent:
+        self._sent = ""  # the last text that was no interim
+        self._committed = 0  # characters of it that will not change
 
     def encode(self, event: Event) -> str | None:
         """Return the message for an event, or `None` where this client gets none."""
@@ -257,19 +277,37 @@ class Encoder:
                     return None
                 if event.text:
                     self._shown.add(event.turn)
-                return dump(_text(event, events=events))
+                written = self._text(event)
+                self._committed = event.committed_chars
+                if event.cause != "interim":
+                    self._sent = event.text
+                return written
             case TurnPaused():
-                return dump({"type": "turn_paused", "turn": event.turn, "end": event.end_s}) if events else None
+                message: dict[str, Any] = {"type": "turn_paused", "turn": event.turn, "end": event.end_s}
+                if event.probability is not None:
+                    message["probability"] = round(event.probability, 4)
+                return dump(message) if events else None
             case TurnResumed():
                 return dump({"type": "turn_resumed", "turn": event.turn, "at": event.at_s}) if events else None
             case TurnCompleted():
                 shown = event.turn in self._shown
                 self._shown.discard(event.turn)
-                return dump(_text(event, events=events)) if events or event.text or shown else None
+                written = self._text(event) if events or event.text or shown else None
+                self._sent, self._committed = "", 0
+                return written
             case RecognitionFailed():
                 return error("engine_failed", ENGINE_FAILED, turn=event.turn)
             case Acknowledged():
-                return None
+                return dump({"type": "acknowledged", "command": event.command, "at": event.at_s})
+
+    def _text(self, event: TranscriptChanged | TurnCompleted) -> str:
+        message = _text(event, events=self._options.events)
+        if not self._options.repeat_committed:
+            committed = event.committed_chars if isinstance(event, TranscriptChanged) else self._committed
+            known = self._sent[:committed]
+            message["from"] = begin = len(known) if event.text.startswith(known) else 0
+            message["text"] = event.text[begin:]
+        return dump(message)
 
 
 def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str, Any]:
@@ -285,7 +323,12 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     if isinstance(event, TranscriptChanged):
         message |= {"stable": event.stable_chars, "committed": event.committed_chars, "cause": event.cause}
     elif events:
+        message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
+    if isinstance(event, TurnCompleted) and event.words:
+        message["words"] = [
+            {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words
+        ]
     if events:
         message["type"] = "turn_completed" if final else "transcript"
         if event.latency is not None:
@@ -295,53 +338,6 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
                 "batch": event.latency.batch_size,
             }
     return message
-
-
-def decode_event(message: Mapping[str, Any]) -> Event | None:
-    """Turn a message of a server with events=1 back into its event; `None` for other kinds of messages.
-
-    Raises:
-        ProtocolError: it lacks what its kind promises.
-
-    """
-
-    def at(name: str, within: Mapping[str, Any] = message) -> int:
-        return round(float(within[name]) * 16_000)
-
-    try:
-        if "error" in message:
-            return RecognitionFailed(int(message["turn"]), str(message["error"])) if "turn" in message else None
-        kind = message.get("type")
-        if kind not in ("turn_started", "transcript", "turn_paused", "turn_resumed", "turn_completed"):
-            return None
-        turn = int(message["turn"])
-        latency = message.get("latency")
-        if latency is not None:
-            latency = Latency(float(latency["waited"]), float(latency["decoded"]), int(latency["batch"]))
-        match kind:
-            case "turn_started":
-                return TurnStarted(turn, at("start"))
-            case "turn_paused":
-                return TurnPaused(turn, at("end"))
-            case "turn_resumed":
-                return TurnResumed(turn, at("at"))
-            case "transcript":
-                if message["cause"] not in ("interim", "pause", "cut", "end"):
-                    raise ValueError(message["cause"])  # noqa: TRY301 - handled like any other wrong value
-                return TranscriptChanged(
-                    turn,
-                    at("start"),
-                    at("end"),
-                    str(message["text"]),
-                    int(message["committed"]),
-                    int(message["stable"]),
-                    message["cause"],
-                    latency or Latency(0.0, 0.0, 1),
-                )
-        passages = tuple(Passage(at("start", p), at("end", p), str(p["text"])) for p in message["passages"])
-        return TurnCompleted(turn, at("start"), at("end"), str(message["text"]), passages, latency)
-    except (KeyError, TypeError, ValueError) as wrong:
-        raise ProtocolError("bad_message", f"{type(wrong).__name__}: {wrong} in {shown(dict(message))}") from None
 
 
 # Close code and reason for each end.
@@ -370,14 +366,15 @@ class Native:
         try:
             options = parse_options(request.query, turns, language)
         except ProtocolError as wrong:
-            raise RefusedError(wrong.code, str(wrong)) from None
+            raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
-        self._decoder = Decoder(options.format)
+        recognition = RecognitionOptions(options.language, words=options.words)
+        self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, RecognitionOptions(options.language))
+        return SessionOptions(options.turns, recognition)
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
         return Denial(error.status, {"error": str(error), "code": error.code})
 
@@ -408,6 +405,7 @@ class Native:
                 | TurnResumed()
                 | TurnCompleted()
                 | RecognitionFailed()
+                | Acknowledged()
             ):
                 message = self._encoder.encode(item)
                 return () if message is None else (message,)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from stt.engines.languages import language_code
-from stt.server.dialect import Denial, RefusedError
+from stt.server.dialect import Denial, NotAdmittedError
 
 MODELS: Final = (
     "whisper-1",
@@ -22,7 +22,7 @@ _TERM_CHARS: Final = 200
 _CODES: Final = {"unauthorized": "invalid_api_key", "bad_audio": "invalid_audio", "bad_option": "invalid_value"}
 
 
-def refusal(refused: RefusedError) -> Denial:
+def refusal(refused: NotAdmittedError) -> Denial:
     """Write a refusal in the shape of all errors."""
     code = _CODES.get(refused.code, refused.code)
     return Denial(refused.status, {"error": error(str(refused), code, refused.option, server=refused.status >= 500)})

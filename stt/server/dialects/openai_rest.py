@@ -22,7 +22,7 @@ from stt.events import Event, TranscriptChanged, TurnCompleted
 from stt.outputs import Writer
 from stt.recognition import RecognitionOptions
 from stt.server.deltas import Deltas
-from stt.server.dialect import RefusedError
+from stt.server.dialect import NotAdmittedError
 from stt.server.dialects.openai import MODELS, error, language_name, language_of, refusal, terms
 from stt.server.dialects.reading import UnreadableError, boolean, dump, json_object, number, shown
 from stt.server.estimate import Speech
@@ -216,11 +216,12 @@ class _Transcriptions:
                 answer = await self._hear(request, job, stream)
         except ClientDisconnect:
             return
-        except RefusedError as refused:
+        except NotAdmittedError as refused:
             await stream.fail(request, self._gate, refused)
         except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
             LOGGER.exception("request %s failed", stream.name)
-            await stream.fail(request, self._gate, RefusedError("engine_failed", "the server failed; please try again"))
+            failed = NotAdmittedError("engine_failed", "the server failed; please try again")
+            await stream.fail(request, self._gate, failed)
         else:
             if answer is not None:
                 answer.headers["x-request-id"] = stream.name
@@ -231,12 +232,12 @@ class _Transcriptions:
         gate = self._gate
         form = await receive_form(request, gate.settings.max_upload_bytes)
         if form.file is None:
-            raise RefusedError("bad_option", "expected a file, in a field named file", option="file")
+            raise NotAdmittedError("bad_option", "expected a file, in a field named file", option="file")
         with contextlib.closing(form.file) as file:
             try:
                 ask = read(form.fields, gate.turns, gate.language)
             except UnreadableError as wrong:
-                raise RefusedError("bad_option", str(wrong), option=wrong.option) from None
+                raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
             ask = replace(ask, language=gate.speaks(ask.language))
             answer = Answer(ask, gate.languages)
 
@@ -280,7 +281,7 @@ class _Stream:
     async def end(self, message: Mapping[str, Any]) -> None:
         await self.say(message, more=False)
 
-    async def fail(self, request: Request, gate: Gate, refused: RefusedError) -> None:
+    async def fail(self, request: Request, gate: Gate, refused: NotAdmittedError) -> None:
         """Say no: as an answer, or, where there is one already, as its last event."""
         denial = refusal(refused)
         gate.refused(request, denial.status, refused.code)
@@ -305,7 +306,7 @@ def routes(gate: Gate) -> list[BaseRoute]:
     def admitted(request: Request) -> Response | None:
         try:
             gate.check(request)
-        except RefusedError as refused:
+        except NotAdmittedError as refused:
             denial = refusal(refused)
             gate.refused(request, denial.status, refused.code)
             return response(denial)

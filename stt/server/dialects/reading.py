@@ -69,4 +69,6 @@ def dump(message: Mapping[str, Any]) -> str:
 def shown(value: Any) -> str:
     """Quote what came, short and harmless in any encoding."""
     text = value if isinstance(value, str) else repr(value)
-    return ascii(text[:60]) + ("..." if len(text) > 60 else "")
+    # A character beyond ASCII is written with up to ten.
+    part = text[:60] if len(ascii(text[:60])) <= 150 else text[:12]
+    return ascii(part) + ("..." if len(text) > len(part) else "")

@@ -1,0 +1,99 @@
+"""Is what a GPU computes right? On canary-toy, with the tokens NeMo recorded for it; `canary_gpu.py` runs it first.
+
+python benchmarks/canary_checks.py
+"""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from nemo_lite import CanaryQwen, ContinuousBatch
+from nemo_lite.audio import Staging, as_clip
+from nemo_lite.verify import backend
+
+TOY = Path(__file__).parents[1] / "tests" / "data" / "canary-toy"
+
+
+def check(device: torch.device) -> bool:
+    """Print what is right and what is not, in every precision; whether float32 is right to the token."""
+    manifest = json.loads((TOY / "goldens" / "manifest.json").read_text())
+    clips, expected = [], []
+    for case in manifest["cases"].values():
+        golden = load_file(TOY / "goldens" / case["file"])
+        if "audio_i16" in golden:
+            clips.append(golden["audio_i16"].float() / 32768)
+            expected.append(tuple(case["generated"]))
+    all_right = True
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        model = CanaryQwen.from_pretrained(TOY, device, dtype)
+        eager = CanaryQwen.from_pretrained(TOY, device, dtype)
+        eager.encoder_graphs.capture = eager.decoder.graphs.capture = None
+        ways = {
+            "one by one": [model.transcribe([clip])[0].token_ids for clip in clips],
+            "again": [model.transcribe([clip])[0].token_ids for clip in clips],
+            "in a batch, rows that end early": [a.token_ids for a in model.transcribe(clips)],
+            "with drafts": [a.token_ids for a in model.transcribe(clips, drafts=expected)],
+            "without graphs": [a.token_ids for a in eager.transcribe(clips)],
+            "coming one after the other": _coming(model, clips),
+        }
+        counts = {way: sum(a == b for a, b in zip(got, expected, strict=True)) for way, got in ways.items()}
+        said = ", ".join(f"{way} {count}" for way, count in counts.items())
+        print(f"  {dtype}: of {len(clips)} as NeMo in float32: {said}; attention {backend(8, 2, 448, dtype, device)}")
+        if dtype == torch.float32:
+            all_right = all(got == expected for got in ways.values())
+    print("  float32 is right to the token" if all_right else "  WRONG: float32 differs")
+    return all_right
+
+
+def host_time(batch: int = 128, seconds: float = 30.0) -> None:
+    """Print what the host does for a batch before the device has anything to do."""
+    clips = list(torch.randn(batch, int(seconds * 16_000)) * 0.05)
+    staging = Staging(pinned=torch.cuda.is_available())
+    took = []
+    for _ in range(4):
+        began = time.perf_counter()
+        loaded = staging.load([as_clip(clip, "row") for clip in clips], batch, len(clips[0]) + 159, loudest=100.0)
+        took.append(time.perf_counter() - began)
+        staging.kept[:] = [(loaded.buffer, None)]
+    threads = torch.get_num_threads()
+    print(f"  host: {batch} clips of {seconds:g} s checked and padded in {min(took) * 1e3:.0f} ms, {threads} threads")
+
+
+def kernels(model: CanaryQwen) -> None:
+    """Print how many kernels a decoding step launches, and their time, without a graph."""
+    if model.device.type != "cuda":
+        return
+    clip = torch.randn(20 * 16_000) * 0.05
+    counts = []
+    for tokens in (4, 12):
+        with (
+            torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile,
+            model.encoder_graphs.without(),
+            model.decoder.graphs.without(),
+        ):
+            model.transcribe([clip], max_new_tokens=tokens)
+        events = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        counts.append((len(events), sum(e.device_time for e in events)))
+    (few, short), (many, long) = counts
+    print(f"  a step: {(many - few) / 8:.0f} kernels, {(long - short) / 8e3:.2f} ms in them")
+
+
+def _coming(model: CanaryQwen, clips: list[torch.Tensor]) -> list[tuple[int, ...]]:
+    batch = ContinuousBatch(model, 4, longest_s=30.0)
+    order, waiting, done = [], list(clips), {}
+    while waiting or batch.running:
+        if waiting and batch.free:
+            order += batch.add([waiting.pop(0)])
+        done |= batch.step()
+    return [done[ticket].token_ids for ticket in order]
+
+
+if __name__ == "__main__":
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"on {where}")
+    right = check(where)
+    host_time()
+    raise SystemExit(0 if right else 1)

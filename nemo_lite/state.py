@@ -1,0 +1,210 @@
+"""What a decode knows: prompts as they come in, the state of each row on the device, and what was decoded.
+
+What is computed here is so on tensors of fixed shapes and without a look at their values, as a CUDA graph demands.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from nemo_lite.device import to_device, to_host
+
+PATIENCE = 2
+"""A draft is given up after this many passes in a row that kept nothing of it."""
+TAKE_UP = 4, 3
+"""How far beyond, and then how far before, where it was expected, the token that came is looked for in the draft."""
+
+TEXT = -1
+"""In `Row.frames`: this position is a token of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One prompt: at each position a token id, or a row of the audio embeddings."""
+
+    ids: np.ndarray
+    """[n] int64; 0 where audio stands."""
+    frames: np.ndarray
+    """[n] int64 rows of the flattened audio embeddings, or TEXT."""
+    draft: tuple[int, ...] = ()
+
+    @property
+    def head(self) -> int:
+        """Tokens before the first audio; 0 if there is no audio."""
+        audio = np.flatnonzero(self.frames != TEXT)
+        return int(audio[0]) if audio.size else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    ids: list[int]
+    """Including the end token, if that is why it stopped."""
+    logprobs: list[float]
+    draft_kept: int
+    """How many tokens of the draft were what greedy decoding gives."""
+    overflowed: bool = False
+    """The numbers overflowed after these tokens; there is nothing to go on with."""
+
+    @property
+    def forwards(self) -> int:
+        """Passes through the language model: each yields one token besides those of the draft."""
+        return len(self.ids) - self.draft_kept
+
+
+class State(NamedTuple):
+    """What a decode knows of each row, on the device."""
+
+    token: Tensor  # [B] the last token chosen; not yet in the cache
+    position: Tensor  # [B] the slot it will have there
+    made: Tensor  # [B] tokens chosen so far
+    kept: Tensor  # [B] of these, tokens of the draft
+    limit: Tensor  # [B] tokens at most
+    ended: Tensor  # [B] bool
+    draft: Tensor  # [B, W]
+    drafted: Tensor  # [B] tokens in it; lowered to give the draft up
+    cursor: Tensor  # [B] the draft's token that is expected next
+    misses: Tensor  # [B] passes in a row that kept nothing of it
+    ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
+    logprobs: Tensor  # [B, M] float32
+    broken: Tensor  # [B] bool: something was computed for this row that is no number
+
+    def rows(self, order: Sequence[int | None], joined: "State | None" = None) -> "State":
+        """The rows of this state, and behind them those of `joined`, in another order; `None`: one that has ended."""
+        parts = (self,) if joined is None else (self, joined)
+        chosen = np.array([[0 if i is None else i, i is None] for i in order], dtype=np.int64).reshape(-1, 2)
+        index, dead = to_device(torch.from_numpy(chosen), self.token.device).unbind(1)
+        state = State(*(_stacked(tensors).index_select(0, index) for tensors in zip(*parts, strict=True)))
+        state.ended.logical_or_(dead.bool())
+        state.position.mul_(1 - dead)  # it goes on writing to the cache, where the span always reaches
+        return state
+
+
+def advance(state: State, chosen: Tensor, logprob: Tensor, eos_id: int) -> State:
+    """Take what is right of the next k tokens of each draft, and one token more; in place.
+
+    chosen, logprob [B, k + 1]: what greedy decoding gives after the last token, and after each of the k. A row that
+    has ended goes on computing, and writes where nobody reads.
+    """
+    k, last = chosen.shape[1] - 1, state.draft.shape[1] - 1
+    alive = ~state.ended
+    place = torch.arange(k + 1, device=chosen.device)
+    at = state.cursor[:, None] + place[:k]
+    offered = (at < state.drafted[:, None]) & (state.made[:, None] + place[:k] + 1 < state.limit[:, None])
+    right = (chosen[:, :k] == state.draft.gather(1, at.clamp(max=last))) & offered
+    run = right.cumprod(1).sum(1)  # up to the first wrong one
+    token = chosen.gather(1, run[:, None])[:, 0]
+
+    columns = (state.made[:, None] + place).clamp(max=state.ids.shape[1] - 1)  # the last one is spare
+    state.ids.scatter_(1, columns, chosen)
+    state.logprobs.scatter_(1, columns, logprob)
+    state.token.copy_(token)
+    state.kept.add_(run * alive)
+    state.made.add_((run + 1) * alive)
+    state.position.add_((run + 1) * alive)
+    state.ended.logical_or_((token == eos_id) | (state.made >= state.limit) | state.broken)
+
+    # where the draft goes on: behind the token that came, if it stands near where it was expected, else one further
+    expected = state.cursor + run
+    beyond, before = TAKE_UP
+    offset = torch.arange(beyond + before + 1, device=chosen.device)
+    near = expected[:, None] + torch.where(offset > beyond, beyond - offset, offset)  # 0, 1, 2, ... -1, -2, ...
+    found = (state.draft.gather(1, near.clamp(0, last)) == token[:, None]) & (near >= 0)
+    found &= near < state.drafted[:, None]
+    found = torch.cat([found, torch.ones_like(found[:, :1])], dim=1)
+    near = torch.cat([near, expected[:, None]], dim=1)
+    state.cursor.copy_(near.gather(1, found.int().argmax(1, keepdim=True))[:, 0] + 1)
+    missed = offered.any(1) & (run == 0)
+    state.misses.copy_((state.misses + 1) * missed)
+    state.drafted.mul_(state.misses < PATIENCE)
+    return state
+
+
+class Look:
+    """Which rows have ended, have draft left, are broken, at this point of the work; readable once it is done."""
+
+    def __init__(self, state: State) -> None:
+        drafting = (state.cursor < state.drafted) & ~state.ended
+        self.copy = Copy(torch.stack([state.ended, drafting, state.broken], dim=1))
+
+    def result(self) -> list[tuple[bool, bool, bool]]:
+        """Of each row: ended, drafting, broken."""
+        [flags] = self.copy.result()
+        return flags.tolist()
+
+
+class Copy:
+    """Tensors on their way to the host; nobody waits before `result`."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = [to_host(tensor) for tensor in tensors]
+        self.event = torch.cuda.Event() if tensors[0].is_cuda else None
+        if self.event:
+            self.event.record()
+
+    @property
+    def ready(self) -> bool:
+        return self.event is None or self.event.query()
+
+    def result(self) -> list[Tensor]:
+        if self.event:
+            self.event.synchronize()
+        return self.tensors
+
+
+class Fetch:
+    """The rows of a state that have ended, on their way to the host."""
+
+    def __init__(self, state: State, rows: Sequence[int]) -> None:
+        index = to_device(torch.tensor(rows), state.token.device)
+        counts = torch.stack([state.made, state.kept])
+        wanted = (state.ids, state.logprobs, counts.T)
+        self.copy = Copy(*(tensor.index_select(0, index) for tensor in wanted))
+
+    @property
+    def ready(self) -> bool:
+        return self.copy.ready
+
+    def result(self) -> list[Decoded]:
+        decoded = []
+        for ids, logprobs, (made, kept) in zip(*(tensor.tolist() for tensor in self.copy.result()), strict=True):
+            good = next((i for i in range(made) if not math.isfinite(logprobs[i])), made)
+            decoded.append(Decoded(ids[:good], logprobs[:good], min(kept, good), overflowed=good < made))
+        return decoded
+
+
+def table(
+    rows: Sequence[Row], drafts: Sequence[Sequence[int]], batch: int, first: int, n: int, width: int, limit: int
+) -> np.ndarray:
+    """All that the device needs to know, for one copy: ids | frames | draft | length, draft length, limit."""
+    filled = np.zeros((batch, 2 * n + width + 3), dtype=np.int64)
+    filled[:, n : 2 * n] = TEXT
+    filled[:, -3] = first + 1  # a row that only fills the batch: one token of text, limit 0
+    for line, row, draft in zip(filled, rows, drafts, strict=False):
+        length = len(row.ids) - first
+        line[:length] = row.ids[first:]
+        line[length : length + len(draft)] = draft
+        line[n : n + length] = row.frames[first:]
+        line[2 * n : 2 * n + len(draft)] = draft
+        line[-3:] = len(row.ids), len(draft), limit
+    return filled
+
+
+def broken(hidden: Tensor) -> Tensor:
+    """Rows of [B, n, hidden] in which anything is not finite: if keys or values are not, so is what follows them."""
+    return ~hidden.isfinite().all(dim=2).all(dim=1)
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Rows on top of each other, the narrower ones filled up with zeros."""
+    if len(tensors) == 1:
+        return tensors[0]
+    if tensors[0].ndim == 2:
+        widest = max(tensor.shape[1] for tensor in tensors)
+        tensors = [F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors]
+    return torch.cat(list(tensors))

@@ -1,0 +1,38 @@
+"""What this machine has that decides what to install and run. Asks the system, not torch; imports nothing heavy."""
+
+import platform
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+DISTRIBUTION: Final = "stt-live"
+"""The package's name where packages are published; what is imported and run is called stt."""
+
+_CANARY: Final = f"{DISTRIBUTION}[canary]"
+_CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"
+
+
+def gpu(root: Path = Path("/")) -> Literal["nvidia", "amd"] | None:
+    """Say whose GPU the kernel sees, usable or not; also under WSL and where only the driver's nodes are passed on."""
+    if any((root / "dev").glob("nvidia[0-9]*")) or any((root / "proc/driver/nvidia/gpus").glob("*")):
+        return "nvidia"
+    if (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
+        return "nvidia"
+    return "amd" if (root / "dev/kfd").exists() else None
+
+
+def install_canary() -> str:
+    """Return the command that adds the engine canary-qwen to this installation, with the torch for this machine."""
+    whose = gpu()
+    # The torch of PyPI is for CUDA on Linux, and has no other variants elsewhere.
+    small = platform.system() == "Linux" and whose is None
+    if find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "install", _CANARY]
+        command += ["--extra-index-url", _CPU_INDEX] if small else []
+    else:  # uv's environments have no pip
+        command = ["uv", "pip", "install", "--python", sys.executable, _CANARY]
+        command += ["--torch-backend", "cpu"] if small else []
+    untested = " (for ROCm, untested, first torch 2.11 and torchaudio 2.11 as https://pytorch.org says)"
+    return shlex.join(command) + (untested if whose == "amd" else "")

@@ -1,0 +1,61 @@
+// The microphone: what it needs, what can go wrong with it in words that help, and its pieces of sound.
+
+/** Why no microphone can be had on this page, or "". */
+export function forbidden() {
+  if (window.isSecureContext && navigator.mediaDevices) return "";
+  return `Browsers give the microphone to https pages and to localhost only, and this is ${location.origin}. ` +
+    `On the server's machine open http://localhost:${location.port || 80}/; from another one, forward the port ` +
+    `(ssh -L 15751:localhost:${location.port || 80} ${location.hostname}) or give stt serve --tls-cert and --tls-key.`;
+}
+
+const WORDS = {
+  NotAllowedError: "The microphone was refused. Allow it in the browser's address bar (the icon left of the address), then start again.",
+  NotFoundError: "No microphone was found. Plug one in, then start again.",
+  OverconstrainedError: "The chosen microphone is gone. Choose another one in the settings, then start again.",
+  NotReadableError: "The microphone cannot be read; another program may hold it. Close that program, then start again.",
+};
+
+export class Microphone {
+  /** `onpiece(Int16Array, peak)` gets 20 ms each, `onlost(message)` is told when the device goes away. */
+  constructor(onpiece, onlost) {
+    this.onpiece = onpiece;
+    this.onlost = onlost;
+  }
+
+  /** Open it; resolves to its rate in Hz. Throws an Error that says what to do. */
+  async open({ device, echoCancellation, noiseSuppression, autoGainControl }) {
+    const wanted = { echoCancellation, noiseSuppression, autoGainControl, ...(device && { deviceId: { exact: device } }) };
+    try {
+      this.stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
+    } catch (error) {
+      throw new Error(WORDS[error.name] ?? `The microphone cannot be opened: ${error.message}`);
+    }
+    this.stream.getAudioTracks()[0].onended = () => this.onlost(WORDS.NotFoundError);
+    // 16 kHz is what the server needs; browsers that cannot resample a microphone use the device's own rate.
+    for (const options of [{ sampleRate: 16000 }, {}]) {
+      this.context = new AudioContext(options);
+      try {
+        this.source = this.context.createMediaStreamSource(this.stream);
+        break;
+      } catch {
+        await this.context.close();
+      }
+    }
+    await this.context.audioWorklet.addModule("/page/worklet.js");
+    const node = new AudioWorkletNode(this.context, "pieces", { numberOfOutputs: 0 });
+    node.port.onmessage = ({ data }) => this.onpiece(data.pcm, data.peak);
+    this.source.connect(node);
+    return this.context.sampleRate;
+  }
+
+  async close() {
+    for (const track of this.stream?.getTracks() ?? []) { track.onended = null; track.stop(); }
+    if (this.context?.state !== "closed") await this.context?.close();
+  }
+}
+
+/** Microphones that can be chosen; their names are known once one was allowed. */
+export async function devices() {
+  const all = await navigator.mediaDevices?.enumerateDevices() ?? [];
+  return all.filter((one) => one.kind === "audioinput" && one.deviceId && one.deviceId !== "default");
+}

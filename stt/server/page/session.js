@@ -1,0 +1,140 @@
+// One stream of speech over any number of connections (docs/protocol.md).
+//
+// What was said since the last final is kept, up to 10 minutes, and said again to the next connection; turns and times
+// are counted on. So a server that went away in the middle of a turn costs a delay, and no word.
+
+const KEEP_S = 600;
+const RETRY_MS = [250, 500, 1000, 2000, 4000];
+
+export class Session {
+  /**
+   * `before`: the session that this one goes on from, with its turns and times. `on.event(message)`: events with the
+   * stream's own turns and times; `on.state(text)`, `on.failed(code, text)`.
+   */
+  constructor(rate, settings, key, before, on) {
+    Object.assign(this, { rate, settings, key, on });
+    this.origin = before ? before.now() : 0; // s
+    this.tape = []; // pieces since `start`
+    this.start = 0; // samples of the stream before the tape
+    this.end = 0; // and in all
+    this.turns = before ? before.newest : 0; // completed
+    this.newest = this.turns; // begun
+    this.unsaid = 0; // pieces of the tape that this connection has had
+    this.tries = 0;
+    this.heard = []; // [s of the stream, when]: to tell how late a text is
+    this.connect();
+  }
+
+  connect() {
+    const query = new URLSearchParams({ sample_rate: this.rate, events: 1 });
+    for (const [name, value] of Object.entries(this.settings)) if (value) query.set(name, value);
+    const url = `${location.origin.replace(/^http/, "ws")}/ws/transcribe?${query}`;
+    this.offset = { turn: this.turns, at: this.origin + this.start / this.rate };
+    this.unsaid = 0;
+    const socket = this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
+    let opened = false;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => { opened = true; this.on.state("Listening."); this.send(); };
+    socket.onmessage = ({ data }) => { if (socket === this.socket) this.take(JSON.parse(data)); };
+    socket.onclose = ({ code }) => this.closed(code, opened);
+  }
+
+  /** Seconds of the stream so far. */
+  now() { return this.origin + this.end / this.rate; }
+
+  feed(piece) {
+    this.tape.push(piece);
+    this.end += piece.length;
+    this.heard.push([this.now(), performance.now()]);
+    if (this.heard.length > 3000) this.heard.splice(0, 1000);
+    while (this.end - this.start > KEEP_S * this.rate) this.drop();
+    this.send();
+  }
+
+  drop() {
+    this.start += this.tape.shift().length;
+    this.unsaid = Math.max(0, this.unsaid - 1);
+  }
+
+  send() {
+    if (this.socket.readyState !== WebSocket.OPEN || this.finishing === "sent") return;
+    // A server that is busy reads later: what it has no room for waits here, where it is needed anyway.
+    while (this.unsaid < this.tape.length && this.socket.bufferedAmount < 1 << 20) this.socket.send(this.tape[this.unsaid++]);
+    if (this.unsaid < this.tape.length) setTimeout(() => this.send(), 100);
+    else if (this.finishing) { this.finishing = "sent"; this.command({ type: "finish" }); }
+  }
+
+  command(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  configure(settings) {
+    this.settings = settings;
+    const { language, end_of_turn_ms } = settings;
+    this.command({ type: "configure", ...(language && { language }), ...(end_of_turn_ms && { end_of_turn_ms: Number(end_of_turn_ms) }) });
+  }
+
+  take(message) {
+    this.tries = 0;
+    const own = { ...message };
+    if ("turn" in own) own.turn += this.offset.turn;
+    if (own.turn >= this.newest) this.newest = own.turn + 1;
+    for (const name of ["start", "end", "at", "decided"]) if (name in own) own[name] += this.offset.at;
+    for (const list of ["words", "passages"]) {
+      if (own[list]) own[list] = own[list].map((one) => ({ ...one, start: one.start + this.offset.at, end: one.end + this.offset.at }));
+    }
+    if (own.isFinal) {
+      // The server goes away: the turn is not over, and the next connection hears it again.
+      if (own.why === "stream ended" && !this.finishing) return;
+      this.turns = own.turn + 1;
+      const until = (own.end - this.origin) * this.rate;
+      while (this.tape.length && this.start + this.tape[0].length <= until) this.drop();
+    }
+    const at = own.decided ?? own.end;
+    own.late_s = at === undefined ? undefined : this.late(at);
+    this.on.event(own);
+  }
+
+  late(at_s) {
+    const found = this.heard.find(([end]) => end >= at_s);
+    return found && (performance.now() - found[1]) / 1000;
+  }
+
+  async closed(code, opened) {
+    if (this.finishing && opened && code === 1000) return this.on.state("Stopped."), this.done();
+    if (!opened) {
+      const [why, text] = await refusal(this.key);
+      if (why) return this.on.failed(why, text), this.done();
+    }
+    this.finishing &&= "wanted";
+    if (this.stopped) return;
+    this.on.state("The connection is lost; what you say is kept. Connecting again…");
+    this.timer = setTimeout(() => this.connect(), RETRY_MS[Math.min(this.tries++, RETRY_MS.length - 1)]);
+  }
+
+  /** Resolves once the last final is there. */
+  finish() {
+    return new Promise((resolve) => { this.done = resolve; this.finishing = "wanted"; this.send(); });
+  }
+
+  /** Give up. */
+  stop() { this.stopped = true; clearTimeout(this.timer); this.socket.close(); this.done(); }
+
+  done() {}
+}
+
+/** Browsers do not say why a WebSocket was refused; the server's other paths do. ["", ""]: try again. */
+async function refusal(key) {
+  try {
+    const metrics = await fetch("/metrics", { headers: key ? { authorization: `Bearer ${key}` } : {} });
+    if (metrics.status === 401) return ["unauthorized", key ? "The server does not take this key. Enter another one." : "This server wants an API key."];
+    const ready = await (await fetch("/ready")).json();
+    if (ready.status === "ready" && ready.sessions < ready.max_sessions) {
+      return ["refused", "The server refuses this session: a setting may not suit it (does its engine know the language?), or this address is not on its list (stt serve --allowed-origin)."];
+    }
+    if (ready.status === "ready") return ["full", `The server is full: ${ready.sessions} of ${ready.max_sessions} sessions are taken. Start again in a while, or raise stt serve --max-sessions.`];
+    return ["", ""]; // it loads, or goes away
+  } catch {
+    return ["", ""]; // it is not there
+  }
+}

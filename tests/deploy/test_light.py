@@ -1,0 +1,121 @@
+"""What everyone gets is light: nothing of it requires or imports torch and what goes with it."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HEAVY = {"torch", "torchaudio", "transformers", "peft", "librosa", "safetensors", "silero-vad", "ray", "scipy", "numba"}
+IMPORTS = sorted(name.replace("-", "_") for name in HEAVY)
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def required(requirements: list[str]) -> set[str]:
+    """All that installing these brings, as far as it is installed here; extras are nobody's requirement."""
+    found: set[str] = set()
+    ahead = list(names(requirements))
+    while ahead:
+        name = ahead.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requires = distribution(name).requires or []
+        except PackageNotFoundError:  # for another platform
+            continue
+        ahead += names([line for line in requires if "extra ==" not in line])
+    return found
+
+
+def test_the_light_install_requires_nothing_heavy() -> None:
+    brought = required(PROJECT["dependencies"])
+    assert len(brought) > 30, "the closure is followed"
+    assert brought & HEAVY == set()
+
+
+def test_the_tests_do_not_bring_it_either() -> None:
+    assert required(PROJECT["optional-dependencies"]["test"]) & {"torch", "torchaudio", "silero-vad"} == set()
+
+
+def test_the_extra_canary_has_all_that_the_flagship_and_its_oracles_need() -> None:
+    assert names(PROJECT["optional-dependencies"]["canary"]) == {
+        "huggingface-hub",
+        "librosa",
+        "peft",
+        "safetensors",
+        "silero-vad",
+        "tokenizers",
+        "torch",
+        "torchaudio",
+        "transformers",
+    }
+
+
+def test_a_name_has_one_bound_wherever_it_is_declared() -> None:
+    declared: dict[str, set[str]] = {}
+    for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        for requirement in requirements:
+            [name] = names([requirement])
+            declared.setdefault(name, set()).add(requirement)
+    assert [bounds for name, bounds in declared.items() if len(bounds) > 1 and name != PROJECT["name"]] == []
+
+
+# Imports every module of the light install where importing what is heavy is an error, and opens what everyone uses.
+EVERYTHING = f"""
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {IMPORTS!r}:
+            raise AssertionError(name + " is imported")
+
+sys.meta_path.insert(0, Forbidden())
+import importlib, pkgutil
+import nemo_lite.hub, stt, tui
+from stt import EngineSettings, SileroVad, open_engine
+
+for package in (stt, tui):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+open_engine(EngineSettings("auto", device="cpu"))
+SileroVad()
+assert not set({IMPORTS!r}) & set(sys.modules)
+print("clean")
+"""
+
+
+def test_no_module_imports_anything_heavy() -> None:
+    run = subprocess.run([sys.executable, "-Pc", EVERYTHING], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "clean\n"), run.stderr
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_the_command_line_starts_without_the_pipeline(argument: str) -> None:
+    """What keeps it quick, whatever the machine is busy with: numpy alone takes longer than all the rest."""
+    code = f"""
+import sys
+from stt.cli import main
+try:
+    main([{argument!r}])
+except SystemExit:
+    pass
+slow = {{"numpy", "onnxruntime", "ctranslate2", "textual", "uvicorn", "asyncio"}}
+sys.stderr.write(" ".join(sorted(slow & set(sys.modules))))
+"""
+    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, text=True, check=True)
+    assert run.stdout
+    assert run.stderr == ""
