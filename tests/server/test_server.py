@@ -16,6 +16,7 @@ from serving import as_json, counted, frames, refused, rest, said, serving, turn
 from spoken import silence
 from stt.errors import SettingsError
 from stt.server import ServerSettings
+from stt.server.families import FAMILIES
 
 SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
 TWO_TURNS = np.concatenate([silence(0.3), tone(1), silence(2), tone(1), silence(2)])
@@ -129,10 +130,10 @@ async def test_wrong_paths_and_methods() -> None:
         response = await http.get("/ws/transcribe")
         assert (response.status_code, response.json()["code"]) == (426, "upgrade_required")
         assert (await http.post("/ws/transcribe")).status_code == 405
-        assert await refused(running, path="/ws/other") == (
-            404,
-            {"error": "no WebSocket here; the path is /ws/transcribe or /v2/listen", "code": "not_found"},
-        )
+        status, told = await refused(running, path="/ws/other")
+        assert (status, told["code"]) == (404, "not_found")
+        paths = [kind.path for family in FAMILIES.values() for kind in family.websocket]
+        assert told["error"] == f"no WebSocket here; the path is {' or '.join(paths)}"
         response = await http.get("/health", headers={"X-Large": "x" * 300_000})
         assert response.status_code == 400
 

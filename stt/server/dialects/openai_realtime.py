@@ -29,9 +29,9 @@ from stt.server.dialect import (
     Frame,
     Goodbye,
     Malformed,
+    NotAdmittedError,
     Notice,
     Opened,
-    RefusedError,
     Request,
     SessionOptions,
 )
@@ -96,7 +96,7 @@ class OpenAIRealtime:
         self._created = self._config.shown(self._name, beta=self._beta)
         return SessionOptions(self._config.turns(turns), self._config.recognition(language))
 
-    def refuse(self, error: RefusedError) -> Denial:
+    def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
         return refusal(error)
 
