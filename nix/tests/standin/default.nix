@@ -124,6 +124,7 @@ let
       "peft"
       "platformdirs"
       "prometheus-client"
+      "python-multipart"
       "pytest"
       "pytest-asyncio"
       "pytest-timeout"
