@@ -120,9 +120,11 @@ let
       "jiwer"
       "librosa"
       "numpy"
+      "onnx"
       "onnxruntime"
       "peft"
       "platformdirs"
+      "playwright"
       "prometheus-client"
       "python-multipart"
       "pytest"
@@ -135,6 +137,7 @@ let
       "sounddevice"
       "soundfile"
       "soxr"
+      "srt"
       "starlette"
       "textual"
       "tokenizers"
@@ -144,6 +147,7 @@ let
       "transformers"
       "uvicorn"
       "uvloop"
+      "webvtt-py"
       "websockets"
     ] package
     // {
