@@ -21,12 +21,16 @@ in
           python.httpx
           python.hypothesis
           python.jiwer
+          python.onnx
+          python.playwright
           python.pytest
           python.pytest-asyncio
           python.pytest-timeout
           python.pyyaml
           python.soxr
+          python.srt
           python.strops
+          python.webvtt-py
         ]
       ))
       pkgs.basedpyright

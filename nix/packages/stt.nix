@@ -32,6 +32,7 @@
   # server, client and terminal
   platformdirs,
   prometheus-client,
+  python-multipart,
   shtab,
   starlette,
   textual,
@@ -55,6 +56,7 @@ let
     peft
     platformdirs
     prometheus-client
+    python-multipart
     safetensors
     silero-vad
     shtab

@@ -8,12 +8,16 @@
   httpx,
   hypothesis,
   jiwer,
+  onnx,
+  playwright,
   pytest,
   pytest-asyncio,
   pytest-timeout,
   pyyaml,
   soxr,
+  srt,
   transformers,
+  webvtt-py,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -23,12 +27,16 @@ let
     httpx
     hypothesis
     jiwer
+    onnx
+    playwright
     pytest
     pytest-asyncio
     pytest-timeout
     pyyaml
     soxr
+    srt
     transformers
+    webvtt-py
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''
