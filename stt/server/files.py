@@ -1,6 +1,6 @@
 """A file that a client sends whole: from its request to the turns in it, whatever the client speaks.
 
-    request -> receive_form | receive_body (a private file on disk, bounded) -> FileJob.run -> events -> sink
+    request -> receive_form (a private file on disk, bounded) -> FileJob.run -> events -> sink
 
 Files come behind everybody who speaks live: `RecognitionOptions(live=False)` tells the recognizer so. A client that
 hangs up cancels its work. Of those that were taken in, a few are heard at a time, the others wait.
@@ -9,7 +9,6 @@ hangs up cancels its work. Of those that were taken in, a few are heard at a tim
 import asyncio
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass, field, replace
@@ -82,30 +81,6 @@ async def receive_form(request: Request, limit: int) -> Form:
         else:
             value.file.close()
     return Form(fields, file)
-
-
-async def receive_body(request: Request, limit: int) -> IO[bytes]:
-    """Take a body that is the file; it goes to one on disk that has no name.
-
-    Raises:
-        NotAdmittedError: it is longer than `limit` bytes.
-        ClientDisconnect: the client hung up.
-
-    """
-    file: IO[bytes] = tempfile.SpooledTemporaryFile(1 << 20, prefix="stt-")  # type: ignore[assignment]  # noqa: SIM115
-    try:
-        async for piece in _bounded(request, limit):
-            await asyncio.to_thread(file.write, piece)
-    except _TooLargeError:
-        file.close()
-        raise _too_large(limit) from None
-    except OSError as error:
-        file.close()
-        raise _no_room(error) from error
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 async def drop_body(request: Request) -> None:
