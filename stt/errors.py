@@ -1,7 +1,7 @@
 """What can go wrong, told apart by who can mend it. Every message says what was expected and what came."""
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,16 @@ def reason(error: OSError) -> str:
 
 class SttError(Exception):
     """Base of all errors raised on purpose by this package; its text is meant for a person."""
+
+    setting: str | None = None
+    """The field of the settings that the text begins with; a command line puts the name there that was written."""
+
+    @classmethod
+    def about(cls, setting: str, text: str) -> Self:
+        """Make the error that a setting has a value which cannot work here."""
+        error = cls(f"{setting}: {text}")
+        error.setting = setting
+        return error
 
 
 class AudioError(SttError, ValueError):

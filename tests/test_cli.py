@@ -269,3 +269,29 @@ def test_the_server_s_log_follows(words: tuple[str, ...], level: str, monkeypatc
     monkeypatch.setattr("stt.commands.serve.run", lambda **settings: asked.update(settings) or 0)
     assert main(["serve", *words]) == 0
     assert asked["log_level"] == level
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "says"),
+    [
+        (["--language", "de"], {}, "--language: whisper tiny.en (int8, cpu) knows en, got 'de'"),
+        (
+            [],
+            {"STT_LANGUAGE": "xx"},
+            "environment variable STT_LANGUAGE: whisper tiny.en (int8, cpu) knows en, got 'xx'",
+        ),
+        (["--device", "cuda"], {}, "--device: expected cpu, because CTranslate2 finds no CUDA device, got cuda"),
+        ([], {"STT_DEVICE": "cuda"}, "environment variable STT_DEVICE: expected cpu, because"),
+    ],
+)
+def test_what_only_the_engine_finds_wrong_is_told_by_its_name_as_well(
+    arguments: list[str],
+    variables: dict[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["file", "examples/news.flac", "--engine", "whisper", *arguments]) in (1, 2)
+    assert f"stt file: {says}" in capfd.readouterr().err

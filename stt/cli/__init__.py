@@ -6,7 +6,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stt.cli import streams
 from stt.cli.bench import BENCH
@@ -25,6 +25,9 @@ from stt.cli.parser import complain, parse
 from stt.cli.serve import SERVE
 from stt.cli.shared import talkative
 from stt.cli.tui import TUI
+
+if TYPE_CHECKING:
+    from stt.errors import SttError
 
 COMMANDS: Final = tuple(
     talkative(command)
@@ -57,6 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _named(error: "SttError", args: Namespace) -> str:
+    """Put what was written, an option or a variable, in the place of the setting that an error is about."""
+    text, setting = str(error), error.setting
+    if setting is None:
+        return text
+    said = args.said.get(f"engine_{setting}") or args.said.get(setting)
+    return f"{said}{text.removeprefix(setting)}" if said else text
+
+
 def _run(command: Command, args: Namespace) -> int:
     from stt.errors import OutputError, SettingsError, SttError
 
@@ -70,7 +82,7 @@ def _run(command: Command, args: Namespace) -> int:
             from traceback import print_exc
 
             print_exc()
-        complain(command.name, error)
+        complain(command.name, _named(error, args))
         if isinstance(error, OutputError):
             streams.give_up_stdout()
         return 2 if isinstance(error, SettingsError) else 1

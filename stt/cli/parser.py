@@ -121,16 +121,18 @@ def find(
 def _take_values(command: Command, written: argparse.Namespace, environment: Mapping[str, str], config: Config) -> None:
     """Put values in the place of texts. `given` gets the attributes of the options on the command line.
 
-    `origins` gets a line for each value that is not the default, with who says so.
+    `origins` gets a line for each value that is not the default, with who says so; `said` who says so, by attributes.
     """
     written.given = frozenset(
         o.attribute for o in command.all_options if isinstance(o, Option) and o.attribute in written
     )
     written.origins = []
+    written.said = {}
     for option in command.all_options:
         found = find(command, option, written, environment, config)
         setattr(written, option.attribute, found.value)
         if found.origin is not None:
+            written.said[option.attribute] = found.origin
             shown = "not shown" if isinstance(option, Option) and option.secret else found.value
             written.origins.append(f"{option.name} {shown} ({found.origin})")
 

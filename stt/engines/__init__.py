@@ -122,5 +122,5 @@ def check_language(model: SpeechModel, language: str | None) -> None:
     code = language_code(language)
     if code is not None and code not in model.languages:
         known = ", ".join(sorted(model.languages))
-        msg = f"language: {model.name} knows {known}, got {language!r}; for others try --model small"
-        raise SettingsError(msg)
+        text = f"{model.name} knows {known}, got {language!r}; for others try the model small"
+        raise SettingsError.about("language", text)

@@ -64,8 +64,8 @@ class CanaryQwen:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
         if device == "cuda" and not torch.cuda.is_available():
-            msg = "device cuda: torch finds no CUDA device; use --device cpu, or check `nvidia-smi`"
-            raise EngineError(msg)
+            text = "expected cpu, because torch finds no CUDA device, got cuda; `nvidia-smi` shows what there is"
+            raise EngineError.about("device", text)
         if threads:
             torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

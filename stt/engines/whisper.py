@@ -93,8 +93,8 @@ class Whisper:
             raise EngineError(msg) from error
         gpus = ctranslate2.get_cuda_device_count()
         if device == "cuda" and not gpus:
-            msg = "device cuda: CTranslate2 finds no CUDA device; use --device cpu, or check `nvidia-smi`"
-            raise EngineError(msg)
+            text = "expected cpu, because CTranslate2 finds no CUDA device, got cuda; `nvidia-smi` shows what there is"
+            raise EngineError.about("device", text)
         wanted = ["cuda", "cpu"] if device == "auto" and gpus else ["cpu"] if device == "auto" else [device]
         for place in wanted:
             computes = dtype if dtype != "auto" else "int8" if place == "cpu" else "float16"
