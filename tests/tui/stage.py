@@ -194,3 +194,10 @@ async def on_stage(
         await app.workers.wait_for_complete()
         await play.settle()
         yield play
+
+
+async def talk(play: "Play") -> None:
+    """Say all there is to say."""
+    await play.open()
+    for turn, text in enumerate(SENTENCES):
+        await play.say(turn, text)

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from stage import FAST, SENTENCES, Play, ScriptedDevices, meter, on_stage
-from test_app import ROWS, talk
+from stage import FAST, SENTENCES, Play, ScriptedDevices, meter, on_stage, talk
+from test_app import ROWS
 
 from stt.events import RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnStarted
 from tui.colours import READABLE, contrast
