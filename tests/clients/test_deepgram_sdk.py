@@ -1,15 +1,9 @@
 """Deepgram's own Python SDK, unmodified, against `stt serve` with its embedded engine and real speech."""
 
 import asyncio
-import json
-import socket
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
+from served import stt_serve
 
 from serving import frames
 from spoken import sentences, talk, word_errors
@@ -17,34 +11,6 @@ from spoken import sentences, talk, word_errors
 deepgram = pytest.importorskip("deepgram")
 # The SDK asks websockets for a name that is on its way out.
 pytestmark = pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")
-
-
-@asynccontextmanager
-async def stt_serve() -> AsyncIterator[str]:
-    """Run a server of its own; the host and port it is ready at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = (sys.executable, "-m", "stt.cli", "serve", "--port", str(port))
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-
-    def is_ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
-                return "ready" in json.load(answer).values()
-        except (urllib.error.URLError, OSError):
-            return False
-
-    try:
-        async with asyncio.timeout(60):
-            while not await asyncio.to_thread(is_ready):
-                assert process.returncode is None
-                await asyncio.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def test_flux_says_what_was_said() -> None:
