@@ -295,3 +295,11 @@ def test_what_only_the_engine_finds_wrong_is_told_by_its_name_as_well(
         monkeypatch.setenv(name, value)
     assert main(["file", "examples/news.flac", "--engine", "whisper", *arguments]) in (1, 2)
     assert f"stt file: {says}" in capfd.readouterr().err
+
+
+def test_dialects_are_named_as_the_server_has_them() -> None:
+    from stt.cli.serve import DIALECTS
+    from stt.server.families import FAMILIES
+
+    assert tuple(FAMILIES) == DIALECTS
+    assert values("serve", "--dialects", "native,openai", "--dialects", "deepgram").dialects == list(DIALECTS)

@@ -18,7 +18,7 @@ OPTIONS = [
     for command in CONFIGURED
     for option in command.all_options
 ]
-EXAMPLES = ("3", "0.25", "1000", "de", "44100x2", "~/x", "two words")
+EXAMPLES = ("3", "0.25", "1000", "de", "44100x2", "~/x", "native", "two words")
 
 
 @pytest.fixture

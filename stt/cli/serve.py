@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Command, Flag, Group, Option, count, host, items, path, seconds
+from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, host, items, path, seconds
 from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
@@ -42,6 +42,7 @@ def _run(args: argparse.Namespace) -> int:
         log_format=args.log_format,
         log_level=level,
         host=args.host,
+        dialects=args.dialects,
         page=not args.no_page,
         open_page=args.open,
         port=args.port,
@@ -59,9 +60,28 @@ def _run(args: argparse.Namespace) -> int:
     )
 
 
+def _dialects(text: str) -> list[str]:
+    names = items(text)
+    for name in names:
+        if name not in DIALECTS:
+            raise ValueProblem(f"names of {', '.join(DIALECTS)}", text)
+    return names
+
+
+DIALECTS: Final = ("native", "openai", "deepgram")
+"""The families of `stt.server.families`, which is not imported for a help text."""
+
 _ACCESS: Final = Group(
     "access",
     (
+        Option(
+            name="--dialects",
+            default=[],
+            convert=_dialects,
+            repeats=True,
+            metavar="NAME[,NAME]",
+            help=f"what clients may speak: {', '.join(DIALECTS)}; default: all (the page needs native)",
+        ),
         Option(
             name="--api-key",
             secret=True,

@@ -1,11 +1,13 @@
 """`stt serve`: many live sessions over one engine."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from stt.errors import SettingsError
 from stt.server import ServerSettings, create_app
 from stt.server.access import read_keys
+from stt.server.families import FAMILIES
 from stt.settings import EngineSettings, TurnSettings
 
 
@@ -19,6 +21,7 @@ def run(
     log_format: str,
     log_level: str,
     open_page: bool,
+    dialects: Sequence[str],
     **settings: object,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
@@ -36,6 +39,7 @@ def run(
 
     keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
-    app = create_app(limits, engine=engine, turns=turns, language=language)
+    spoken = [FAMILIES[name] for name in dialects or FAMILIES]
+    app = create_app(limits, engine=engine, turns=turns, language=language, dialects=spoken)
     manager = Manager.from_environment(os.environ)
     return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager, open_page=open_page)
