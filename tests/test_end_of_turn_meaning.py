@@ -91,3 +91,13 @@ async def test_the_model_gives_a_probability() -> None:
     model = smart_turn.shared()
     assert model is not None
     assert 0 <= await model.ask(tone(1)) <= 1
+
+
+def test_the_log_mel_is_that_of_transformers() -> None:
+    from transformers import WhisperFeatureExtractor
+
+    sound = np.random.default_rng(1).normal(0, 0.1, 100_000).astype(np.float32)
+    padded = np.concatenate((np.zeros(smart_turn.SAMPLES - len(sound), np.float32), sound))
+    extract = WhisperFeatureExtractor(chunk_length=8)
+    expected = extract(padded, sampling_rate=16_000, return_tensors="np", do_normalize=True).input_features[0]
+    assert np.abs(smart_turn.log_mel(sound) - expected).max() < 1e-4
