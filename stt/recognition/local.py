@@ -24,9 +24,11 @@ from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
-# Interims that take longer than this rest for as long as they took, late finals or not, and those that take twice as
-# long for twice as long: half of the engine is free, or two thirds.
+# Interims that take longer than this, on a slow machine or a busy one, rest for up to three times as long as they took,
+# late finals or not: most of the engine is free for those.
 _SLOW_S: Final = 0.25
+_SLOW_REST_S: Final = 0.18  # of an interim's time, for each time as long that it rests
+_SLOW_REST: Final = 3
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -276,7 +278,7 @@ class LocalRecognizer:
         waited_s = max((worker.began - r.asked for r in worker.batch if r.stands and r.live), default=None)
         if waited_s is not None:
             late = self._interims_ran and waited_s > _LATE_S
-            self._rest = min(max(1, 2 * self._rest), _MOST_REST) if late else self._rest // 2
+            self._rest = _MOST_REST if late else self._rest // 2
         self._interims_ran = not any(request.stands for request in worker.batch)
 
     def _work(self, worker: _Worker) -> None:
@@ -301,7 +303,8 @@ class LocalRecognizer:
             if self._interims_ran:
                 now = time.monotonic()
                 took_s = now - worker.began
-                self._interims_from = now + max(self._rest, min(2, int(took_s / _SLOW_S))) * took_s
+                slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
+                self._interims_from = now + max(self._rest, slow) * took_s
 
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
