@@ -79,7 +79,6 @@ class _Asked:
     ticket: Ticket
     cause: _Cause
     turn: int
-    end: int
 
     @property
     def stands(self) -> bool:
@@ -184,17 +183,6 @@ class Session:
     def done_s(self) -> float:
         """Seconds of the stream that are dealt with: recognized, or found silent."""
         return seconds(self._segmenter.now if not self._open and not self._texts else self._done)
-
-    @property
-    def heard_s(self) -> float:
-        """Seconds of the stream that were listened to."""
-        return seconds(self._segmenter.now)
-
-    @property
-    def behind_s(self) -> float:
-        """Seconds of audio heard since the oldest text that is due was asked for: live, how late the engine is."""
-        due = next((asked.end for asked in self._asked if asked.stands), None)
-        return 0.0 if due is None else seconds(self._segmenter.now - due)
 
     # listening
 
@@ -323,7 +311,7 @@ class Session:
             window.silences,
         )
         ticket = self._recognizer.submit(utterance)
-        asked = _Asked(window, ticket, window.cause, window.turn, window.end)
+        asked = _Asked(window, ticket, window.cause, window.turn)
         unanswered = len(window.audio) if asked.stands else 0
 
         def settled(ticket: Ticket) -> None:
