@@ -44,6 +44,7 @@ from tui.updates import (
     InputPaused,
     Late,
     Metered,
+    Noticed,
     RecordingChanged,
     ServerSays,
     Update,
@@ -315,7 +316,7 @@ class Live:
     def _open(self) -> "Microphone | _File":
         if self._plan.file is None:
             return Microphone(self._device)
-        self._file = self._file or _File(self._plan.file)
+        self._file = self._file or _File(self._plan.file, self._tell)
         return self._file
 
     async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
@@ -441,8 +442,8 @@ class _File:
     backlog_s = 0.0
     rate = SAMPLE_RATE
 
-    def __init__(self, path: str) -> None:
-        self.source = FileSource(path)
+    def __init__(self, path: str, tell: Callable[[Update], object]) -> None:
+        self.source = FileSource(path, notice=lambda line: tell(Noticed(line)))
         self.name = Path(path).name
         self._pieces = self._small()
 

@@ -20,7 +20,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.end_of_turn is not None:
         from stt.settings import TurnSettings
 
-        turns = TurnSettings(end_of_turn_s=args.end_of_turn, pause_s=min(0.3, args.end_of_turn))
+        pause_s = min(TurnSettings().pause_s, args.end_of_turn)
+        turns = TurnSettings(end_of_turn_s=args.end_of_turn, pause_s=pause_s)
     return run(
         args.path,
         url=args.url,

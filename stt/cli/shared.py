@@ -147,7 +147,7 @@ def turn_settings(args: argparse.Namespace, **more: Any) -> "TurnSettings":
         speech_threshold=args.speech_threshold,
         silence_threshold=max(0.01, args.speech_threshold - 0.15),
         end_of_turn_s=args.end_of_turn,
-        pause_s=min(0.3, args.end_of_turn),
+        pause_s=min(TurnSettings().pause_s, args.end_of_turn),
         **more,
     )
 

@@ -125,6 +125,7 @@ class Host:
                 coalesced=self._outbox.coalesced or None,
                 errors=self._errors or None,
                 unheard_s=round(self._inbox.waiting_s, 2) or None,
+                opposed_channels=self._inbox.opposed or None,
             )
 
     async def _serve(self) -> str:
