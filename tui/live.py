@@ -73,6 +73,8 @@ class Plan:
     api_key: str | None = None
     tls: SSLContext | None = None
     """For `wss://`; `None`: the system's certificates are trusted."""
+    terms: tuple[str, ...] = ()
+    """Words and phrases that will be said."""
 
 
 class Loading:
@@ -326,7 +328,7 @@ class Live:
         async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
-                options = RecognitionOptions(self._plan.language)
+                options = RecognitionOptions(self._plan.language, self._plan.terms)
                 session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
@@ -361,6 +363,7 @@ class Live:
             tls=self._plan.tls,
             settings=self._plan.turns,
             language=self._plan.language or "auto",
+            terms=self._plan.terms,
             patience_s=_PATIENCE_S,
             notify=notify,
         )

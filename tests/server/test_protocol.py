@@ -97,7 +97,7 @@ BAD: list[tuple[str | bytes, str, str]] = [
     (
         '{"type": "configure", "gap": 1}',
         "bad_option",
-        "unknown setting 'gap' of configure; known: end_of_turn_ms, pause_ms, language",
+        "unknown setting 'gap' of configure; known: end_of_turn_ms, pause_ms, language, terms",
     ),
     (
         '{"type": "configure", "end_of_turn_ms": "9"}',

@@ -45,6 +45,7 @@ from stt.server.dialects.native_control import KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import dump, shown
 from stt.settings import TurnSettings
+from stt.terms import checked
 
 PATH: Final = "/ws/transcribe"
 
@@ -70,6 +71,8 @@ class Options:
     """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
     words: bool = False
     """Whether finals have the times of their words."""
+    terms: tuple[str, ...] | None = None
+    """What will be said; `None`: nothing was said about it."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -90,11 +93,12 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         "events",
         "repeat_committed",
         "words",
+        "term",
     )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
-        if name in given:
+        if name in given and name != "term":
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
@@ -124,7 +128,15 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         _flag(given, "events", default=False),
         _flag(given, "repeat_committed", default=True),
         _flag(given, "words", default=False),
+        _terms([value for name, value in query if name == "term"]) if "term" in given else None,
     )
+
+
+def _terms(given: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return checked(given)
+    except SettingsError as wrong:
+        raise ProtocolError("bad_option", str(wrong)) from None
 
 
 def _whole(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
@@ -369,7 +381,8 @@ class Native:
             raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
-        recognition = RecognitionOptions(options.language, words=options.words)
+        terms = request.terms if options.terms is None else options.terms
+        recognition = RecognitionOptions(options.language, terms, words=options.words)
         self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
         return SessionOptions(options.turns, recognition)
