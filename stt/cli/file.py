@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option, raw_pcm, track
-from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import FILE_TURNS, engine_options, engine_settings, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
 Transcribe audio files. The text goes to standard output, turn by turn, as soon as each turn is recognized;
@@ -98,6 +98,6 @@ FILE: Final = Command(
         ),
         Flag(name="--quiet", aliases=("-q",), help="no progress and no engine line; errors still show"),
         engine_options(),
-        TURNS,
+        FILE_TURNS,
     ),
 )

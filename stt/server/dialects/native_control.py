@@ -11,7 +11,26 @@ from stt.server.dialects.reading import shown
 from stt.settings import TurnSettings
 
 KINDS: Final = ("flush", "clear", "configure")
-_MAY_CHANGE: Final = ("end_of_turn_ms", "pause_ms", "language")
+ENDS: Final = (
+    "end_of_turn",
+    "end_of_turn_ms",
+    "pause_ms",
+    "eagerness",
+    "eot_threshold",
+    "eot_delay_ms",
+    "eot_timeout_ms",
+    "eager",
+)
+"""Settings of what ends a turn."""
+_MAY_CHANGE: Final = (*ENDS, "language")
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "end_of_turn": (str,),
+    "eagerness": (str,),
+    "language": (str,),
+    "eot_threshold": (int, float),
+    "eager": (bool,),
+}
+_EXPECTED: Final = {str: "a string", bool: "true or false", int: "a whole number"}
 
 
 class Wanted(Protocol):
@@ -58,8 +77,9 @@ class Controls:
                 raise ProtocolError(
                     "bad_option", f"unknown setting {shown(name)} of {kind}; known: {', '.join(known) or 'none'}"
                 )
-            if isinstance(value, bool) or not isinstance(value, str if name == "language" else int):
-                expected = "a string" if name == "language" else "a whole number"
+            types = _TYPES.get(name, (int,))
+            if type(value) not in types:
+                expected = "a number" if float in types else _EXPECTED[types[0]]
                 raise ProtocolError("bad_option", f"{name} must be {expected}, got {shown(value)}")
         match kind:
             case "flush":
@@ -69,8 +89,8 @@ class Controls:
             case _:
                 return self._configure(given)
 
-    def _configure(self, given: Mapping[str, str | int]) -> Configure:
-        query = [(name, str(value)) for name, value in given.items()]
+    def _configure(self, given: Mapping[str, Any]) -> Configure:
+        query = [(name, str(int(v) if isinstance(v, bool) else v)) for name, v in given.items()]
         wanted = self._parse(query, self._turns, self._options.language)
         if self._languages and wanted.language is not None and wanted.language not in self._languages:
             known = ", ".join(sorted(self._languages)[:12])
