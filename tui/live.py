@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import SAMPLE_RATE, Samples, samples, seconds
+from stt.endofturn import prepare
 from stt.engines import OpenedEngine, check_language, open_engine
 from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
 from stt.events import Event
@@ -252,6 +253,7 @@ class Live:
             try:
                 opened = self._open_engine(self._plan.engine)
                 check_language(opened.model, self._plan.language)
+                prepare(self._plan.turns)
             except Exception as error:  # noqa: BLE001 - whatever it is, the person in front of the screen must know
                 text = str(error) if isinstance(error, SttError) else f"{type(error).__name__}: {error}"
                 loading.settle(text)

@@ -266,6 +266,7 @@ class Host:
                 self._completed = event.turn
                 self._turns += 1
                 metrics.turns.labels("words" if event.text else "empty").inc()
+                metrics.ended.labels(event.why).inc()
                 decided = self._inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))
