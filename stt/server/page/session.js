@@ -26,8 +26,10 @@ export class Session {
   }
 
   connect() {
-    const query = new URLSearchParams({ sample_rate: this.rate, events: 1 });
-    for (const [name, value] of Object.entries(this.settings)) if (value) query.set(name, value);
+    const { terms, ...single } = this.settings;
+    const query = new URLSearchParams({ sample_rate: this.rate, events: 1, words: 1 });
+    for (const [name, value] of Object.entries(single)) if (value) query.set(name, value);
+    for (const term of terms) query.append("term", term);
     const url = `${location.origin.replace(/^http/, "ws")}/ws/transcribe?${query}`;
     this.offset = { turn: this.turns, at: this.origin + this.start / this.rate };
     this.unsaid = 0;
@@ -69,9 +71,15 @@ export class Session {
   }
 
   configure(settings) {
+    const { language, end_of_turn_ms, terms } = settings;
+    const changed = String(terms) !== String(this.settings.terms);
     this.settings = settings;
-    const { language, end_of_turn_ms } = settings;
-    this.command({ type: "configure", ...(language && { language }), ...(end_of_turn_ms && { end_of_turn_ms: Number(end_of_turn_ms) }) });
+    this.command({
+      type: "configure",
+      ...(language && { language }),
+      ...(end_of_turn_ms && { end_of_turn_ms: Number(end_of_turn_ms) }),
+      ...(changed && { terms }),
+    });
   }
 
   take(message) {
