@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,9 @@ TWO_TURNS = np.concatenate([silence(0.5), tone(1.0), silence(2.0), tone(3.0), si
 
 # A big file must not go through the page's memory: whatever reads one into it fails.
 NO_READING = """
-for (const name of ["arrayBuffer", "text", "bytes", "stream"]) Blob.prototype[name] = () => { throw Error("was read"); };
-for (const name of ["readAsArrayBuffer", "readAsText", "readAsDataURL"]) FileReader.prototype[name] = Blob.prototype.text;
+const refuse = () => { throw Error("was read"); };
+for (const name of ["arrayBuffer", "text", "bytes", "stream"]) Blob.prototype[name] = refuse;
+for (const name of ["readAsArrayBuffer", "readAsText", "readAsDataURL"]) FileReader.prototype[name] = refuse;
 null
 """
 
@@ -60,7 +62,8 @@ async def saved(page: Page, item: Locator, kind: str) -> str:
     await item.locator(".format").select_option(kind)
     async with page.expect_download() as download:
         await item.locator(".save").click()
-    return Path(await (await download.value).path()).read_text("utf-8")
+    path = await (await download.value).path()
+    return await asyncio.to_thread(path.read_text, "utf-8")
 
 
 async def test_files_are_heard_one_after_the_other_and_their_downloads_parse(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ async def test_files_are_heard_one_after_the_other_and_their_downloads_parse(tmp
     assert " ".join(cue.content.replace("\n", " ") for cue in cues) == " ".join(turns)
     assert " ".join(html.unescape(caption.text).replace("\n", " ") for caption in captions) == " ".join(turns)
     assert len(cues) == len(captions) > 4
-    for cue, after in zip(cues, cues[1:], strict=False):
+    for cue, after in pairwise(cues):
         assert cue.start < cue.end <= after.start
     lines = [line for cue in cues for line in cue.content.splitlines()]
     assert max(map(len, lines)) <= 42

@@ -71,15 +71,12 @@ export class Session {
   }
 
   configure(settings) {
-    const { language, end_of_turn_ms, terms } = settings;
-    const changed = String(terms) !== String(this.settings.terms);
+    const changed = Object.entries(settings).filter(([name, value]) => String(value) !== String(this.settings[name]));
     this.settings = settings;
-    this.command({
-      type: "configure",
-      ...(language && { language }),
-      ...(end_of_turn_ms && { end_of_turn_ms: Number(end_of_turn_ms) }),
-      ...(changed && { terms }),
-    });
+    // What is empty now is the server's own from the next start on; no terms are none at once.
+    const sent = changed.filter(([name, value]) => value || name === "terms");
+    const message = Object.fromEntries(sent.map(([name, value]) => [name, name === "end_of_turn_ms" ? Number(value) : value]));
+    if (sent.length) this.command({ type: "configure", ...message });
   }
 
   take(message) {

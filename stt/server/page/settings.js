@@ -2,7 +2,8 @@
 
 const form = document.getElementById("settings");
 const SWITCHES = ["echoCancellation", "noiseSuppression", "autoGainControl"];
-const ASKED = ["language", "end_of_turn_ms", "terms"];
+const SINGLE = ["language", "end_of_turn", "eagerness", "end_of_turn_ms"];
+const ASKED = [...SINGLE, "terms"];
 
 const stored = { echoCancellation: true, noiseSuppression: false, autoGainControl: true, ...JSON.parse(localStorage.getItem("stt") ?? "{}") };
 for (const name of SWITCHES) form[name].checked = stored[name];
@@ -13,8 +14,7 @@ export const sound = () => ({ device: form.device.value, ...Object.fromEntries(S
 
 /** What is asked of the server, by its names; "" and []: as it does by itself. */
 export const asked = () => ({
-  language: form.language.value.trim(),
-  end_of_turn_ms: form.end_of_turn_ms.value,
+  ...Object.fromEntries(SINGLE.map((name) => [name, form[name].value.trim()])),
   terms: form.terms.value.split("\n").map((term) => term.trim()).filter(Boolean),
 });
 
