@@ -153,6 +153,8 @@ class Session:
         self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last text sent
+        self.speech = 0.0
+        """How probable it is that somebody speaks in the last frame that was heard, 0 to 1."""
 
     async def run(self, source: Source, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
@@ -215,6 +217,7 @@ class Session:
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
             self._remember(frame)
+            self.speech = float(probability)
             events = self._segmenter.feed((frame,), (probability,))
             if events:
                 await self._push(events, sink)

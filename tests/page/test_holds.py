@@ -14,7 +14,7 @@ from browser import browsing
 from playwright.async_api import Page, expect
 
 from scripted import ScriptedModel
-from serving import serving
+from serving import Running, serving
 from spoken import silence
 from stt.recognition import Hypothesis, Utterance
 from stt.words import Word
@@ -71,6 +71,26 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_turn_costs_no_word(tmp
     assert all("ended by silence" in text for text in texts)
     assert "word3" not in texts[0].split("\n")[1].split()[4:]
     assert "word12" not in texts[2]
+
+
+async def test_of_a_silence_little_is_kept(tmp_path: Path) -> None:
+    """So hours of silence need no memory, and after them a new connection hears what is said at once."""
+    talk = np.concatenate([silence(0.5), sound(1), silence(9), sound(1), silence(3)])
+
+    def heard_s(running: Running) -> float:
+        return sum(host._inbox.received_s for host in running.service.sessions)
+
+    async with serving(ScriptedModel(hear)) as first, browsing(f"{first.http}/", tmp_path, talk) as page:
+        await page.click("#listen")
+        await first.until(lambda: heard_s(first) >= 8, 30)
+        first.server.stop()
+        await first.task
+        async with serving(ScriptedModel(hear), port=first.port) as second:
+            await second.until(lambda: heard_s(second) > 0, 30)
+            await expect(page.locator("#turns li:has(.why)")).to_have_count(2, timeout=30_000)
+            assert heard_s(second) < 8  # of 12: 2 s before the end of the first, and what came then
+            starts = await page.locator("#turns .at").all_inner_texts()
+    assert float(starts[1].split(":")[1]) - float(starts[0].split(":")[1]) == pytest.approx(10, abs=0.3)
 
 
 async def test_another_microphone_and_one_that_is_lost(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ export class Timeline {
         else begin("pause", message.end, { probability: message.probability });
         break;
       case "turn_resumed": begin("speech", message.at); break;
-      case "speech": this.scores.push(...message.probabilities.map((p, i) => [message.start + i * message.every, p])); break;
+      case "heard": this.scores.push([message.at, message.speech]); break;
       case "turn_completed":
         // The next turn may run already.
         if (this.open && this.open.start <= message.decided) close(message.decided);
