@@ -154,6 +154,8 @@ class Session:
         self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last text sent
+        self.speech = 0.0
+        """How probable it is that somebody speaks in the last frame that was heard, 0 to 1."""
 
     async def run(self, source: Source, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
@@ -216,6 +218,7 @@ class Session:
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
             self._remember(frame)
+            self.speech = float(probability)
             if self._pause is not None and (news := self._pause.news()) is not None:
                 await self._send(sink, TurnPaused(self._pause.turn, self._pause.end, news))
             events = self._segmenter.feed((frame,), (probability,))

@@ -251,7 +251,7 @@ class Host:
                 continue
             before, taken = taken, taken + len(piece)
             if taken // every > before // every:
-                await self._put(Tick(seconds(taken)))
+                await self._put(Tick(seconds(taken), self._session.speech))
 
     async def _sink(self, event: Event) -> None:
         metrics = self._service.metrics

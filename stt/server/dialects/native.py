@@ -41,6 +41,7 @@ from stt.server.dialect import (
     Opened,
     Request,
     SessionOptions,
+    Tick,
 )
 from stt.server.dialects.native_control import ENDS, KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
@@ -56,6 +57,8 @@ MAX_CHANNELS: Final = 2
 
 # Each change of rate costs a new resampler, up to 1 ms of work; a client has no reason for more than a few.
 _MAX_FORMATS: Final = 16
+
+_HEARD_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Options:
     """Whether finals have the times of their words."""
     terms: tuple[str, ...] | None = None
     """What will be said; `None`: nothing was said about it."""
+    heard: bool = False
+    """Whether it is told ten times a second how far the audio was heard, and whether somebody speaks."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -94,6 +99,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         "repeat_committed",
         "words",
         "term",
+        "heard",
     )
     for name, value in query:
         if name not in known:
@@ -115,6 +121,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         _flag(given, "repeat_committed", default=True),
         _flag(given, "words", default=False),
         _terms([value for name, value in query if name == "term"]) if "term" in given else None,
+        _flag(given, "heard", default=False),
     )
 
 
@@ -421,7 +428,7 @@ class Native:
         recognition = RecognitionOptions(options.language, terms, words=options.words)
         self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, recognition)
+        return SessionOptions(options.turns, recognition, tick_s=_HEARD_S if options.heard else None)
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -447,6 +454,8 @@ class Native:
                 return (error(item.code, item.message),)
             case Ending(how=("idle" | "too_many_errors") as code, message=message):
                 return (error(code, message),)
+            case Tick():
+                return (dump({"type": "heard", "at": round(item.at_s, 3), "speech": round(item.speech, 2)}),)
             case (
                 TurnStarted()
                 | TranscriptChanged()
