@@ -70,10 +70,16 @@ class Utterance:
     """How much of the audio the voice detector took for speech, where that is known."""
     silences: tuple[tuple[int, int], ...] = ()
     """Where in it the voice detector heard nobody: sample indices of the stream."""
+    trace: str = ""
+    """What its session is called in logs, from the socket to the engine."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.audio)
+
+    def overtaken_by(self, newer: "Utterance") -> bool:
+        """Tell whether it is pointless, unless it has begun, now that its session asks for a newer one."""
+        return self.kind == "interim" or (self.kind == "speculative" and self.key == newer.key)
 
 
 class SpeechModel(Protocol):
