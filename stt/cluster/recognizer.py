@@ -339,11 +339,8 @@ class ClusterRecognizer:
         if replica not in self._pings:
             self._pings[replica] = self._start(ask())
             self._pings[replica].add_done_callback(lambda _: self._pings.pop(replica, None))
-        load = await asyncio.shield(self._pings[replica])
-        self._learn(load)
-        if load.replica != replica:
-            msg = f"replica {replica} is no more"
-            raise ReplicaGoneError(msg)
+        # Another one answers for a replica that is drained: that one still answers what it has, or ends, which is told.
+        self._learn(await asyncio.shield(self._pings[replica]))
 
     # where calls go
 
