@@ -114,6 +114,7 @@ class Session:
         end_of_turn: decides how long a silence has to be; `None`: what the settings ask for.
         ahead_s: speech in windows that wait for the engine or are with it, interims aside; what would exceed it is not
             taken from the source. One window may always be under way. `None`: a count of windows is bound enough.
+        trace: what it is called in logs.
 
     """
 
@@ -126,9 +127,11 @@ class Session:
         options: RecognitionOptions | None = None,
         end_of_turn: EndOfTurn | None = None,
         ahead_s: float | None = None,
+        trace: str = "",
     ) -> None:
         settings = settings or TurnSettings()
         self._recognizer = recognizer
+        self._trace = trace
         self._options = options or RecognitionOptions()
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._settings = settings
@@ -324,6 +327,7 @@ class Session:
             window.start,
             window.speech_s,
             window.silences,
+            trace=self._trace,
         )
         ticket = self._recognizer.submit(utterance)
         asked = _Asked(window, ticket, window.cause, window.turn)

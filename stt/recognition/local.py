@@ -239,7 +239,7 @@ class LocalRecognizer:
                 msg = "the engine is closed"
                 raise EngineError(msg)
             waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if _overtaken(other.utterance, utterance)]
+            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
             waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
@@ -408,10 +408,6 @@ def _close_all() -> None:
     until = time.monotonic() + _AT_EXIT_S
     for recognizer in list(_open):
         recognizer.close(max(0.0, until - time.monotonic()))
-
-
-def _overtaken(old: Utterance, new: Utterance) -> bool:
-    return old.kind == "interim" or (old.kind == "speculative" and old.key == new.key)
 
 
 def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool:

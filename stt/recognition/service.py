@@ -82,10 +82,16 @@ class Utterance:
     """Whether this one, begun, is only in the way by now: an interim that a final waits for, or a pause's text where
     the speaker went on and paused anew. A model may ask between two steps of its work, and raise `GivenUpError` where
     all of its batch is. From any thread."""
+    trace: str = ""
+    """What its session is called in logs, from the socket to the engine."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.audio)
+
+    def overtaken_by(self, newer: "Utterance") -> bool:
+        """Tell whether it is pointless, unless it has begun, now that its session asks for a newer one."""
+        return self.kind == "interim" or (self.kind == "speculative" and self.key == newer.key)
 
 
 class SpeechModel(Protocol):

@@ -74,6 +74,7 @@ class Host:
             settings=options.turns,
             options=options.recognition,
             ahead_s=self._settings.max_ahead_s,
+            trace=name,
         )
         self._clock = asyncio.get_running_loop().time
         self._last_heard = self._clock()
