@@ -293,7 +293,7 @@ class LocalRecognizer:
         """Tell whether a running request is in the way: of what stands, if it does not, or of what overtook it."""
         with self._changed:
             return any(
-                _overtaken(request.utterance, other.utterance)
+                request.utterance.overtaken_by(other.utterance)
                 for other in self._requests()
                 if other.stands and other.live and not other.ticket.done()
             )
