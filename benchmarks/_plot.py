@@ -20,11 +20,11 @@ def plot(curves: Mapping[str, Sequence[tuple[str, float, float]]]) -> str:
         return _HEIGHT - _BELOW - cut / _CUT[1] * (_HEIGHT - _BELOW - _MARGIN)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        'font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif">',
+        "<style>text {font-size: 13px}</style>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
     ]
-    for tenth in range(0, 7):
+    for tenth in range(7):
         at = y(tenth / 10)
         parts += [
             f'<path d="M{_LEFT} {at:.1f}H{_WIDTH - _MARGIN}" stroke="#ddd"/>',

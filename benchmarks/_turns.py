@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,7 +169,20 @@ async def fired(policy: EndOfTurn, turn: Turn) -> list[float | None]:
     return times
 
 
-def read(directory: Path) -> list[Turn]:
+def hear_all(turns: Sequence[Turn], *, texts: bool = True, kept: Path | None = None) -> None:
+    """Fill in the pauses of all turns, or take them from a file where they were kept: hearing takes minutes."""
+    if kept is not None and kept.exists():
+        for turn, pauses in zip(turns, json.loads(kept.read_text()), strict=True):
+            turn.pauses = [Found(**pause) for pause in pauses]
+        return
+    listener = Listener(texts=texts)
+    for turn in turns:
+        listener.hear(turn)
+    if kept is not None:
+        kept.write_text(json.dumps([[asdict(pause) for pause in turn.pauses] for turn in turns]))
+
+
+def read(directory: Path, distort: Callable[[Samples], Samples] | None = None) -> list[Turn]:
     """Read a benchmark: `turns.jsonl` (id, group, pauses with start, dur, final, scored, in seconds) and `ID.opus`."""
 
     async def sound(path: Path) -> Samples:
@@ -179,5 +193,6 @@ def read(directory: Path) -> list[Turn]:
     for line in (directory / "turns.jsonl").read_text().splitlines():
         told = json.loads(line)
         audio = asyncio.run(sound(directory / f"{told['id']}.opus"))
-        turns.append(Turn(told, np.concatenate((audio, np.zeros(samples(AFTER_S), np.float32)))))
+        audio = np.concatenate((audio, np.zeros(samples(AFTER_S), np.float32)))
+        turns.append(Turn(told, audio if distort is None else distort(audio)))
     return turns

@@ -5,8 +5,8 @@ recording of each turn, `ID.opus`; the end of each is followed by silence. Polic
 pauses from the detector, the sound, and the embedded engine's text when it would have it. Metrics are those of
 livekit/eot-bench; intervals are 95 %, by groups (calls, speakers, texts).
 
-Run: python benchmarks/end_of_turn.py DIR [DIR ...] [--traces OUT] [--plot docs/turn-taking.svg] [--without-texts]
-     [--as telephone|noise15|noise5|quiet]
+Run: python benchmarks/end_of_turn.py DIR [DIR ...] [--traces OUT] [--plot docs/turn-taking.svg] [--heard PREFIX]
+     [--without-texts] [--as telephone|noise15|noise5|quiet]
 """
 
 import argparse
@@ -18,10 +18,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
 from _distort import DISTORTIONS
 from _plot import plot
-from _turns import AFTER_S, Listener, Remembering, Turn, fired, read
-
+from _turns import AFTER_S, Remembering, Turn, fired, hear_all, read
 from stt.endofturn import EndOfTurn, Meaning, Silence
 from stt.endofturn.meaning import PACES, Pace
 
@@ -42,10 +42,15 @@ def policies(judge: Remembering) -> dict[str, dict[str, EndOfTurn]]:
 
 def measure(turns: Sequence[Turn], fires: Fires, weights: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return the share of pauses cut off, and the mean latency of the ends in seconds, turns weighted."""
-    pauses = [(w, p["final"], f) for w, t, fs in zip(weights, turns, fires, strict=True) for p, f in zip(t.scored, fs)]
+    pauses = [
+        (w, p["final"], f)
+        for w, t, fs in zip(weights, turns, fires, strict=True)
+        for p, f in zip(t.scored, fs, strict=True)
+    ]
     holds = [(w, f is not None) for w, final, f in pauses if not final]
     ends = [(w, _MOST_S if f is None else min(f, _MOST_S)) for w, final, f in pauses if final]
-    return tuple(np.average([x for _, x in some], weights=[w + 1e-9 for w, _ in some]) for some in (holds, ends))
+    cut, latency = (np.average([x for _, x in some], weights=[w + 1e-9 for w, _ in some]) for some in (holds, ends))
+    return float(cut), float(latency)
 
 
 def resampled(turns: Sequence[Turn], times: int = 1000) -> list[npt.NDArray[np.float64]]:
@@ -75,15 +80,18 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the curves of the first directory, as SVG")
     parser.add_argument("--without-texts", action="store_true", help="by the sound alone")
     parser.add_argument("--as", dest="distorted", choices=DISTORTIONS, help="hear it through this")
+    parser.add_argument(
+        "--heard", type=Path, metavar="PREFIX", help="keep what was heard in files named so, for next time"
+    )
     args = parser.parse_args()
-    listener, judge = Listener(texts=not args.without_texts), Remembering()
+    judge = Remembering()
     drawn: dict[str, list[tuple[str, float, float]]] = {}
     for directory in args.directories:
-        turns = read(directory)
-        for turn in turns:
-            if args.distorted:
-                turn.audio = DISTORTIONS[args.distorted](turn.audio)
-            listener.hear(turn)
+        turns = read(directory, DISTORTIONS.get(args.distorted))
+        kept = args.heard and args.heard.with_name(
+            f"{args.heard.name}-{directory.name}-{args.distorted or 'clean'}.json"
+        )
+        hear_all(turns, texts=not args.without_texts, kept=kept)
         holds, ends = (sum(p["final"] is final for t in turns for p in t.scored) for final in (False, True))
         minutes = sum(len(t.audio) / 16_000 - AFTER_S for t in turns) / 60
         print(f"{directory.name}: {len(turns)} turns of {minutes:.1f} minutes, {holds} pauses, {ends} ends")

@@ -81,7 +81,12 @@ _DANGLING: Final = frozenset(
     ]
 )
 _DIGIT: Final = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
-# Digits said one by one come in groups of three and four: less than a whole telephone number asks for more.
+# Digits come in groups of three and four: where a number was announced, or they are said in groups already, less than
+# a whole telephone number asks for more. "It's 2019" does not.
+_ANNOUNCED: Final = re.compile(
+    r"\b(?:number|phone|cell|mobile|code|account|card|serial|reach me|call me|dial)\b|(?:\d[\s,.-]+){2}\d+\W*$",
+    re.IGNORECASE,
+)
 _DIGITS: Final = re.compile(rf"(?:\b(?:{_DIGIT})\b|\d)(?:[\s,.-]*(?:\b(?:{_DIGIT})\b|\d))*\W*$", re.IGNORECASE)
 _ONE: Final = re.compile(rf"\b(?:{_DIGIT})\b|\d", re.IGNORECASE)
 _NUMBER: Final = 7
@@ -103,7 +108,7 @@ class Reading:
     goes_on: bool
     """There is nothing in it, it ends in a comma or dots, or (English) with a word that something follows."""
     number: bool
-    """It ends in letters, or in digits that are fewer than a telephone number's (English)."""
+    """It ends in single letters, or in digits of a number that is not yet whole (English)."""
     words: float
     """How many, as ln(1 + n), up to 12."""
 
@@ -125,4 +130,5 @@ def read(text: str, language: str | None = "en") -> Reading:
 
 def _in_a_number(text: str) -> bool:
     said = _DIGITS.search(text)
-    return said is not None and len(_ONE.findall(said[0])) < _NUMBER
+    announced = _ANNOUNCED.search(text) is not None
+    return said is not None and announced and len(_ONE.findall(said[0])) < _NUMBER
