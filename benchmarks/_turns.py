@@ -40,8 +40,8 @@ class Found:
     told: int
     """When the detector was sure of it."""
     resumed: int | None = None
-    text: str = ""
-    """All of the turn up to here, as the embedded engine hears it."""
+    text: str | None = None
+    """All of the turn up to here, as the embedded engine hears it; `None`: it was not asked."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Listener:
                         transcript.update(event, self._engine.transcribe([_asked(event)])[0])
                         if event.cause == "pause":
                             turn.pauses[-1].text = transcript.text
-                    case TextStands():
+                    case TextStands() if self._engine is not None:
                         turn.pauses[-1].text = transcript.text
                     case _:
                         pass
@@ -133,7 +133,8 @@ async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, text_s: float = T
     now = pause.told
 
     def text() -> tuple[str, int]:
-        return (pause.text, pause.end) if now >= pause.told + samples(text_s) else ("", -1)
+        known = pause.text is not None and now >= pause.told + samples(text_s)
+        return (pause.text or "", pause.end) if known else ("", -1)
 
     def audio(most: int) -> Samples:
         return turn.audio[max(0, pause.turn_start - samples(BEFORE_TURN_S), now - most) : now]

@@ -74,7 +74,7 @@ async def examples(turns: Sequence[Turn], judge: Remembering) -> list[Example]:
                 until = (pause.resumed or len(turn.audio)) if told["final"] else pause.resumed
                 lasts_s = AFTER_S if until is None else (until - pause.end) / 16_000
                 sound = await judge.ask(_heard(turn, pause))
-                text = texts.read(pause.text)
+                text = texts.read(pause.text or "")
                 late_s = pause.end / 16_000 - told["start"]
                 found.append(
                     Example(turn.told.get("group", turn.told["id"]), told["final"], lasts_s, late_s, sound, text)
