@@ -27,8 +27,8 @@ from stt.settings import TurnSettings
 
 _START: Final = dict(zip(fused.NAMES, (0, 1.3, 0.4, 0, 0, 2, -2, -3.2, 0.5), strict=True))
 _TRUST: Final = dict(zip(fused.NAMES, (0.01, 2, 2, 2, 2, 2, 2, 40, 3), strict=True))
-"""1 / variance of the weights around the start. Numbers stay at what keeps a speaker 2 s who dictates one, however final
-it sounds."""
+"""1 / variance of the weights around the start. Numbers stay at what keeps 2 s for who dictates one, however
+final it sounds."""
 _AT_S: Final = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0)
 _ASK_S: Final = 0.32
 _TEXT_AT_S: Final = TurnSettings().pause_s + TEXT_S

@@ -88,7 +88,10 @@ _WORD: Final = re.compile(r"[\w']+")
 _CHARACTER: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 # Who answers so has said all; other turns of one or two words ("Okay.", "Hello.") mostly go on.
 _ANSWERS: Final = frozenset(
-    ["yes", "yeah", "yep", "no", "nope", "correct", "exactly", "right", "that's", "it", "please", "thanks", "thank", "you", "sir", "ma'am", "i", "do", "don't", "not"]
+    [
+        *("yes", "yeah", "yep", "no", "nope", "not", "correct", "exactly", "right", "that's", "it"),
+        *("please", "thanks", "thank", "you", "sir", "ma'am", "i", "do", "don't"),
+    ]
 )
 _YES_NO: Final = frozenset(["yes", "yeah", "yep", "no", "nope", "correct", "exactly", "that's"])
 _USUAL_WORDS: Final = 7
