@@ -48,7 +48,11 @@ class EngineSpec:
         check(_NAME.fullmatch(self.name) is not None, "a name of a-z, 0-9 and -, at most 40 long", repr(self.name))
         check(self.replicas is None or self.replicas >= 1, "1 replica or more", self.replicas)
         check(1 <= self.least <= self.most, "1 <= min <= max", f"{self.least} and {self.most}")
-        check(self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus)), "a part of a GPU, or whole ones", self.gpus)
+        check(
+            self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus)),
+            "a part of a GPU, or whole ones",
+            self.gpus,
+        )
         check(self.cpus >= 0, "0 CPUs or more", self.cpus)
         check(self.timeout_s > 0, "timeout_s above 0", self.timeout_s)
 
