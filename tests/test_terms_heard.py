@@ -40,6 +40,7 @@ def test_spellings_of_one_sound_are_one(one: str, other: str) -> None:
         ("Ysolde Varn", "that Ucel de Varn wrote", [(1, 3, "Ysolde Varn")]),
         ("Velquist,Marrowdeen", "Marotin met Valkwist", [(0, 0, "Marrowdeen"), (2, 2, "Velquist")]),
         ("GitHub", "from github to", [(1, 1, "GitHub")]),
+        ("Velquist", "Valkwist saw Belkwist", [(0, 0, "Velquist"), (2, 2, "Velquist")]),
         ("Velquist", "Velquist arrived", []),  # nothing to mend
         ("Velquist", "nothing of the kind was said", []),
         ("東京タワー", "東 京 タ ワ ー", [(0, 2, "東京タワー")]),
@@ -57,6 +58,8 @@ def test_words_that_the_engine_is_sure_of_are_no_misheard_names() -> None:
     lexicon = Lexicon(["Ombrelle"])
     assert lexicon.resembling(["an", "umbrella"], [False, True]) == [Resemblance(1, 1, "Ombrelle")]
     assert lexicon.resembling(["an", "umbrella"], [True, False]) == []
+    # Nor does a word beside it change that.
+    assert Lexicon(["Milner"]).resembling(["Miller", "that"], [False, True]) == []
 
 
 words = st.lists(
@@ -65,13 +68,12 @@ words = st.lists(
 
 
 @given(words, st.data())
-def test_no_word_is_taken_twice_and_no_term_is_found_twice(heard: list[str], data: st.DataObject) -> None:
+def test_no_word_is_taken_twice(heard: list[str], data: st.DataObject) -> None:
     doubtful = data.draw(st.lists(st.booleans(), min_size=len(heard), max_size=len(heard)))
     terms = ["Velquist", "Trasimene", "Marrowdeen", "Brixlow", "Brick Slow"]
     found = Lexicon(terms).resembling(heard, doubtful)
     taken = [at for one in found for at in range(one.first, one.last + 1)]
     assert len(taken) == len(set(taken))
-    assert len({one.term for one in found}) == len(found)
     assert all(any(doubtful[one.first : one.last + 1]) for one in found)
 
 
@@ -132,6 +134,8 @@ def test_all_are_scored_at_once_after_a_text_that_shows_how_they_are_written() -
         [" Marrowdeen, Velquist | met Marrowdeen and Velquist"],
     )
     assert rewrite(" nothing of the kind", ["Velquist"], []) == (" nothing of the kind", [])
+    _, [asked] = rewrite(" Valkwist met Belkwist", ["Velquist"], [])
+    assert asked == " Velquist | Velquist met Velquist"
 
 
 # the embedded engine

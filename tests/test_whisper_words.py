@@ -15,7 +15,7 @@ from spoken import sentences, silence
 from spoken_words import Said, talk_timed
 from stt.audio import Samples, samples
 from stt.engines.whisper import Whisper
-from stt.engines.whisper_words import TimedToken, timed_words
+from stt.engines.whisper_words import TimedToken, calibrated, timed_words
 from stt.events import Event, TurnCompleted
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
@@ -191,7 +191,9 @@ def test_a_word_that_got_no_time_shares_that_of_its_neighbour() -> None:
 
 def test_punctuation_is_not_doubted() -> None:
     heard = [TimedToken(" yes", 0, 1, 0.9), TimedToken("?", 1, 1, 0.1), TimedToken('"', 1, 1, 0.1)]
-    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, tone(1), 0)] == [('yes?"', 0.9)]
+    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, tone(1), 0)] == [
+        ('yes?"', calibrated(0.9))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -235,3 +237,10 @@ def test_whatever_the_engine_says_words_are_the_text_in_order_and_apart(
     assert "".join(word.text for word in words) == (text if any(map(str.isalnum, text)) else "")
     assert all(500 <= word.start <= word.end <= 500 + max(len(audio), 160) for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_more_probable_word_is_never_less_sure(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert 0 < calibrated(low) <= calibrated(high) < 1
+    assert abs(calibrated(one) - one) < 0.13  # a correction, not another measure

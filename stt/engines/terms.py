@@ -72,14 +72,14 @@ class Lexicon:
         self._most_words = max((len(term.split()) for term in self._terms), default=0) + _MORE_WORDS
 
     def resembling(self, words: Sequence[str], doubtful: Sequence[bool]) -> list[Resemblance]:
-        """Find what may have been terms, best first; no word is in two spans, and no term is found twice.
+        """Find what may have been terms, best first; no word is in two spans.
 
         Args:
             words: of a hypothesis, in order, without the punctuation around them.
             doubtful: whether the engine was less than sure of a word; a third of a span's letters are of such words.
 
         """
-        if not self._terms:
+        if not self._terms or not any(doubtful):
             return []
         letters = [len(word) for word in words]
         unsure = [count if doubt else 0 for count, doubt in zip(letters, doubtful, strict=True)]
@@ -87,10 +87,7 @@ class Lexicon:
             (first, last)
             for first in range(len(words))
             for last in range(first, min(len(words), first + self._most_words))
-            if 3 * sum(unsure[first : last + 1]) >= sum(letters[first : last + 1])
         ]
-        if not spans:
-            return []
         texts = [" ".join(words[first : last + 1]) for first, last in spans]
         alike = self._alike(texts)
         found: list[Resemblance] = []
@@ -98,11 +95,16 @@ class Lexicon:
         rows, columns = np.nonzero(alike >= _ALIKE)
         for at in np.argsort(-alike[rows, columns], kind="stable"):
             (first, last), term = spans[rows[at]], self._terms[columns[at]]
-            if taken.isdisjoint(range(first, last + 1)) and all(term != other.term for other in found):
-                taken.update(range(first, last + 1))
-                # What is written as it is to be takes its place, so that nothing else does.
+            if not taken.isdisjoint(range(first, last + 1)):
+                continue
+            # What was surely heard, or is written as it is to be, keeps its place: else a longer span would have it.
+            taken.update(range(first, last + 1))
+            doubted = 3 * sum(unsure[first : last + 1]) >= sum(letters[first : last + 1])
+            if doubted and " ".join(words[first : last + 1]) != term:
                 found.append(Resemblance(first, last, term))
-        return [one for one in found if " ".join(words[one.first : one.last + 1]) != one.term]
+            if len(taken) == len(words):
+                break
+        return found
 
     def _alike(self, texts: Sequence[str]) -> np.ndarray:
         """Return how much each text is like each term, 0 to 1: [texts, terms]."""

@@ -64,12 +64,15 @@ def with_terms(
     words = _words(characters)
     doubtful = [mean_logprob(heard.probabilities[word.first : word.end]) < _SURE for word in words]
     prompt: list[int] = []
+    shown: set[str] = set()
     places: list[tuple[int, int, tuple[int, ...]]] = []  # first token, end, and what may belong there
     for found in lexicon.resembling([word.text for word in words], doubtful):
-        before = encode(f", {found.term}" if prompt else f" {found.term}")
-        if len(prompt) + len(before) > _MOST_PROMPT:
-            break
-        prompt += before
+        if found.term not in shown:
+            before = encode(f", {found.term}" if prompt else f" {found.term}")
+            if len(prompt) + len(before) > _MOST_PROMPT:
+                break
+            prompt += before
+            shown.add(found.term)
         first, last = words[found.first], words[found.last]
         places.append((first.first, last.end, tuple(encode(f" {found.term}" if first.spaced else found.term))))
     if not places:

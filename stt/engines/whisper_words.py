@@ -32,6 +32,10 @@ _LEAST_PER_LETTER: Final = 1.5  # frames
 _LEAST: Final = 4.0
 # Between words that follow at once; without it, ends were 55 ms late in the median, and 15 ms with it.
 _APART: Final = samples(0.04)
+# Log-odds of a word from those of its tokens' product, which is right more often than it thinks: fitted on 2,439 spoken
+# words in four levels of noise, half of them after names it did not know (docs/words.md).
+_SLOPE, _OFFSET = 1.23, 0.34
+_SUREST: Final = 1e-6  # nothing is closer to 0 or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def timed_words(
         silences: where the voice detector heard none, in sample indices of the stream.
 
     Returns:
-        Words in order and apart. `confidence` is the product of the token probabilities, punctuation aside.
+        Words in order and apart. `confidence` is how probable the word is to be right, see `calibrated`.
 
     """
     groups = _grouped(text, list(tokens))
@@ -74,8 +78,14 @@ def timed_words(
         at = math.ceil(high) - 1
         last = frames[max(at, 0)] + round((high - at) * _FRAME)
         confidence = math.prod(token.probability for token in group if _spoken(token.text))
-        words.append(Word(piece, start + int(first), start + max(int(first), int(last)), min(1.0, confidence)))
+        words.append(Word(piece, start + int(first), start + max(int(first), int(last)), calibrated(confidence)))
     return tuple(_apart(words))
+
+
+def calibrated(probability: float) -> float:
+    """Return how often words are right whose tokens have this probability together, punctuation aside."""
+    p = min(max(probability, _SUREST), 1 - _SUREST)
+    return 1 / (1 + math.exp(-_SLOPE * math.log(p / (1 - p)) - _OFFSET))
 
 
 def _grouped(text: str, tokens: list[TimedToken]) -> list[tuple[str, list[TimedToken]]]:
