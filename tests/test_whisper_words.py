@@ -21,7 +21,7 @@ from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import TurnSettings
 from stt.vad import SileroVad
-from stt.words import Word
+from stt.words import Word, may_break
 
 FINALS_ONLY = TurnSettings(interim_s=None, speculative=False)
 
@@ -202,6 +202,11 @@ def test_punctuation_is_not_doubted() -> None:
         ([" $", "200", " -", " or", " so"], ["$200 -", " or", " so"]),
         (["今", "日は", "、", "良い"], ["今", "日は、", "良い"]),
         (["ส", "วัส", "ดี", " ครับ"], ["ส", "วัส", "ดี", " ครับ"]),
+        (["ท", "ี่", "น", "ี่", "เ", "ก", "่", "า", "ๆ"], ["ที่", "นี่", "เก่าๆ"]),
+        (["彼", "は", "「", "はい", "」", "と"], ["彼", "は", "「はい」", "と"]),
+        (["ち", "ょ", "っ", "と", "コ", "ー", "ヒ", "ー"], ["ちょっ", "と", "コー", "ヒー"]),
+        (["好", "「"], ["好「"]),
+        ([" say", " (", "so", ")", " then"], ["say", " (so)", " then"]),
         ([' "', "Well", '",', " he"], ['"Well",', " he"]),
         (["—", "oh"], ["—oh"]),
         (["...", " ♪"], []),
@@ -216,6 +221,21 @@ def test_tokens_that_are_not_the_text_give_no_words() -> None:
     assert timed_words("something else", tokens((" one", 0, 1)), tone(1), 0) == ()
     # but a text that was cut off a loop has more of them than it needs
     assert shown(timed_words("one", tokens((" one", 0, 0.5), (" one", 0.5, 1)), tone(1), 0)) == [("one", 0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "text", ["今日は「良い」天気ですね。散歩しよう。", "我们明天去北京。好吗", "สวัสดีครับ ที่นี่ไกลมากๆ", "ကျွန်တော်"]
+)
+def test_bytes_of_scripts_without_spaces_become_words_of_whole_syllables(whisper: Whisper, text: str) -> None:
+    """The tokens of the embedded model are parts of such characters."""
+    encoded = whisper._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
+    assert len(encoded) > len(text)
+    pieces = [piece for _, piece in whisper._characters(encoded)]
+    heard = tokens(*((piece, i * 0.1, i * 0.1 + 0.1) for i, piece in enumerate(pieces)))
+    found = timed_words(text, heard, tone(6), 0)
+    assert "".join(word.text for word in found) == text
+    assert all(may_break(word.text, after.text) for word, after in pairwise(found))
+    assert len(found) >= len(text) / 4
 
 
 times = st.floats(0, 8)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio import Samples, samples, seconds
-from stt.words import Word, is_unspaced
+from stt.words import Word, is_opening, is_unspaced, may_break
 
 _FRAME: Final = samples(0.01)
 _LEVEL: Final = samples(0.025)  # that the level of a frame is taken over
@@ -108,18 +108,25 @@ def _grouped(text: str, tokens: list[TimedToken]) -> list[tuple[str, list[TimedT
         if not piece:
             continue
         # A new word: after white space, and where the engine says so in a script without.
-        if not found or piece[0].isspace() or (is_unspaced(piece[0]) and _spoken(piece)):
+        if not found or piece[0].isspace() or (is_unspaced(piece[0]) and may_break(found[-1][0], piece)):
             found.append((piece, [token]))
         else:
             found[-1] = found[-1][0] + piece, [*found[-1][1], token]
     if at < len(text):
         return []
     words: list[tuple[str, list[TimedToken]]] = []
-    for piece, group in found:  # punctuation by itself is no word
-        if words and not (_spoken(piece) and _spoken(words[-1][0])):
+    for (
+        piece,
+        group,
+    ) in found:  # punctuation by itself is no word: what opens belongs to the next, else to the one before
+        joins = not _spoken(words[-1][0]) or (not _spoken(piece) and not is_opening(piece[-1])) if words else False
+        if joins:
             words[-1] = words[-1][0] + piece, words[-1][1] + group
         else:
             words.append((piece, group))
+    if len(words) > 1 and not _spoken(words[-1][0]):
+        piece, group = words.pop()
+        words[-1] = words[-1][0] + piece, words[-1][1] + group
     return words if words and _spoken(words[0][0]) else []
 
 
