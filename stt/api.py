@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
+from stt.endofturn import prepare
 from stt.engines import open_engine
 from stt.errors import IncompleteError
 from stt.events import Event, RecognitionFailed, TurnCompleted
@@ -28,6 +29,7 @@ def open_session(
     Programs with several sessions open one `LocalRecognizer` and one `SileroVad` and share them.
     """
     options = RecognitionOptions(language, checked(terms))
+    prepare(turns or TurnSettings())
     with LocalRecognizer(open_engine(engine).model) as recognizer:
         yield Session(recognizer, SileroVad(), settings=turns, options=options)
 

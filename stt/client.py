@@ -345,6 +345,15 @@ def _options(settings: TurnSettings | None, language: str | None, *, words: bool
             "pause_ms": str(round(settings.pause_s * 1000)),
             "interim_results": str(int(settings.interim_s is not None)),
         }
+        if settings.end_of_turn != "silence" and settings.end_of_turn_s is not None:
+            options |= {"end_of_turn": settings.end_of_turn, "eagerness": settings.eagerness}
+            numbers = {
+                "eot_threshold": settings.eot_threshold,
+                "eot_delay_ms": settings.eot_delay_s and round(settings.eot_delay_s * 1000),
+                "eot_timeout_ms": settings.eot_timeout_s and round(settings.eot_timeout_s * 1000),
+                "eager": int(settings.eager) or None,
+            }
+            options |= {name: f"{value:g}" for name, value in numbers.items() if value is not None}
     if language is not None:
         options["language"] = language
     if words:

@@ -4,7 +4,15 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option, raw_pcm, track
-from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
+from stt.cli.shared import (
+    FILE_TURNS,
+    TERMS,
+    engine_options,
+    engine_settings,
+    said_terms,
+    spoken_language,
+    turn_settings,
+)
 
 _DESCRIPTION: Final = """\
 Transcribe audio files. The text goes to standard output, turn by turn, as soon as each turn is recognized;
@@ -100,6 +108,6 @@ FILE: Final = Command(
         Flag(name="--quiet", aliases=("-q",), help="no progress and no engine line; errors still show"),
         engine_options(),
         TERMS,
-        TURNS,
+        FILE_TURNS,
     ),
 )

@@ -15,6 +15,7 @@ import numpy as np
 from stt.audio import Samples, samples, seconds
 from stt.commands.advice import once
 from stt.commands.destinations import Destination, Output, destinations
+from stt.endofturn import prepare
 from stt.errors import AudioError, EngineError, OutputError, SettingsError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
@@ -65,6 +66,7 @@ def run(
 
     opened = open_engine(engine)
     check_language(opened.model, language)
+    prepare(turns)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):

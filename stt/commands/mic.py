@@ -5,6 +5,7 @@ import sys
 
 from stt.commands.advice import once
 from stt.commands.live import Screen, choose, stream
+from stt.endofturn import prepare
 from stt.engines import check_language, open_engine
 from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
@@ -34,6 +35,7 @@ def run(
     index = choose(device)  # asked before the engine takes its seconds
     opened = open_engine(engine)
     check_language(opened.model, language)
+    prepare(turns)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):

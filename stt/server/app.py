@@ -68,7 +68,7 @@ def create_app(
         check_language(model, language)
         return model
 
-    service = Service(settings, open_model or open_default, open_vad)
+    service = Service(settings, open_model or open_default, open_vad, turns)
     gate = Gate(service, settings, turns, language, checked(terms))
 
     @asynccontextmanager

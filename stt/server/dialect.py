@@ -167,6 +167,8 @@ class Tick:
     """The session has listened to so much audio; the newest replaces those unsent."""
 
     at_s: float
+    speech: float = 0.0
+    """How probable it is that somebody speaks there."""
 
 
 @dataclass(frozen=True, slots=True)

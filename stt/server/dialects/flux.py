@@ -45,7 +45,7 @@ from stt.terms import usable
 
 PATH: Final = "/v2/listen"
 _UPDATE_S: Final = 0.25
-_EAGER_S: Final = 0.3  # of silence
+_EAGER_S: Final = 0.2  # of silence
 # Confidence that a turn is over, and the silence that gives it.
 _CURVE: Final = ((0.0, 0.0), (0.5, 0.4), (0.7, 0.8), (0.9, 1.5), (1.0, 1.9))
 _CONFIDENCES, _SILENCES = zip(*_CURVE, strict=True)

@@ -11,9 +11,24 @@ from stt.server.dialects.reading import shown
 from stt.settings import TurnSettings
 
 KINDS: Final = ("flush", "clear", "configure")
+ENDS: Final = (
+    "end_of_turn",
+    "end_of_turn_ms",
+    "pause_ms",
+    "eagerness",
+    "eot_threshold",
+    "eot_delay_ms",
+    "eot_timeout_ms",
+    "eager",
+)
+"""Settings of what ends a turn."""
+_NUMBER: Final = "a whole number"
 _MAY_CHANGE: Final = {
-    "end_of_turn_ms": "a whole number",
-    "pause_ms": "a whole number",
+    **dict.fromkeys(ENDS, _NUMBER),
+    "end_of_turn": "a string",
+    "eagerness": "a string",
+    "eot_threshold": "a number",
+    "eager": "true or false",
     "language": "a string",
     "terms": "a list of strings",
 }
@@ -77,7 +92,11 @@ class Controls:
                 return self._configure(given)
 
     def _configure(self, given: Mapping[str, Any]) -> Configure:
-        query = [(name, str(value)) for name, value in given.items() if name != "terms"]
+        query = [
+            (name, str(int(value) if isinstance(value, bool) else value))
+            for name, value in given.items()
+            if name != "terms"
+        ]
         query += [("term", term) for term in given.get("terms", ())]
         wanted = self._parse(query, self._turns, self._options.language)
         if self._languages and wanted.language is not None and wanted.language not in self._languages:
@@ -92,6 +111,10 @@ def _is(value: Any, expected: str) -> bool:
     match expected:
         case "a whole number":
             return isinstance(value, int) and not isinstance(value, bool)
+        case "a number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "true or false":
+            return isinstance(value, bool)
         case "a list of strings":
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
         case _:
