@@ -131,6 +131,7 @@ let
       "pytest-asyncio"
       "pytest-timeout"
       "pyyaml"
+      "rapidfuzz"
       "safetensors"
       "shtab"
       "silero-vad"
