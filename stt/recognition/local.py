@@ -1,9 +1,11 @@
 """The scheduler of an engine in this process: one worker thread owns the model, and batches what waits.
 
 There is no delay knob: while one batch runs, the requests that come in form the next. What stands and is waited for
-(live finals, and speculative ones, which mostly become finals) goes first; then interims and the windows of files take
-turns. Among equals the session served longest ago goes first. Which requests share a batch follows from what the model
-says a batch costs it (`SpeechModel.cost`): nobody is made to wait for another, and rows that are free are filled.
+(live finals, and speculative ones, which mostly become finals) goes first: each session's oldest in the order they
+were asked for, as all are due so long after it. Then interims and the windows of files take turns, the session served
+longest ago first. Which requests share a batch follows from what the model says a batch costs it (`SpeechModel.cost`):
+nobody is made to wait for another, and rows that are free are filled. What has begun and is only in the way by now may
+be left off (`Utterance.unwanted`).
 Where the model lets rows come and go (`continuous.py`), what waits joins between two steps, by the same rules.
 """
 
@@ -14,15 +16,16 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.continuous import ContinuousModel, Outcome, Places, Rows
-from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket, Utterance
+from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
@@ -236,7 +239,7 @@ class LocalRecognizer:
                 msg = "the engine is closed"
                 raise EngineError(msg)
             waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if _overtaken(other.utterance, utterance)]
+            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
             waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
@@ -260,11 +263,12 @@ class LocalRecognizer:
     def _take(self, model: SpeechModel, places: Places | None = None) -> list[_Request]:
         """Choose the next batch, for these places or for a whole call; empty when nothing waits that may begin."""
         most, interims = places or Places(model.max_batch, model.max_batch)
-        queue: list[tuple[bool, int, int, _Request]] = []
+        queue: list[tuple[bool, int, float, _Request]] = []
         for session in self._sessions.values():
             session.requests = [request for request in session.requests if not request.ticket.done()]
             for place, request in enumerate(session.requests):
-                queue.append((not (request.stands and request.live), place, session.served, request))
+                urgent = request.stands and request.live
+                queue.append((not urgent, place, request.asked if urgent else session.served, request))
         batch: list[_Request] = []
         for *_, request in sorted(queue, key=lambda entry: entry[:3]):
             if len(batch) >= most:
@@ -284,6 +288,15 @@ class LocalRecognizer:
 
     def _may_begin(self, request: _Request) -> bool:
         return request.stands or time.monotonic() >= self._interims_from
+
+    def _unwanted(self, request: _Request) -> bool:
+        """Tell whether a running request is in the way: of what stands, if it does not, or of what overtook it."""
+        with self._changed:
+            return any(
+                request.utterance.overtaken_by(other.utterance)
+                for other in self._requests()
+                if other.stands and other.live and not other.ticket.done()
+            )
 
     def _note(self, batch: list[_Request], began: float) -> None:
         """Let interims give way where finals have to wait for them, and come back as those are on time again."""
@@ -352,7 +365,10 @@ class LocalRecognizer:
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
-            hypotheses = _transcribe(worker.model, batch)
+            hypotheses = _transcribe(worker.model, batch, self._unwanted)
+        except GivenUpError:
+            for request in batch:
+                _settle(request, None)
         except EngineLostError as error:
             worker.lost = error
             for request in batch:
@@ -394,10 +410,6 @@ def _close_all() -> None:
         recognizer.close(max(0.0, until - time.monotonic()))
 
 
-def _overtaken(old: Utterance, new: Utterance) -> bool:
-    return old.kind == "interim" or (old.kind == "speculative" and old.key == new.key)
-
-
 def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool:
     """Tell whether a request had better share this batch than have one of its own after it."""
     durations = [other.duration_s for other in batch]
@@ -412,8 +424,10 @@ def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool
     return (len(batch) + 1) * together <= len(batch) * before + before + alone
 
 
-def _transcribe(model: SpeechModel, batch: list[_Request]) -> list[Hypothesis]:
-    hypotheses = model.transcribe([request.utterance for request in batch])
+def _transcribe(model: SpeechModel, batch: list[_Request], unwanted: Callable[[_Request], bool]) -> list[Hypothesis]:
+    hypotheses = model.transcribe(
+        [replace(request.utterance, unwanted=partial(unwanted, request)) for request in batch],
+    )
     if len(hypotheses) != len(batch):
         msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
         raise EngineError(msg)
