@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
+from stt.engines.canary_answers import CanaryAnswers
 from stt.engines.canary_words import Piece, timed_tokens, wants_words
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
@@ -169,6 +170,11 @@ class CanaryQwen:
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
         return sum(seconds) if self._device == "cpu" else max(seconds)
+
+    @property
+    def language_model(self) -> CanaryAnswers:
+        """What answers questions, over the same weights."""
+        return CanaryAnswers(self._model)
 
     def verify(self) -> bool:
         """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""

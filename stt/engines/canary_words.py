@@ -5,10 +5,10 @@ weighed against a steady pace: within a stretch of sound each word lasts as long
 least squares). Pauses are no one's: the stretches are those between the silences that the level and the voice detector
 tell of.
 
-Against exact times of canary-toy's 34 clips, median and nine in ten of |error|: starts 53 and 154 ms, ends inside
-sentences 58 and 162; of 2 to 4 sentences with pauses 50 and 153, 52 and 160; single at 15 dB of noise 40 and 113, 54
-and 120; with pauses and noise 34 and 158, 53 and 157 (`tests/test_canary_words.py`). Without the pace starts are 48 and
-133 ms off, but ends 63 and 175, and 217 ms in nine of ten at 15 dB.
+Against exact times of canary-toy's 34 clips, median and nine in ten of |error|: starts 43 and 91 ms, ends inside
+sentences 45 and 113; of 2 to 4 sentences with pauses 47 and 117, 51 and 135; single at 15 dB of noise 35 and 106, 53
+and 125; with pauses and noise 34 and 108, 44 and 124 (`tests/test_canary_words.py`). Without the pace, and everything
+else equal, ends were a fifth worse, and in noise and pauses nine in ten of the starts by more than a half.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,13 +37,13 @@ def test_the_path_is_the_best_there_is(seed):
     best = max(path_score(attention, spans) for spans in every_path(*attention.shape))
     assert path_score(attention, found.spans) == pytest.approx(best, abs=1e-4)
     assert all(a < b for a, b in found.spans)
-    assert all(b <= c for (_, b), (c, _) in zip(found.spans, found.spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(found.spans))
 
 
 def test_more_tokens_than_frames_share_them():
     spans = align(np.zeros((5, 2), np.float32)).spans
     assert all(0 <= a < b <= 2 for a, b in spans)
-    assert all(b <= c for (_, b), (c, _) in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
     assert align(np.zeros((2, 0), np.float32)).spans == [(0, 0), (0, 0)]
     assert align(np.zeros((0, 2), np.float32)).spans == []
 
