@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -35,37 +35,51 @@ EXAMPLES = 4
 DIGESTED = 1 << 20
 
 
-def aligning_head(model: "CanaryQwen") -> Head | None:
-    """The head for a model's weights: as it was found before, or found now and kept; `None`: it came from no file."""
+class Calibration(NamedTuple):
+    """The aligning head, and how sure it and the model are of clear speech: what others are measured by."""
+
+    head: Head
+    surety: float
+    """Mean of `Alignment.surety`."""
+    logprob: float
+    """Mean of the mean log-probability of a clip's tokens."""
+
+
+def calibration(model: "CanaryQwen") -> Calibration | None:
+    """What is known of a model's weights: found before, or found now and kept; `None`: it came from no file."""
     if (checkpoint := model.checkpoint) is None:
         return None
     weights = _digest(checkpoint / "model.safetensors")
     places = [checkpoint / NAME, _cache() / f"{weights}.json"]
     for place in places:
-        if (head := _read(place, weights, model)) is not None:
-            return head
-    head = calibrate(model, [read_clip(name) for name in sorted(_names())[:EXAMPLES]])
+        if (found := _read(place, weights, model)) is not None:
+            return found
+    found = calibrate(model, [read_clip(name) for name in sorted(_names())[:EXAMPLES]])
     for place in places:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps({"weights": weights, **head._asdict()}) + "\n")
+            numbers = {"surety": round(found.surety, 4), "logprob": round(found.logprob, 6)}
+            place.write_text(json.dumps({"weights": weights, **found.head._asdict(), **numbers}) + "\n")
         except OSError as error:
             LOGGER.debug("the aligning head cannot be kept at %s: %s", place, error)
         else:
             break
-    return head
+    return found
 
 
-def calibrate(model: "CanaryQwen", clips: Sequence[Tensor]) -> Head:
+def calibrate(model: "CanaryQwen", clips: Sequence[Tensor]) -> Calibration:
     """Find the head whose paths through these clips are surest."""
     surety = np.zeros((model.config.llm.layers, model.config.llm.heads))
-    for clip, transcription in zip(clips, model.transcribe(clips), strict=True):
+    transcriptions = model.transcribe(clips)
+    for clip, transcription in zip(clips, transcriptions, strict=True):
         said = [token for token in transcription.token_ids if token != model.tokenizer.eos_id]
         if said:
             for layer, heads in enumerate(_attention(model, clip, said)):
                 surety[layer] += [align(attention).surety for attention in heads]
     layer, head = np.unravel_index(np.argmax(surety), surety.shape)
-    return Head(int(layer), int(head))
+    logprobs = [np.mean(transcription.logprobs) for transcription in transcriptions if transcription.logprobs]
+    mean = float(np.mean(logprobs)) if logprobs else 0.0
+    return Calibration(Head(int(layer), int(head)), float(surety[layer, head]) / len(clips), mean)
 
 
 def read_clip(name: str) -> Tensor:
@@ -106,14 +120,15 @@ def _attention(model: "CanaryQwen", clip: Tensor, said: Sequence[int]) -> list[n
     return found
 
 
-def _read(place: Path, weights: str, model: "CanaryQwen") -> Head | None:
+def _read(place: Path, weights: str, model: "CanaryQwen") -> Calibration | None:
     try:
         kept = json.loads(place.read_text())
         head = Head(int(kept["layer"]), int(kept["head"]))
+        found = Calibration(head, float(kept["surety"]), float(kept["logprob"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     known = 0 <= head.layer < model.config.llm.layers and 0 <= head.head < model.config.llm.heads
-    return head if known and kept.get("weights") == weights else None
+    return found if known and kept.get("weights") == weights else None
 
 
 def _digest(path: Path) -> str:

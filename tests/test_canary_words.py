@@ -105,6 +105,33 @@ def test_words_are_where_they_are_said(canary: CanaryQwen, most: int, noise_db: 
     assert np.percentile(ends, 90) <= 0.19
 
 
+def test_what_is_misheard_is_less_sure_than_what_is_right(canary: CanaryQwen) -> None:
+    right: list[float] = []
+    wrong: list[float] = []
+    noise = np.random.default_rng(3)
+    for row in TIMED[::2]:
+        audio, said = spoken(row)
+        power = float(np.mean(np.square(audio[np.abs(audio) > 0.01]))) / 10**0.6
+        noisy = (audio + np.sqrt(power) * noise.standard_normal(len(audio))).astype(np.float32)
+        for heard in canary.transcribe([Utterance(audio, WORDS), Utterance(noisy, WORDS)]):
+            words = ["".join(filter(str.isalnum, word.text.lower())) for word in heard.words]
+            known = ["".join(filter(str.isalnum, word.word.lower())) for word in said]
+            places = {
+                b.b + i
+                for b in difflib.SequenceMatcher(None, known, words, False).get_matching_blocks()
+                for i in range(b.size)
+            }
+            for i, word in enumerate(heard.words):
+                assert word.confidence is not None
+                (right if i in places else wrong).append(word.confidence)
+    assert len(wrong) > 10
+    above = np.mean(np.array(right)[:, None] > np.array(wrong)[None])  # the area under the ROC curve
+    assert above > 0.85
+    sure = np.array([*right, *wrong])
+    assert abs(sure.mean() - len(right) / len(sure)) < 0.1
+    assert sure.std() > 0.1
+
+
 async def test_words_of_a_stream_are_those_of_the_recording_and_change_no_text(canary: CanaryQwen) -> None:
     rows = TIMED[2:4]
     audio, _ = together(rows, random.Random(1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
 from stt.engines.canary_answers import CanaryAnswers
-from stt.engines.canary_words import Piece, timed_tokens, wants_words
+from stt.engines.canary_words import Piece, timed_tokens, wants_words, with_confidence
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
 from stt.engines.whisper_words import sound_in, timed_words
@@ -73,7 +73,7 @@ class CanaryQwen:
 
             import nemo_lite
             from nemo_lite import CanaryQwen as Model
-            from nemo_lite.calibration import aligning_head
+            from nemo_lite.calibration import calibration
             from nemo_lite.device import out_of_memory
         except (ImportError, OSError) as error:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
@@ -93,7 +93,8 @@ class CanaryQwen:
                     None if dtype in ("auto", "int8") else getattr(torch, dtype),
                     int8=dtype == "int8",  # the weights; what is computed is as with auto
                 )
-            self._model.align_with(aligning_head(self._model))
+            self._calibration = calibration(self._model)
+            self._model.align_with(self._calibration and self._calibration.head)
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
@@ -227,14 +228,16 @@ class CanaryQwen:
     def _words(self, text: str, found: "Transcription", utterance: Utterance) -> tuple[Word, ...]:
         from nemo_lite.alignment import align
 
-        if found.attention is None:
-            return ()
         pieces = self._model.pieces(found)
-        spans = align(found.attention[: pieces[-1].last if pieces else 0]).spans
+        if found.attention is None or self._calibration is None or not pieces:
+            return ()
+        spans, surety = align(found.attention[: pieces[-1].last])
         timed = [Piece(p.text, spans[p.first][0], spans[p.last - 1][1], p.probability) for p in pieces]
         audio, start = utterance.audio, utterance.start
         sound = sound_in(audio, [(begin - start, end - start) for begin, end in utterance.silences])
-        return timed_words(text, timed_tokens(timed, sound), audio, start, utterance.silences)
+        words = timed_words(text, timed_tokens(timed, sound), audio, start, utterance.silences)
+        logprob = sum(found.logprobs) / len(found.logprobs)
+        return with_confidence(words, logprob - self._calibration.logprob, surety - self._calibration.surety)
 
     def _check_device(self, error: RuntimeError) -> None:
         import torch

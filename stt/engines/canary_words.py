@@ -11,7 +11,9 @@ and 125; with pauses and noise 34 and 108, 44 and 124 (`tests/test_canary_words.
 else equal, ends were a fifth worse, and in noise and pauses nine in ten of the starts by more than a half.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,12 +21,20 @@ import numpy.typing as npt
 
 from stt.engines.whisper_words import FRAME_S, TimedToken
 from stt.recognition import Utterance
+from stt.words import Word
 
 _LOOKED_S: Final = 0.08  # a frame of the encoder
 _LATE_S: Final = 0.085  # half a frame, because frames are centred, and what the head looks later than a word begins
 _PACE: Final = 0.4  # what the pace counts beside the head
 _SILENCE: Final = round(0.2 / FRAME_S)  # frames; a stop closes the mouth for up to 0.15 s
 _ONSET_S: Final = 0.05  # how much before the head says so the first word of a stretch may begin
+# Log-odds that a word is right: what clear speech has, and what the word's own log-odds, the sentence's mean
+# log-probability and the surety of its alignment add, the last two against those of clear speech.
+_CLEAR: Final = 0.7
+_WORD: Final = 0.33
+_SENTENCE: Final = 12.0
+_ALIGNED: Final = 0.95
+_NEARLY: Final = 1e-6
 
 
 def wants_words(utterance: Utterance) -> bool:
@@ -107,3 +117,21 @@ def _paced(pieces: Sequence[Piece], stretch: _Stretch) -> list[float]:
     wanted[0] += weight[0] * begin_s
     wanted[-1] += weight[-1] * end_s
     return [begin_s, *np.linalg.solve(system, wanted).tolist(), end_s]
+
+
+def with_confidence(words: Sequence[Word], logprob: float, surety: float) -> tuple[Word, ...]:
+    """Make probabilities of words being right out of the products of their tokens' probabilities.
+
+    A language model is too sure of each next token where it has lost the speaker; the whole sentence, and whether the
+    head finds the tokens in the audio, tell that better. `logprob`, `surety`: means of the sentence, less those of
+    clear speech. Fitted to 2,056 words of canary-toy from clean to 0 dB of noise, cross-validated: area under the ROC
+    curve 0.96 (the products alone: 0.89), expected calibration error 0.03 (0.22).
+    """
+    about = _CLEAR + _SENTENCE * logprob + _ALIGNED * surety
+
+    def sure(product: float) -> float:
+        within = min(max(product, _NEARLY), 1 - _NEARLY)
+        odds = about + _WORD * math.log(within / (1 - within))
+        return 1 / (1 + math.exp(-min(max(odds, -50.0), 50.0)))
+
+    return tuple(replace(word, confidence=sure(word.confidence or 0.0)) for word in words)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nemo_lite.alignment import Head, align
-from nemo_lite.calibration import NAME, aligning_head
+from nemo_lite.calibration import NAME, Calibration, calibration
 
 
 def path_score(attention, spans):
@@ -86,21 +86,22 @@ def test_the_head_is_found_without_labels_and_kept_beside_the_weights_or_in_the_
     weights.write_bytes((data / "canary-toy/checkpoint/model.safetensors").read_bytes())
     monkeypatch.setattr(toy, "checkpoint", tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    calls = []
-    monkeypatch.setattr("nemo_lite.calibration.calibrate", lambda model, clips: calls.append(1) or Head(1, 3))
-    assert aligning_head(toy) == aligning_head(toy) == Head(1, 3)
+    calls, found = [], Calibration(Head(1, 3), -1.25, -0.5)
+    monkeypatch.setattr("nemo_lite.calibration.calibrate", lambda model, clips: calls.append(1) or found)
+    assert calibration(toy) == calibration(toy) == found
     assert len(calls) == 1
-    (tmp_path / NAME).write_text(json.dumps({"weights": "others", "layer": 1, "head": 1}))
-    assert aligning_head(toy) == Head(1, 3), "what was found for other weights is of no use"
+    (tmp_path / NAME).write_text(json.dumps({"weights": "others", "layer": 1, "head": 1, "surety": 0, "logprob": 0}))
+    assert calibration(toy) == found, "what was found for other weights is of no use"
     for damaged in ("", "[]", '{"weights": 1}'):
         (tmp_path / NAME).write_text(damaged)
-        assert aligning_head(toy) == Head(1, 3)
+        assert calibration(toy) == found
     (tmp_path / NAME).unlink()
     (tmp_path / NAME).mkdir()  # no file can be written there
-    assert aligning_head(toy) == Head(1, 3)
+    assert calibration(toy) == found
     assert [path.suffix for path in (tmp_path / "cache/nemo_lite").iterdir()] == [".json"]
 
 
 def test_the_head_of_the_small_model_is_the_one_that_is_known(data):
     kept = json.loads((data / "canary-toy/checkpoint" / NAME).read_text())
     assert (kept["layer"], kept["head"]) == (2, 0)
+    assert kept["surety"] == pytest.approx(-1.268, abs=0.01)

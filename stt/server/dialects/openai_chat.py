@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -87,10 +87,9 @@ def _message(number: int, message: Any) -> Message:
         raise UnreadableError(msg, "messages")
     content = message.get("content")
     if isinstance(content, list):  # parts, of which text alone can be read
-        texts = [
-            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
-        ]
-        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(content) else None
     if not isinstance(content, str):
         msg = f"{where}.content must be text, got {shown(message.get('content'))}"
         raise UnreadableError(msg, "messages")
@@ -209,7 +208,7 @@ async def _hung_up(request: Request) -> None:
 
 async def _pieces(
     answering: LanguageModel, question: Question, gone: "asyncio.Task[None]"
-) -> AsyncIterator[str | Finished]:
+) -> AsyncGenerator[str | Finished, None]:
     """The answer as it is made in a thread, which gives up when nobody listens any more."""
     loop, given_up = asyncio.get_running_loop(), threading.Event()
     said: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()  # of `most_tokens` at most
@@ -235,7 +234,7 @@ async def _pieces(
         while True:
             coming = asyncio.create_task(said.get())
             await asyncio.wait([coming, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
+            if gone.done():
                 coming.cancel()
                 raise ClientDisconnect
             what = coming.result()
