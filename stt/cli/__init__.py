@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from stt.cli import streams
+from stt.cli.ask import ASK
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
 from stt.cli.completion import COMPLETION
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = tuple(
     talkative(command)
-    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, ASK, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
 )
 
 DESCRIPTION: Final = """\
