@@ -66,7 +66,7 @@ def create_app(
         return model
 
     service = Service(settings, open_model or open_default, open_vad, turns)
-    gate = Gate(service, settings, turns, language)
+    gate = Gate(service, settings, language)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -19,13 +19,15 @@ KEY_WANTED = "expected an API key: Authorization: Bearer KEY"
 class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
-    def __init__(
-        self, service: Service, settings: ServerSettings, turns: TurnSettings | None, language: str | None
-    ) -> None:
+    def __init__(self, service: Service, settings: ServerSettings, language: str | None) -> None:
         self.service = service
         self.settings = settings
-        self.turns = turns or TurnSettings()
         self.language = language
+
+    @property
+    def turns(self) -> TurnSettings:
+        """How sound becomes turns where a client does not say otherwise."""
+        return self.service.turns
 
     @property
     def languages(self) -> frozenset[str]:
