@@ -52,9 +52,7 @@ async def run(scripts: list[Script], url: str, count: int, policy: str, duration
     waited_s = grown("stt_turn_ask_seconds_sum") / max(asks["answered"], 1)
     outcomes = ", ".join(f"{value:.0f} {outcome}" for outcome, value in asks.items())
     print(f"{policy}: turns ended by {dict(why)}")
-    print(
-        f"  {report['cpu']:.2f} cores; CPU-s a minute of speech: {cpu_s / minutes:.2f}, {asking_s / minutes:.2f} of them asks"
-    )
+    print(f"  {report['cpu']:.2f} cores; CPU-s a minute of speech {cpu_s / minutes:.2f}, asks {asking_s / minutes:.2f}")
     print(f"  asks: {outcomes}; answered after {waited_s:.3f} s on average")
     print(
         f"  finals {p50:.3f} / {p95:.3f} s after the decision (p50 / p95); loop lag p99 {report['loop_lag_p99_s']:g} s"
