@@ -69,7 +69,7 @@ def create_app(
         return model
 
     service = Service(settings, open_model or open_default, open_vad, turns)
-    gate = Gate(service, settings, turns, language, checked(terms))
+    gate = Gate(service, settings, language, checked(terms))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

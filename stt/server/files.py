@@ -206,7 +206,9 @@ class FileJob:
                 failures.append(event.message)
             await sink(event)
 
-        turns = replace(turns, interim_s=None, speculative=False)
+        # Nobody waits for the turns of a file to end, so `auto` is silence here.
+        policy = "silence" if turns.end_of_turn == "auto" else turns.end_of_turn
+        turns = replace(turns, interim_s=None, speculative=False, end_of_turn=policy)
         async with service.hearing_files:
             source = await asyncio.to_thread(_open, file)
             try:

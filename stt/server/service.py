@@ -64,7 +64,9 @@ class Service:
             lambda: MeasuredModel(open_model(), self.metrics), settings.engine_timeout_s, self._engine_changed
         )
         self._open_vad = open_vad
-        self._turns = turns or TurnSettings()
+        self.turns = turns or TurnSettings()
+        """How sound becomes turns where a session does not say otherwise; once the service is ready, as this machine
+        can do it."""
         self._threads = DaemonThreads()
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -196,8 +198,8 @@ class Service:
     async def _open_and_keep(self) -> None:
         try:
             self.vad = (await self._threads.call(self._open_vad)).__enter__()
-            await self._threads.call(lambda: prepare(self._turns))
-            await warm_up(self._turns)
+            self.turns = await self._threads.call(lambda: prepare(self.turns))
+            await warm_up(self.turns)
             await self._keeper.run()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
             what = "the engine cannot be opened" if self.recognizer is None else "the engine is lost"
@@ -217,7 +219,7 @@ class Service:
         log(
             "ready",
             engine=model.name if model else None,
-            turns_end_by=describe(self._turns),
+            turns_end_by=describe(self.turns),
             after_s=round(time.monotonic() - self._began, 1),
         )
 

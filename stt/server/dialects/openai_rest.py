@@ -103,7 +103,7 @@ def _chunking(given: Mapping[str, str], turns: TurnSettings) -> TurnSettings:
         return turns
     silence_s = max(0.1, number(silence_ms, f"{name}.silence_duration_ms", 0, 60_000) / 1000)
     try:
-        return replace(turns, end_of_turn_s=silence_s, pause_s=min(turns.pause_s, silence_s))
+        return turns.after_silence(silence_s)
     except SettingsError as wrong:
         raise UnreadableError(str(wrong), name) from None
 
