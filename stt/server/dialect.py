@@ -35,6 +35,8 @@ class Request:
     """By lower-case name."""
     languages: frozenset[str] = frozenset()
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
+    terms: tuple[str, ...] = ()
+    """Those of the server, for who names none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,7 +264,7 @@ class _Transcriptions:
                 ask = read(form.fields, gate.turns, gate.language)
             except UnreadableError as wrong:
                 raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-            ask = replace(ask, language=gate.speaks(ask.language))
+            ask = replace(ask, language=gate.speaks(ask.language), terms=ask.terms or gate.terms)
             answer = Answer(ask, gate.languages)
 
             async def sink(event: Event) -> None:
