@@ -163,6 +163,14 @@ async def test_every_control_has_a_name(tmp_path: Path) -> None:
         assert unnamed == []
 
 
+SENTENCE = "We ordered twelve boxes of paper, and nobody at the station had seen them since Monday."
+
+
+def hear_sentence(utterance: Utterance) -> str:
+    """As much of a sentence as fits into what was heard."""
+    return " ".join(SENTENCE.split()[: 1 + len(utterance.audio) // 6_000])
+
+
 SIZES = {"light": (900, 760, "light"), "dark": (900, 760, "dark"), "phone": (390, 760, "light")}
 
 
@@ -172,12 +180,25 @@ async def test_nothing_is_wider_than_the_window(tmp_path: Path, name: str, reque
     width, height, scheme = SIZES[name]
     context = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
     async with (
-        serving(ScriptedModel(hear)) as running,
+        serving(ScriptedModel(hear_sentence)) as running,
         browsing(f"{running.http}/", tmp_path, np.concatenate([TALK, sound(8)]), **context) as page,
     ):
         await page.click("#listen")
         await expect(page.locator("#turns li")).to_have_count(4, timeout=30_000)
-        await expect(page.locator("#turns .tentative")).to_contain_text("word")
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        if folder := os.environ.get("STT_SCREENSHOTS"):
-            await page.screenshot(path=f"{folder}/{name}.png")
+        await expect(page.locator("#turns .stable")).to_contain_text("ordered")
+        await expect(page.locator("#turns .tentative")).to_contain_text("paper")
+        await picture(page, name, width)
+        await page.click("#listen")
+        await page.click("#files-tab")
+        (tmp_path / "notes.txt").write_text("no sound")
+        await page.set_input_files("#choose", [tmp_path / "microphone.wav", tmp_path / "notes.txt"])
+        await expect(page.locator(".file-state").first).to_have_text("Done.", timeout=30_000)
+        await expect(page.locator(".file-state").nth(1)).to_contain_text("Failed")
+        await page.locator("#files .turns [data-start]").nth(1).hover()
+        await picture(page, f"files-{name}", width)
+
+
+async def picture(page: Page, name: str, width: int) -> None:
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get("STT_SCREENSHOTS"):
+        await page.screenshot(path=f"{folder}/{name}.png", full_page=name.startswith("files"))

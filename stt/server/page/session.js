@@ -3,6 +3,7 @@
 // What was said since the last final is kept, up to 10 minutes, and said again to the next connection; turns and times
 // are counted on. So a server that went away in the middle of a turn costs a delay, and no word.
 
+export const LISTENING = "Listening.";
 const KEEP_S = 600;
 const BEFORE_S = 2; // kept of a silence: a turn begins a little before the sound that was taken for speech
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
@@ -37,7 +38,7 @@ export class Session {
     const socket = this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
     let opened = false;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => { opened = true; this.on.state("Listening."); this.send(); };
+    socket.onopen = () => { opened = true; this.on.state(LISTENING); this.send(); };
     socket.onmessage = ({ data }) => { if (socket === this.socket) this.take(JSON.parse(data)); };
     socket.onclose = ({ code }) => this.closed(code, opened);
   }
