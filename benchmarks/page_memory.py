@@ -1,4 +1,4 @@
-"""The page in a real Chromium, listening for a long time: what its tab holds, and whether it falls behind.
+"""The page in a real Chromium: its first paint, what its tab holds in a long conversation, and whether it falls behind.
 
 An instant engine hears turns of 2 s and pauses of 1.2 s, over and over. Each line: minute, turns; what the tab's
 scripts hold after a collection, elements of the document, memory of the tab's process (its own, and its share of what
@@ -8,6 +8,7 @@ audio: 0 but for the start). The first minute warms up.
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from scripted import ScriptedModel
 from serving import serving
 
 SPEECH = 0.5 * np.sin(np.arange(32_000) * 0.2).astype(np.float32)
+PAINTS = "performance.getEntriesByName('first-contentful-paint').map((one) => one.startTime)"
 TALK = np.concatenate([SPEECH, np.zeros(19_200, np.float32)])
 
 
@@ -35,11 +37,22 @@ def own_mb(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+async def first_paint_ms(page, times: int = 9) -> float:
+    found = []
+    for _ in range(times):
+        await page.reload()
+        while not (entries := await page.evaluate(PAINTS)):
+            await asyncio.sleep(0.01)
+        found += entries
+    return statistics.median(found)
+
+
 async def listen(minutes: int, folder: Path) -> None:
     async with (
         serving(ScriptedModel(hear)) as running,
         browsing(f"{running.http}/", folder, TALK, over_and_over=True) as page,
     ):
+        print(f"first paint after {await first_paint_ms(page):.0f} ms (median of 9 loads)")
         tab = await page.context.new_cdp_session(page)
         chromium = await page.context.browser.new_browser_cdp_session()
         await page.click("#listen")
