@@ -1,8 +1,8 @@
 """The page in a real Chromium: its first paint, what its tab holds in a long conversation, and whether it falls behind.
 
 An instant engine hears turns of 2 s and pauses of 1.2 s, over and over. Each line: minute, turns; what the tab's
-scripts hold after a collection, elements of the document, memory of the tab's process (its own, and its share of what
-it shares); how late the last final and interim were; how much of the sound has not come to the server (wall clock less
+scripts hold after a collection, elements of the document, memory that is the tab's process's own (Chromium's "private
+memory footprint"); how late the last final and interim were; how much of the sound has not come to the server (wall clock less
 audio: 0 but for the start). The first minute warms up.
 """
 
@@ -33,8 +33,8 @@ def hear(utterance) -> str:
 
 
 def own_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))) / 1024
 
 
 async def first_paint_ms(page, times: int = 9) -> float:

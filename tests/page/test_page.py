@@ -15,6 +15,7 @@ from serving import serving
 from spoken import silence
 from stt.recognition import Utterance
 from stt.server import page as page_module
+from stt.server.families import FAMILIES
 
 FILES = Path(page_module.__file__).parent
 
@@ -131,8 +132,31 @@ async def test_a_full_server_says_so(tmp_path: Path) -> None:
         browsing(f"{running.http}/", tmp_path, TALK) as page,
     ):
         await page.click("#listen")
-        await expect(page.locator("#notice")).to_contain_text("The server is full: 1 of 1 sessions are taken")
+        await expect(page.locator("#notice")).to_contain_text("all 1 sessions are in use; try again later")
+        await expect(page.locator("#notice")).to_contain_text("stt serve --max-sessions")
         await expect(page.locator("#listen")).to_have_text("Start listening")
+
+
+async def test_a_setting_that_cannot_work_says_which(tmp_path: Path) -> None:
+    async with serving(ScriptedModel(hear)) as running, browsing(f"{running.http}/", tmp_path, TALK) as page:
+        await page.locator("summary", has_text="Settings").click()
+        await page.fill("[name=language]", "xx")
+        await page.click("#listen")
+        await expect(page.locator("#notice")).to_contain_text("language: the engine knows en, got 'xx'")
+        await expect(page.locator("#notice")).to_contain_text("Change it in the settings")
+        await page.fill("[name=language]", "")
+        await page.click("#listen")
+        await expect(page.locator("#state")).to_have_text("Listening.")
+        await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_server_that_speaks_other_dialects_says_so(tmp_path: Path) -> None:
+    async with (
+        serving(dialects=(FAMILIES["openai"],)) as running,
+        browsing(f"{running.http}/", tmp_path, TALK) as page,
+    ):
+        await page.click("#listen")
+        await expect(page.locator("#notice")).to_contain_text("with native among its --dialects")
 
 
 async def test_a_microphone_that_is_refused_or_not_there_says_what_to_do(tmp_path: Path) -> None:
