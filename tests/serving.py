@@ -21,7 +21,7 @@ from stt.server.dialects.native import PATH
 from stt.server.families import FAMILIES, Family
 from stt.server.notify import Manager
 from stt.server.run import Server
-from stt.server.service import Service
+from stt.server.service import OpenEngine, Service
 from stt.server.sockets import listen
 from stt.settings import TurnSettings
 from stt.vad_pool import VadPool
@@ -69,12 +69,13 @@ async def serving(
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
+    elsewhere: OpenEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()
     limits = replace(ServerSettings(port=0, drain_timeout_s=2), **settings)
     open_model = model if not hasattr(model, "transcribe") else lambda: model
-    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad, dialects=dialects)  # type: ignore[arg-type]
+    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad, dialects=dialects, elsewhere=elsewhere)  # type: ignore[arg-type]
     listener = listen(limits)
     server = Server(app, limits, Manager(None))
     task = asyncio.create_task(server.serve(sockets=[listener]))

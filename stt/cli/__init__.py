@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stt.cli import streams
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
+from stt.cli.cluster import CLUSTER
 from stt.cli.completion import COMPLETION
 from stt.cli.config import CONFIG
 from stt.cli.configfile import locate
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = tuple(
     talkative(command)
-    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+    for command in (FILE, SERVE, CLIENT, CLUSTER, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
 )
 
 DESCRIPTION: Final = """\

@@ -5,6 +5,7 @@ stand, of the `m` that the engine can take, used `t * n / m` of it: rows beside 
 (a GPU), and an engine that takes one at a time (a CPU) is in use for as long as the call lasts.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ class Load:
     languages: tuple[str, ...] = ()
     device_bytes: int = 0
     """Memory of its device in use, where that can be told."""
+    pid: int = 0
+    """Its process, on the machine where it runs."""
 
     @property
     def full(self) -> str | None:
@@ -109,4 +112,5 @@ class Gauged:
             self.name,
             tuple(sorted(self.languages)),
             device_bytes,
+            os.getpid(),
         )

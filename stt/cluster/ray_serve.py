@@ -136,6 +136,7 @@ def application(spec: EngineSpec) -> serve.Application:
         health_check_timeout_s=2 * _HEALTH_S,
         graceful_shutdown_timeout_s=_DRAIN_S,
         graceful_shutdown_wait_loop_s=0.5,
+        logging_config={"enable_access_log": False},
         request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.StickyRouter"),
     ).bind(spec)
 
@@ -191,8 +192,8 @@ def engines() -> dict[str, dict[str, Any]]:
         if name.startswith(PREFIX):
             deployment = app.deployments.get(DEPLOYMENT)
             found[name.removeprefix(PREFIX)] = {
-                "status": app.status,
-                "replicas": dict(deployment.replica_states) if deployment is not None else {},
+                "status": app.status.value,
+                "replicas": {s.value: n for s, n in deployment.replica_states.items()} if deployment is not None else {},
                 "message": app.message or (deployment.message if deployment is not None else ""),
             }
     return found
@@ -244,6 +245,21 @@ class RayReplicas:
             raise
         except (RayError, RayServeException) as error:
             raise _gone(error) from error
+
+
+class RayDirectory:
+    """The engines that are deployed on the cluster this process has joined."""
+
+    async def names(self) -> list[str]:
+        """Return those that are deployed, whether or not they run."""
+        try:
+            return list(await asyncio.to_thread(engines))
+        except (RayError, RayServeException, RuntimeError) as error:
+            raise EngineError(str(error).partition("\n")[0]) from error
+
+    def replicas(self, name: str) -> RayReplicas:
+        """Return the replicas of one of them."""
+        return RayReplicas(name)
 
 
 def _gone(error: Exception) -> ReplicaGoneError:

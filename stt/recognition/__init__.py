@@ -1,7 +1,8 @@
 """Recognition as a service to sessions: what is asked and answered (`service`), the scheduler in
-this process (`local`), and who watches over it (`keeper`).
+this process (`local`), who watches over it (`keeper`), and what a server knows of both (`engine`).
 """
 
+from stt.recognition.engine import ServedEngine, ServedRecognizer
 from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
 from stt.recognition.service import (
@@ -25,6 +26,8 @@ __all__ = [
     "Recognition",
     "RecognitionOptions",
     "RecognitionService",
+    "ServedEngine",
+    "ServedRecognizer",
     "SpeechModel",
     "Ticket",
     "Utterance",
