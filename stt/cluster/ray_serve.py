@@ -193,7 +193,7 @@ def engines() -> dict[str, dict[str, Any]]:
             deployment = app.deployments.get(DEPLOYMENT)
             found[name.removeprefix(PREFIX)] = {
                 "status": app.status.value,
-                "replicas": {s.value: n for s, n in deployment.replica_states.items()} if deployment is not None else {},
+                "replicas": dict(deployment.replica_states) if deployment is not None else {},
                 "message": app.message or (deployment.message if deployment is not None else ""),
             }
     return found
