@@ -7,7 +7,7 @@ from stt.cli.options import Argument, Command, Flag, Group, Option, count, numbe
 from stt.cli.shared import LANGUAGE, engine_options, engine_settings
 
 _DESCRIPTION: Final = """\
-Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front of them (docs/cluster.md).
+Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md).
 up deploys an engine or updates it, without losing what is under way; status shows those there are; down takes one down.
 """
 
@@ -51,7 +51,9 @@ CLUSTER: Final = Command(
     description=_DESCRIPTION,
     epilog=_EPILOG,
     run=_run,
-    arguments=(Argument(name="action", nargs="?", choices=("up", "status", "down"), default="status", help="default: status"),),
+    arguments=(
+        Argument(name="action", nargs="?", choices=("up", "status", "down"), default="status", help="default: status"),
+    ),
     options=(
         Option(
             name="--address",

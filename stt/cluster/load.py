@@ -17,8 +17,8 @@ from stt.recognition import Hypothesis, SpeechModel, Utterance
 OVER_S: Final = 10.0
 """Of the recent past, what is measured."""
 FULL: Final = 0.7
-"""Share in use from which nobody is let in: with Poisson arrivals the mean wait at 0.7 is 1.2 calls (M/D/1), at 0.8 two,
-at 0.9 four and a half; and sessions that were let in begin to speak at the same time now and then."""
+"""Share in use from which nobody is let in: with Poisson arrivals the mean wait at 0.7 is 1.2 calls (M/D/1), at 0.8
+two, at 0.9 four and a half; and sessions that were let in begin to speak at the same time now and then."""
 LATE_S: Final = 1.0
 """A final that has been waiting for so long shows that there is too much to do, whatever was measured."""
 

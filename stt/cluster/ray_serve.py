@@ -1,8 +1,9 @@
 """The cluster on Ray Serve. The only module that imports Ray; nothing imports this one before a cluster is used.
 
-An engine is a Serve application (`stt-NAME`) of one deployment, `Engine`, whose replicas Ray places, watches, scales and
-replaces. Fronts talk to them through a deployment handle, whose router (`StickyRouter`) takes a call to the replica that it
-names. Serve's own limit of calls per replica is out of the way: who waits is for our scheduler to say, in the replica.
+An engine is a Serve application (`stt-NAME`) of one deployment, `Engine`, whose replicas Ray places, watches, scales
+and replaces. Fronts talk to them through a deployment handle, whose router (`StickyRouter`) takes a call to the replica
+that it names. Serve's own limit of calls per replica is out of the way: who waits is for our scheduler to say, in the
+replica.
 """
 
 import asyncio
@@ -10,14 +11,14 @@ import importlib
 import logging
 import random
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.metrics import Gauge
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from stt.cluster.load import Load
@@ -28,6 +29,9 @@ from stt.cluster.wire import Message, from_plain, plain
 from stt.engines import open_engine
 from stt.errors import EngineError, SettingsError
 from stt.recognition import SpeechModel
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 Route = tuple[str | None, tuple[str, ...]]
 """The replica that is wanted, and those that are not; the first argument of every call, for the router."""
@@ -63,9 +67,7 @@ class Engine:
         replica_id = serve.get_replica_context().replica_id.unique_id
         _log_to_serve()
         self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes)
-        self._gauges = {
-            name: serve.metrics.Gauge(f"stt_replica_{name}", description=text) for name, text in _GAUGES.items()
-        }
+        self._gauges = {name: Gauge(f"stt_replica_{name}", description=text) for name, text in _GAUGES.items()}
         await self._replica.open()
 
     async def recognize(self, _: Route, message: Message) -> Message:
@@ -137,7 +139,7 @@ def application(spec: EngineSpec) -> serve.Application:
         graceful_shutdown_timeout_s=_DRAIN_S,
         graceful_shutdown_wait_loop_s=0.5,
         logging_config={"enable_access_log": False},
-        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.StickyRouter"),
+        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.StickyRouter"),  # pyright: ignore[reportArgumentType] - a path is fine,
     ).bind(spec)
 
 

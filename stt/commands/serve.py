@@ -16,6 +16,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     api_keys: list[str],
     api_key_file: Path | None,
     log_format: str,
@@ -44,13 +45,13 @@ def run(
     elsewhere = None
     if cluster is not None:
         if engine != EngineSettings():
-            msg = "--cluster: the engines are those of the cluster, chosen by `stt cluster up`; leave out what chooses one"
+            msg = "--cluster: its engines are chosen by `stt cluster up`; leave out the options that choose one here"
             raise SettingsError(msg)
         from stt.commands.cluster import engines_of
 
         elsewhere = engines_of(cluster)
     app = create_app(
-        limits, engine=engine, turns=turns, language=language, dialects=spoken, elsewhere=elsewhere
+        limits, engine=engine, turns=turns, language=language, terms=terms, dialects=spoken, elsewhere=elsewhere
     )
     manager = Manager.from_environment(os.environ)
     return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager, open_page=open_page)

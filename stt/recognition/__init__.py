@@ -2,10 +2,11 @@
 this process (`local`), who watches over it (`keeper`), and what a server knows of both (`engine`).
 """
 
-from stt.recognition.engine import ServedEngine, ServedRecognizer
+from stt.recognition.engine import Described, ServedEngine, ServedRecognizer
 from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
 from stt.recognition.service import (
+    GivenUpError,
     Hypothesis,
     Kind,
     Recognition,
@@ -18,6 +19,8 @@ from stt.recognition.service import (
 )
 
 __all__ = [
+    "Described",
+    "GivenUpError",
     "Hypothesis",
     "Keeper",
     "Kind",

@@ -35,6 +35,8 @@ class Request:
     """By lower-case name."""
     languages: frozenset[str] = frozenset()
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
+    terms: tuple[str, ...] = ()
+    """Those of the server, for who names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
     `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `overloaded`, `not_ready`,
-    `draining`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot work.
+    `draining`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot
+    work.
     """
 
     def __init__(self, code: str, message: str, *, option: str | None = None) -> None:
@@ -165,6 +168,8 @@ class Tick:
     """The session has listened to so much audio; the newest replaces those unsent."""
 
     at_s: float
+    speech: float = 0.0
+    """How probable it is that somebody speaks there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def pytest_report_header() -> str | None:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """Start a head without room for replicas, and two nodes with room for two each: one moves in where another fails."""
+    """Start a head without room for replicas, and two nodes with room for two each: one may take both."""
     from ray import serve
     from ray.cluster_utils import Cluster
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 
 from spoken import sentences, talk
