@@ -103,3 +103,35 @@ def test_only_one_module_imports_ray():
         if any(line.split()[:2] in (["import", "ray"], ["from", "ray"]) for line in path.read_text().splitlines())
     ]
     assert importing == ["stt/cluster/ray_serve.py"]
+
+
+def test_rows_that_come_and_go_are_measured_step_by_step():
+    now = 0.0
+
+    class Rows:
+        rows, free, running = 4, 4, 0
+
+        def add(self, batch):
+            return list(range(len(batch)))
+
+        def step(self):
+            nonlocal now
+            now += 1.0
+            return {0: None}
+
+        def drop(self, tickets):
+            pass
+
+    class Continuous(ScriptedModel):
+        def running_batch(self):
+            return Rows()
+
+    gauged = Gauged(Continuous(), clock=lambda: now)
+    batch = gauged.running_batch()
+    batch.add([Utterance(tone(1.0)), Utterance(tone(1.0), kind="interim")])
+    now = 8.0
+    batch.step()  # a final and an interim
+    batch.step()  # the interim alone
+    assert gauged.load("r").used == 0.025
+    batch.drop([1])
+    assert Gauged(ScriptedModel()).running_batch() is None
