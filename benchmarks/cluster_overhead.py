@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import random
-import sys
 import time
 import warnings
 from collections.abc import AsyncIterator
@@ -22,13 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])  # of the replicas
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
 from cluster_engines import CALL_S, ROWS, Instant
-
 from stt.cluster.recognizer import ClusterRecognizer
 from stt.recognition import LocalRecognizer, RecognitionService, Utterance, WindowKey
 
@@ -146,7 +139,7 @@ async def cluster(opens: str, replicas: int) -> AsyncIterator[ClusterRecognizer]
     await asyncio.to_thread(ray_serve.up, EngineSpec(replicas=replicas, cpus=0.1, opens=opens))
     recognizer = ClusterRecognizer(ray_serve.RayReplicas("default"))
     running = asyncio.create_task(recognizer.run())
-    while len(recognizer.loads) < replicas:
+    while len(recognizer.loads) < replicas:  # noqa: ASYNC110 - it hears of one each second
         await asyncio.sleep(0.05)
     try:
         yield recognizer
@@ -163,6 +156,9 @@ def main() -> None:
     parser.add_argument("part", nargs="*", choices=[*parts, []], default=[])
     chosen = parser.parse_args().part or list(parts)
     warnings.simplefilter("ignore")
+    here = Path(__file__).parent
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here)])  # of the replicas
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
     from ray import serve
 

@@ -219,7 +219,7 @@ class RayReplicas:
 
     def __init__(self, name: str) -> None:
         self._application = PREFIX + name
-        self._handle: DeploymentHandle | None = None
+        self._methods: dict[str, DeploymentHandle] = {}
 
     async def recognize(self, message: Message, to: str | None, avoid: frozenset[str]) -> Message:
         """Have a replica answer a message; cancelling takes it back."""
@@ -235,9 +235,10 @@ class RayReplicas:
 
     async def _call(self, method: str, route: Route, *args: Any) -> Any:
         try:
-            if self._handle is None:
-                self._handle = await asyncio.to_thread(serve.get_app_handle, self._application)
-            response = self._handle.options(method_name=method).remote(route, *args)
+            if not self._methods:
+                handle = await asyncio.to_thread(serve.get_app_handle, self._application)
+                self._methods = {name: handle.options(method_name=name) for name in ("recognize", "pulse", "forget")}
+            response = self._methods[method].remote(route, *args)
         except (RayError, RayServeException) as error:
             raise _gone(error) from error
         try:

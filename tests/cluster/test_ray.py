@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 from spoken import sentences, talk
 from stt.audio import Samples, from_pcm16, to_pcm16
+from stt.client import RemoteSession
 from stt.cluster import ray_serve
 from stt.cluster.routes import ClusterEngines
 from stt.cluster.spec import EngineSpec
@@ -36,8 +40,12 @@ def said(seed: int) -> Samples:
     return from_pcm16(to_pcm16(audio))[:, 0]
 
 
+def session(recognizer: RecognitionService) -> Session:
+    return Session(recognizer, SileroVad(), trace="test")
+
+
 async def heard(
-    recognizer: RecognitionService, audio: Samples, trouble: Callable[[], Awaitable[None]] | None = None
+    session: Session | RemoteSession, audio: Samples, trouble: Callable[[], Awaitable[None]] | None = None
 ) -> list[tuple[int, str]]:
     """Return number and text of each final; trouble comes once, in the middle of the first turn."""
     finals: list[tuple[int, str]] = []
@@ -54,7 +62,7 @@ async def heard(
             await asyncio.sleep(0.05)
 
     async with asyncio.timeout(180):
-        await Session(recognizer, SileroVad(), trace="test").run(source(), sink)
+        await session.run(source(), sink)
     return finals
 
 
@@ -62,7 +70,7 @@ async def heard(
 def locally() -> list[list[tuple[int, str]]]:
     async def run() -> list[list[tuple[int, str]]]:
         with LocalRecognizer(open_engine(ENGINE).model) as recognizer:
-            return [await heard(recognizer, said(seed)) for seed in FOUR]
+            return [await heard(session(recognizer), said(seed)) for seed in FOUR]
 
     return asyncio.run(run())
 
@@ -109,7 +117,7 @@ def conversations(trouble: Callable[[ClusterEngines], Awaitable[None]] | None = 
                         done.append(True)
                         await trouble(engines)
 
-            heard_all = await asyncio.gather(*(heard(engines, said(seed), comes) for seed in range(count)))
+            heard_all = await asyncio.gather(*(heard(session(engines), said(seed), comes) for seed in range(count)))
             assert list(heard_all) == expected[:count]
             return engines
 
@@ -124,6 +132,38 @@ async def kill_a_home(engines: ClusterEngines) -> None:
             await asyncio.sleep(0.01)
     [pid] = {load.pid for load in engines.engines["default"].loads if load.replica == min(at)}
     os.kill(pid, signal.SIGKILL)
+
+
+class Front:
+    """`stt serve --cluster` in a process of its own."""
+
+    def __init__(self, address: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._address = address
+        self.start()
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-Pm",
+            "stt.cli",
+            "serve",
+            "--cluster",
+            self._address,
+            "--port",
+            str(self.port),
+            "--end-of-turn",
+            "silence",
+        ]
+        self.process = subprocess.Popen(command)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def talk_to(self) -> RemoteSession:
+        return RemoteSession(f"ws://127.0.0.1:{self.port}", patience_s=120)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -172,6 +212,32 @@ def test_an_update_replaces_replicas_one_after_another_without_losing_a_final() 
     conversations(update)
     ray_serve.up(EngineSpec(engine=ENGINE, replicas=2, cpus=1, timeout_s=61))  # waits until it is done
     assert not before.keys() & asyncio.run(after()).keys()
+
+
+def test_a_front_that_is_killed_is_left_by_its_clients_and_found_again(deployed: Any) -> None:
+    """Two fronts with two conversations each; one is killed in the middle of them, and started anew."""
+    fronts = [Front(deployed.address) for _ in range(2)]
+    once: list[bool] = []
+
+    async def kill() -> None:
+        if not once:
+            once.append(True)
+            await asyncio.to_thread(fronts[0].kill)
+            fronts[0].start()
+
+    async def run() -> list[list[tuple[int, str]]]:
+        return await asyncio.gather(
+            *(heard(fronts[seed % 2].talk_to(), said(seed), None if seed % 2 else kill) for seed in FOUR)
+        )
+
+    try:
+        assert asyncio.run(run()) == locally()
+        for front in fronts:
+            front.process.terminate()
+        assert [front.process.wait(60) for front in fronts] == [0, 0]
+    finally:
+        for front in fronts:
+            front.kill()
 
 
 def test_a_node_that_dies_costs_no_word(deployed: Any) -> None:
