@@ -75,6 +75,9 @@ def test_only_what_stands_counts_as_in_use_and_of_rows_beside_each_other_its_sha
     assert load.full is None
     now = 30.0
     assert gauged.load("r").used == 0.0
+    gauged.transcribe([Utterance(tone(1.0))])
+    gauged.reset()
+    assert gauged.load("r").used == 0.0
     assert Load("r", used=0.8).full
     assert Load("r", lag_s=1.5).full
 

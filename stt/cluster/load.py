@@ -75,7 +75,6 @@ class Gauged:
     def __init__(self, model: SpeechModel, clock: Callable[[], float] = time.monotonic) -> None:
         self._model, self._clock = model, clock
         self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
-        self._began = clock()
         self._done: deque[_Done] = deque()
 
     def cost(self, seconds: Sequence[float]) -> float:
@@ -110,15 +109,18 @@ class Gauged:
             while self._done[0].ended < now - OVER_S:
                 self._done.popleft()
 
+    def reset(self) -> None:
+        """Forget what was measured: the first calls of an engine load what is needed later."""
+        self._done.clear()
+
     def load(self, replica: str, lag_s: float = 0.0, waiting: int = 0, device_bytes: int = 0) -> Load:
         """Say how it has been lately; from any thread."""
         now = self._clock()
         done = [call for call in self._done.copy() if call.ended >= now - OVER_S]
-        over_s = max(1.0, min(OVER_S, now - self._began))
         took_s = sum(call.took_s for call in done)
         return Load(
             replica,
-            min(1.0, sum(call.took_s * call.stands / call.most for call in done) / over_s),
+            min(1.0, sum(call.took_s * call.stands / call.most for call in done) / OVER_S),
             lag_s,
             waiting,
             sum(call.rows / call.most for call in done) / len(done) if done else 0.0,

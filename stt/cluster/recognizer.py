@@ -94,8 +94,6 @@ class Counts:
 
     calls: int = 0
     bytes_sent: int = 0
-    audio_s: float = 0.0
-    """Of new sound in them: what a session says, each second once."""
     forgotten: int = 0
     """Calls whose audio had to be sent whole, because the replica had it no more."""
     again: dict[str, int] = field(default_factory=dict)

@@ -115,7 +115,8 @@ class Replica:
         return self._gauged
 
     def _changed(self) -> None:
-        if self._keeper.state == "ready":
+        if self._keeper.state == "ready" and self._gauged is not None:
+            self._gauged.reset()  # of the warm-up
             self._ready.set()
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 
 from spoken import sentences, talk
@@ -158,6 +159,14 @@ class Front:
         ]
         self.process = subprocess.Popen(command)
 
+    async def ready(self) -> None:
+        async with asyncio.timeout(120), httpx.AsyncClient() as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"http://127.0.0.1:{self.port}/ready")).status_code == 200:
+                        return
+                await asyncio.sleep(0.1)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -226,6 +235,8 @@ def test_a_front_that_is_killed_is_left_by_its_clients_and_found_again(deployed:
             fronts[0].start()
 
     async def run() -> list[list[tuple[int, str]]]:
+        for front in fronts:
+            await front.ready()
         return await asyncio.gather(
             *(heard(fronts[seed % 2].talk_to(), said(seed), None if seed % 2 else kill) for seed in FOUR)
         )
