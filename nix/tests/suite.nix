@@ -8,6 +8,7 @@
   httpx,
   hypothesis,
   jiwer,
+  jsonschema,
   onnx,
   playwright,
   pytest,
@@ -27,6 +28,7 @@ let
     httpx
     hypothesis
     jiwer
+    jsonschema
     onnx
     playwright
     pytest

@@ -8,7 +8,7 @@ from stt.engines.languages import language_code
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
-from stt.recognition import SpeechModel
+from stt.recognition import Described, SpeechModel
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
@@ -116,7 +116,7 @@ def _torch_without_cuda() -> str | None:
     )
 
 
-def check_language(model: SpeechModel, language: str | None) -> None:
+def check_language(model: Described, language: str | None) -> None:
     """Tell before the first word whether an engine knows a language; `None` and `auto` (find out) are always fine.
 
     Raises:

@@ -118,6 +118,7 @@ let
       "huggingface-hub"
       "hypothesis"
       "jiwer"
+      "jsonschema"
       "librosa"
       "numpy"
       "onnx"
