@@ -98,7 +98,7 @@ def create_app(
         given: Offered = websocket.scope["offered"]
         request = DialectRequest(name, given.query, websocket.headers, gate.languages)
         options = dialect.open(request, gate.turns, language)
-        gate.room()
+        gate.room(options.channels)
         gate.speaks(options.recognition.language)
         return options
 

@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from stt.server.dialect import Dialect
 from stt.server.dialects import openai_rest
+from stt.server.dialects.deepgram_live import DeepgramLive
 from stt.server.dialects.flux import Flux
 from stt.server.dialects.native import Native
 from stt.server.dialects.openai_realtime import OpenAIRealtime
@@ -37,6 +38,6 @@ FAMILIES: Final[dict[str, Family]] = {
             http=(openai_rest.routes,),
             paths=(f"POST {openai_rest.PATH}", "GET /v1/models", f"WS {OpenAIRealtime.path}"),
         ),
-        Family("deepgram", (Flux,), paths=(f"WS {Flux.path}",)),
+        Family("deepgram", (DeepgramLive, Flux), paths=(f"WS {DeepgramLive.path}", f"WS {Flux.path}")),
     )
 }

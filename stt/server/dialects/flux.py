@@ -32,12 +32,21 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    OfChannel,
     Opened,
     Request,
     SessionOptions,
     Tick,
 )
-from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, terms, written
+from stt.server.dialects.deepgram import (
+    MESSAGE_BYTES,
+    codec,
+    configured_terms,
+    goodbye,
+    refusal,
+    terms,
+    written,
+)
 from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
 from stt.server.estimate import Speech
 from stt.settings import TurnSettings
@@ -124,8 +133,7 @@ class Flux:
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        keyterms = terms(value for name, value in request.query if name == "keyterm")
-        self._recognition = RecognitionOptions(language, keyterms, words=True)
+        self._recognition = RecognitionOptions(language, terms(request.query), words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
@@ -153,14 +161,11 @@ class Flux:
                 return [Malformed("unknown_type", text, fatal=True)]
 
     def _configure(self, message: Mapping[str, Any]) -> Iterable[Command]:
-        given, keyterms = message.get("thresholds") or {}, message.get("keyterms")
+        given = message.get("thresholds") or {}
         try:
             if not isinstance(given, dict):
                 raise UnreadableError(f"thresholds must be an object, got {shown(given)}")  # noqa: TRY301
-            if keyterms is not None and not (
-                isinstance(keyterms, list) and all(isinstance(term, str) for term in keyterms)
-            ):
-                raise UnreadableError(f"keyterms must be a list of strings, got {shown(keyterms)}")  # noqa: TRY301
+            keyterms = configured_terms(message)
             now = thresholds(given, self._thresholds)
             settings = now.turns(self._turns)
         except (UnreadableError, SettingsError) as wrong:
@@ -170,7 +175,7 @@ class Flux:
             ]
         self._thresholds = now
         if keyterms is not None:
-            self._recognition = replace(self._recognition, terms=terms(keyterms))
+            self._recognition = replace(self._recognition, terms=keyterms)
         as_now = {
             "eot_threshold": now.eot_threshold,
             "eager_eot_threshold": now.eager_eot_threshold,
@@ -203,7 +208,7 @@ class Flux:
             case TurnCompleted():
                 yield from self._final(item)
                 self._speech.feed(item)
-            case Ending():
+            case Ending() | OfChannel():
                 pass
             case _:
                 self._speech.feed(item)
@@ -212,16 +217,10 @@ class Flux:
 
     def ended(self, end: End) -> Goodbye:
         """Close."""
-        match end.how:
-            case "finished":
-                return Goodbye(1000, "")
-            case "going_away":
-                return Goodbye(1001, "going away")
-            case "failed":
-                wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-                return Goodbye(1011, "internal error", (self._message(wrong),))
-            case how:
-                return Goodbye(1008, how.replace("_", " "))
+        if end.how != "failed":
+            return goodbye(end.how)
+        wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
+        return goodbye(end.how, self._message(wrong))
 
     def _text(self, text: TranscriptChanged) -> Iterable[Frame]:
         if not text.text:
