@@ -7,7 +7,7 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 from stt.server.dialect import Dialect
-from stt.server.dialects import openai_rest
+from stt.server.dialects import deepgram_rest, openai_rest
 from stt.server.dialects.deepgram_live import DeepgramLive
 from stt.server.dialects.flux import Flux
 from stt.server.dialects.native import Native
@@ -38,6 +38,11 @@ FAMILIES: Final[dict[str, Family]] = {
             http=(openai_rest.routes,),
             paths=(f"POST {openai_rest.PATH}", "GET /v1/models", f"WS {OpenAIRealtime.path}"),
         ),
-        Family("deepgram", (DeepgramLive, Flux), paths=(f"WS {DeepgramLive.path}", f"WS {Flux.path}")),
+        Family(
+            "deepgram",
+            (DeepgramLive, Flux),
+            http=(deepgram_rest.routes,),
+            paths=(f"WS {DeepgramLive.path}", f"POST {deepgram_rest.PATH}", f"WS {Flux.path}"),
+        ),
     )
 }

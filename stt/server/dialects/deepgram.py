@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from stt.engines.languages import language_code
 from stt.server.dialect import Codec, Denial, Frame, Goodbye, How, NotAdmittedError
-from stt.server.dialects.reading import UnreadableError, boolean, shown
+from stt.server.dialects.reading import UnreadableError, boolean, number, shown
 from stt.server.estimate import CONFIDENCE
 from stt.words import Word
 
@@ -25,6 +25,7 @@ _CODECS: Final[dict[str, Codec]] = {
 MODEL: Final = {"name": "stt", "version": "live", "arch": "stt"}
 """Whatever model a client asks for, this is what it gets."""
 MODEL_UUID: Final = "7d0c1f6e-6f0b-4a7e-9a39-6b8a5a3e5c11"
+MOST_CHANNELS: Final = 8
 _CODES: Final = {"unauthorized": "INVALID_AUTH", "bad_option": "Bad Request", "too_many_sessions": "TOO_MANY_REQUESTS"}
 _CLOSINGS: Final[dict[How, tuple[int, str]]] = {
     "finished": (1000, ""),
@@ -108,6 +109,17 @@ def flag(given: Mapping[str, str], name: str) -> bool:
 
     """
     return boolean(given.get(name, "false"), name)
+
+
+def raw_format(given: Mapping[str, str]) -> tuple[int, int]:
+    """Return rate and channels of raw audio.
+
+    Raises:
+        UnreadableError: they cannot be.
+
+    """
+    rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
+    return rate, round(number(given.get("channels", 1), "channels", 1, MOST_CHANNELS))
 
 
 def goodbye(how: How, *frames: Frame) -> Goodbye:

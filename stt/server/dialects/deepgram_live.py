@@ -37,6 +37,7 @@ from stt.server.dialects.deepgram import (
     flag,
     goodbye,
     language_of,
+    raw_format,
     refusal,
     terms,
 )
@@ -45,7 +46,6 @@ from stt.server.dialects.reading import UnreadableError, dump, json_object, numb
 from stt.settings import TurnSettings
 
 PATH: Final = "/v1/listen"
-MOST_CHANNELS: Final = 8
 # Clients ask for 10 or 25 ms, which would cut between words, and flush 200 ms after speech: that shall come first.
 _SHORTEST_SILENCE_S: Final = 0.3
 _LONGEST_SILENCE_S: Final = 60.0
@@ -73,8 +73,7 @@ class DeepgramLive:
         self._id, self._created = request.session, request.at.isoformat().replace("+00:00", "Z")
         given = dict(request.query)
         try:
-            rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
-            count = round(number(given.get("channels", 1), "channels", 1, MOST_CHANNELS))
+            rate, count = raw_format(given)
             for name in ("punctuate", "smart_format"):  # both always are
                 flag(given, name)
             apart = flag(given, "multichannel")

@@ -43,6 +43,7 @@ from stt.server.dialects.deepgram import (
     codec,
     configured_terms,
     goodbye,
+    raw_format,
     refusal,
     terms,
     written,
@@ -128,7 +129,7 @@ class Flux:
         given = dict(request.query)
         try:
             self._thresholds = thresholds(given, self._thresholds)
-            rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
+            rate, _ = raw_format({**given, "channels": "1"})
             settings = self._thresholds.turns(turns)
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
