@@ -37,8 +37,8 @@ from stt.server.dialect import (
     SessionOptions,
     Tick,
 )
-from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, terms, written
-from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
+from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, written
+from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown, terms, texts
 from stt.server.estimate import Speech
 from stt.settings import TurnSettings
 
@@ -157,10 +157,7 @@ class Flux:
         try:
             if not isinstance(given, dict):
                 raise UnreadableError(f"thresholds must be an object, got {shown(given)}")  # noqa: TRY301
-            if keyterms is not None and not (
-                isinstance(keyterms, list) and all(isinstance(term, str) for term in keyterms)
-            ):
-                raise UnreadableError(f"keyterms must be a list of strings, got {shown(keyterms)}")  # noqa: TRY301
+            keyterms = None if keyterms is None else texts(keyterms, "keyterms")
             now = thresholds(given, self._thresholds)
             settings = now.turns(self._turns)
         except (UnreadableError, SettingsError) as wrong:
@@ -212,16 +209,9 @@ class Flux:
 
     def ended(self, end: End) -> Goodbye:
         """Close."""
-        match end.how:
-            case "finished":
-                return Goodbye(1000, "")
-            case "going_away":
-                return Goodbye(1001, "going away")
-            case "failed":
-                wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-                return Goodbye(1011, "internal error", (self._message(wrong),))
-            case how:
-                return Goodbye(1008, how.replace("_", " "))
+        failed = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
+        frames = (self._message(failed),) if end.how == "failed" else ()
+        return Goodbye(end.code, end.how.replace("_", " ") if end.how != "finished" else "", frames)
 
     def _text(self, text: TranscriptChanged) -> Iterable[Frame]:
         if not text.text:
