@@ -199,6 +199,14 @@ class End:
     audio_s: float
     """Seconds of audio received."""
 
+    @property
+    def code(self) -> int:
+        """The close code of a WebSocket that says so."""
+        return _CLOSE_CODES.get(self.how, 1008)
+
+
+_CLOSE_CODES: Final[dict[How, int]] = {"finished": 1000, "going_away": 1001, "failed": 1011}
+
 
 @dataclass(frozen=True, slots=True)
 class Denial:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from stt.engines.languages import language_code
-from stt.server.dialect import Codec, Denial, Frame, Goodbye, How, NotAdmittedError
-from stt.server.dialects.reading import UnreadableError, boolean, number, shown
+from stt.server.dialect import Codec, Denial, End, Frame, Goodbye, NotAdmittedError
+from stt.server.dialects.reading import boolean, number, shown, terms, texts
 from stt.server.estimate import CONFIDENCE
 from stt.words import Word
 
@@ -27,16 +27,8 @@ MODEL: Final = {"name": "stt", "version": "live", "arch": "stt"}
 MODEL_UUID: Final = "7d0c1f6e-6f0b-4a7e-9a39-6b8a5a3e5c11"
 MOST_CHANNELS: Final = 8
 _CODES: Final = {"unauthorized": "INVALID_AUTH", "bad_option": "Bad Request", "too_many_sessions": "TOO_MANY_REQUESTS"}
-_CLOSINGS: Final[dict[How, tuple[int, str]]] = {
-    "finished": (1000, ""),
-    "going_away": (1001, "going away"),
-    "idle": (1011, "NET-0001: nothing was sent for too long"),
-    "failed": (1011, "internal error"),
-}
 _BARE: Final = re.compile(r"^\W+|\W+$")
 _BOOST: Final = re.compile(r":-?\d+(\.\d+)?$")
-_MOST_TERMS: Final = 200
-_TERM_CHARS: Final = 200
 
 
 def refusal(error: NotAdmittedError, request_id: str) -> Denial:
@@ -59,9 +51,9 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
     return Codec(known.encoding, rate, channels)
 
 
-def terms(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def keyterms(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Return what the speaker is likely to say: `keyterm`s, and `keywords` without their boost."""
-    return _bounded(
+    return terms(
         _BOOST.sub("", value) if name == "keywords" else value
         for name, value in query
         if name in ("keyterm", "keywords")
@@ -76,16 +68,7 @@ def configured_terms(message: Mapping[str, Any]) -> tuple[str, ...] | None:
 
     """
     given = message.get("keyterms")
-    if given is None:
-        return None
-    if not isinstance(given, list) or not all(isinstance(term, str) for term in given):
-        msg = f"keyterms must be a list of strings, got {shown(given)}"
-        raise UnreadableError(msg)
-    return _bounded(given)
-
-
-def _bounded(given: Iterable[str]) -> tuple[str, ...]:
-    return tuple(term.strip()[:_TERM_CHARS] for term in given if term.strip())[:_MOST_TERMS]
+    return None if given is None else terms(texts(given, "keyterms"))
 
 
 def language_of(given: Mapping[str, str], default: str | None) -> str | None:
@@ -122,10 +105,11 @@ def raw_format(given: Mapping[str, str]) -> tuple[int, int]:
     return rate, round(number(given.get("channels", 1), "channels", 1, MOST_CHANNELS))
 
 
-def goodbye(how: How, *frames: Frame) -> Goodbye:
-    """Close as Deepgram does."""
-    code, reason = _CLOSINGS.get(how, (1008, how.replace("_", " ")))
-    return Goodbye(code, reason, frames)
+def goodbye(end: End, *frames: Frame) -> Goodbye:
+    """Close as Deepgram does, after last words."""
+    if end.how == "idle":
+        return Goodbye(1011, "NET-0001: nothing was sent for too long", frames)
+    return Goodbye(end.code, "" if end.how == "finished" else end.how.replace("_", " "), frames)
 
 
 def written(words: Iterable[Word]) -> list[dict[str, Any]]:

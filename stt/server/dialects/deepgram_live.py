@@ -36,10 +36,10 @@ from stt.server.dialects.deepgram import (
     configured_terms,
     flag,
     goodbye,
+    keyterms,
     language_of,
     raw_format,
     refusal,
-    terms,
 )
 from stt.server.dialects.deepgram_spans import Spans, Wishes
 from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
@@ -84,7 +84,7 @@ class DeepgramLive:
                 _milliseconds(given, "utterance_end_ms", 1_000),
             )
             settings = _turns(given, wishes, turns)
-            self._recognition = RecognitionOptions(language_of(given, language), terms(request.query), words=True)
+            self._recognition = RecognitionOptions(language_of(given, language), keyterms(request.query), words=True)
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, count)
@@ -165,7 +165,7 @@ class DeepgramLive:
         """Say what was received, unless it failed, and close."""
         if end.how == "failed":
             wrong = {"type": "Error", "variant": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-            return goodbye(end.how, dump(wrong))
+            return goodbye(end, dump(wrong))
         if end.how == "bad_message":
             return Goodbye(1008, "DATA-0000: the audio cannot be decoded")
         metadata = {
@@ -177,7 +177,7 @@ class DeepgramLive:
             "duration": round(end.audio_s, 3),
             "channels": len(self._channels),
         }
-        return goodbye(end.how, dump(metadata))
+        return goodbye(end, dump(metadata))
 
 
 def _check_features(given: Any) -> None:

@@ -27,10 +27,10 @@ from stt.server.dialects.deepgram import (
     alternative,
     codec,
     flag,
+    keyterms,
     language_of,
     raw_format,
     refusal,
-    terms,
 )
 from stt.server.dialects.reading import UnreadableError, number
 from stt.server.estimate import Speech
@@ -70,7 +70,7 @@ def read(query: Sequence[tuple[str, str]], language: str | None) -> Ask:
         flag(given, name)
     gap_s = number(given.get("utt_split", 0.8), "utt_split", 0, 60)
     rate, channels = raw_format(given)
-    options = RecognitionOptions(language_of(given, language), terms(query), words=True, live=False)
+    options = RecognitionOptions(language_of(given, language), keyterms(query), words=True, live=False)
     return Ask(
         options,
         codec(given.get("encoding", ""), rate, channels),

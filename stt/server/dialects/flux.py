@@ -43,9 +43,9 @@ from stt.server.dialects.deepgram import (
     codec,
     configured_terms,
     goodbye,
+    keyterms,
     raw_format,
     refusal,
-    terms,
     written,
 )
 from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
@@ -134,7 +134,7 @@ class Flux:
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        self._recognition = RecognitionOptions(language, terms(request.query), words=True)
+        self._recognition = RecognitionOptions(language, keyterms(request.query), words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
@@ -166,7 +166,7 @@ class Flux:
         try:
             if not isinstance(given, dict):
                 raise UnreadableError(f"thresholds must be an object, got {shown(given)}")  # noqa: TRY301
-            keyterms = configured_terms(message)
+            new_terms = configured_terms(message)
             now = thresholds(given, self._thresholds)
             settings = now.turns(self._turns)
         except (UnreadableError, SettingsError) as wrong:
@@ -175,8 +175,8 @@ class Flux:
                 Answer({"type": "ConfigureFailure", "code": code, "error_code": code, "description": str(wrong)}),
             ]
         self._thresholds = now
-        if keyterms is not None:
-            self._recognition = replace(self._recognition, terms=keyterms)
+        if new_terms is not None:
+            self._recognition = replace(self._recognition, terms=new_terms)
         as_now = {
             "eot_threshold": now.eot_threshold,
             "eager_eot_threshold": now.eager_eot_threshold,
@@ -219,9 +219,9 @@ class Flux:
     def ended(self, end: End) -> Goodbye:
         """Close."""
         if end.how != "failed":
-            return goodbye(end.how)
+            return goodbye(end)
         wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-        return goodbye(end.how, self._message(wrong))
+        return goodbye(end, self._message(wrong))
 
     def _text(self, text: TranscriptChanged) -> Iterable[Frame]:
         if not text.text:

@@ -23,7 +23,7 @@ from stt.outputs import Writer
 from stt.recognition import RecognitionOptions
 from stt.server.deltas import Deltas
 from stt.server.dialect import NotAdmittedError
-from stt.server.dialects.openai import MODELS, error, language_name, language_of, refusal, terms
+from stt.server.dialects.openai import MODELS, error, hints, language_name, language_of, refusal
 from stt.server.dialects.reading import UnreadableError, boolean, dump, json_object, number, shown
 from stt.server.estimate import Speech
 from stt.server.files import FileJob, Heard, attend, drop_body, receive_form
@@ -82,7 +82,7 @@ def read(fields: Sequence[tuple[str, str]], turns: TurnSettings, language: str |
     return Ask(
         _chunking(given, turns),
         language_of(asked) if asked else language,
-        terms(given.get("prompt"), every("keywords")),
+        hints(given.get("prompt"), every("keywords")),
         kind,
         boolean(given.get("stream", "false"), "stream"),
         granularities,
