@@ -36,6 +36,8 @@ class Request:
     """By lower-case name."""
     languages: frozenset[str] = frozenset()
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
+    terms: tuple[str, ...] = ()
+    """Those of the server, for who names none."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """When it came."""
 
@@ -178,6 +180,8 @@ class Tick:
     """The session has listened to so much audio; the newest replaces those unsent."""
 
     at_s: float
+    speech: float = 0.0
+    """How probable it is that somebody speaks there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Host:
                     settings=options.turns,
                     options=options.recognition,
                     ahead_s=self._settings.max_ahead_s,
+                    trace=name,
                 ),
             )
             for number in numbers
@@ -156,6 +157,7 @@ class Host:
                 coalesced=self._outbox.coalesced or None,
                 errors=self._errors or None,
                 unheard_s=round(max(channel.inbox.waiting_s for channel in self._channels), 2) or None,
+                opposed_channels=self._inbox.opposed or None,
             )
 
     async def _serve(self) -> str:
@@ -303,7 +305,7 @@ class Host:
                 continue
             before, taken = taken, taken + len(piece)
             if taken // every > before // every:
-                await self._put(channel.told(Tick(seconds(taken))))
+                await self._put(channel.told(Tick(seconds(taken), channel.session.speech)))
 
     async def _sink(self, channel: _Channel, event: Event) -> None:
         metrics = self._service.metrics
@@ -318,6 +320,7 @@ class Host:
                 channel.completed = event.turn
                 self._turns += 1
                 metrics.turns.labels("words" if event.text else "empty").inc()
+                metrics.ended.labels(event.why).inc()
                 decided = channel.inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from stt.engines.languages import language_code
 from stt.server.dialect import Codec, Denial, End, Frame, Goodbye, NotAdmittedError
-from stt.server.dialects.reading import boolean, number, shown, terms, texts
+from stt.server.dialects.reading import boolean, number, shown, texts
 from stt.server.estimate import CONFIDENCE
+from stt.terms import usable
 from stt.words import Word
 
 MESSAGE_BYTES: Final = 64 << 20
@@ -53,7 +54,7 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
 
 def keyterms(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Return what the speaker is likely to say: `keyterm`s, and `keywords` without their boost."""
-    return terms(
+    return usable(
         _BOOST.sub("", value) if name == "keywords" else value
         for name, value in query
         if name in ("keyterm", "keywords")
@@ -68,7 +69,7 @@ def configured_terms(message: Mapping[str, Any]) -> tuple[str, ...] | None:
 
     """
     given = message.get("keyterms")
-    return None if given is None else terms(texts(given, "keyterms"))
+    return None if given is None else usable(texts(given, "keyterms"))
 
 
 def language_of(given: Mapping[str, str], default: str | None) -> str | None:

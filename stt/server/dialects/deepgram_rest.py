@@ -57,8 +57,8 @@ class Ask:
     """Silence between two utterances; `None`: they are not asked for."""
 
 
-def read(query: Sequence[tuple[str, str]], language: str | None) -> Ask:
-    """Read the options of a query, over the server's language; unknown ones do not count.
+def read(query: Sequence[tuple[str, str]], language: str | None, server_terms: tuple[str, ...] = ()) -> Ask:
+    """Read the options of a query, over the server's language and terms; unknown ones do not count.
 
     Raises:
         UnreadableError: an option that is known has a value that cannot work.
@@ -70,7 +70,8 @@ def read(query: Sequence[tuple[str, str]], language: str | None) -> Ask:
         flag(given, name)
     gap_s = number(given.get("utt_split", 0.8), "utt_split", 0, 60)
     rate, channels = raw_format(given)
-    options = RecognitionOptions(language_of(given, language), keyterms(query), words=True, live=False)
+    named = keyterms(query) or server_terms
+    options = RecognitionOptions(language_of(given, language), named, words=True, live=False)
     return Ask(
         options,
         codec(given.get("encoding", ""), rate, channels),
@@ -203,7 +204,7 @@ class _Recordings:
     async def _hear(self, request: Request, job: FileJob, name: str) -> Response:
         gate, created = self._gate, datetime.now(UTC)
         try:
-            ask = read(request.scope["offered"].query, gate.language)
+            ask = read(request.scope["offered"].query, gate.language, gate.terms)
         except UnreadableError as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
         gate.speaks(ask.recognition.language)

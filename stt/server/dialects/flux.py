@@ -54,7 +54,7 @@ from stt.settings import TurnSettings
 
 PATH: Final = "/v2/listen"
 _UPDATE_S: Final = 0.25
-_EAGER_S: Final = 0.3  # of silence
+_EAGER_S: Final = 0.2  # of silence
 # Confidence that a turn is over, and the silence that gives it.
 _CURVE: Final = ((0.0, 0.0), (0.5, 0.4), (0.7, 0.8), (0.9, 1.5), (1.0, 1.9))
 _CONFIDENCES, _SILENCES = zip(*_CURVE, strict=True)
@@ -134,7 +134,7 @@ class Flux:
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        self._recognition = RecognitionOptions(language, keyterms(request.query), words=True)
+        self._recognition = RecognitionOptions(language, keyterms(request.query) or request.terms, words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
