@@ -100,7 +100,7 @@ def create_app(
         given: Offered = connection.scope["offered"]
         request = DialectRequest(name, given.query, connection.headers, gate.languages, gate.terms)
         options = dialect.open(request, gate.turns, language)
-        gate.room()
+        gate.room(options.channels)
         gate.speaks(options.recognition.language)
         return options
 

@@ -71,6 +71,7 @@ class Service:
         self.on_failure: Callable[[], None] | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
+        self._more = 0  # places that some of them hold beyond their first
         self.hearing_files = asyncio.Semaphore(settings.max_files)
         """Held while a file is heard; more of them wait."""
         self._engine = open_engine(self.metrics, self._engine_changed)
@@ -120,11 +121,11 @@ class Service:
         """What sessions ask; there once the service was ready for the first time."""
         return self._engine.recognizer
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session can begin now (code and text), or `None`."""
+    def refusal(self, places: int = 1) -> tuple[str, str] | None:
+        """Why no session of so many places can begin now (code and text), or `None`."""
         match self.state:
             case "ready":
-                if len(self.sessions) < self.settings.max_sessions:
+                if len(self.sessions) + self._more + places <= self.settings.max_sessions:
                     why = self._engine.refusal()
                     return None if why is None else ("overloaded", f"no room for one more: {why}; try again later")
                 return "too_many_sessions", f"all {self.settings.max_sessions} sessions are in use; try again later"
@@ -144,16 +145,18 @@ class Service:
         frames = 2 if len(self.sessions) > _MANY_SESSIONS else 1
         return frames * FRAME / SAMPLE_RATE
 
-    def enter(self, session: Drainable) -> None:
-        """Count a session in."""
+    def enter(self, session: Drainable, places: int = 1) -> None:
+        """Count a session in; it holds places, one for each channel that is heard by itself."""
         self.sessions.add(session)
+        self._more += places - 1
         self.metrics.sessions.set(len(self.sessions))
         self.metrics.opened.inc()
         self._empty.clear()
 
-    def leave(self, session: Drainable) -> None:
-        """Count a session out."""
+    def leave(self, session: Drainable, places: int = 1) -> None:
+        """Count a session out, with as many places."""
         self.sessions.discard(session)
+        self._more -= places - 1
         self.metrics.sessions.set(len(self.sessions))
         if not self.sessions:
             self._empty.set()

@@ -37,7 +37,7 @@ from stt.server.dialect import (
 )
 from stt.server.dialects.openai import error, refusal
 from stt.server.dialects.openai_session import SessionConfig
-from stt.server.dialects.reading import UnreadableError, dump, json_object, shown
+from stt.server.dialects.reading import UnreadableError, dump, json_object, known_language, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/v1/realtime"
@@ -149,10 +149,7 @@ class OpenAIRealtime:
     def _update(self, kind: str, session: Any) -> Iterable[Command]:
         config = self._config.updated(session)
         turns, options = config.turns(self._turns), config.recognition(self._language, self._terms)
-        if options.language is not None and self._languages and options.language not in self._languages:
-            known = ", ".join(sorted(self._languages)[:12])
-            msg = f"language: the engine knows {known}, got {shown(options.language)}"
-            raise UnreadableError(msg, "session.audio.input.transcription.language")
+        known_language(options.language or "", self._languages, "session.audio.input.transcription.language")
         self._config = config
         beta = kind == "transcription_session.update"
         answer = _Updated(f"{kind}d", config.shown(self._name, beta=beta))  # type: ignore[arg-type]
@@ -223,9 +220,8 @@ class OpenAIRealtime:
 
     def ended(self, end: End) -> Goodbye:
         """Close; a fault of ours is told before."""
-        code = {"finished": 1000, "going_away": 1001, "failed": 1011}.get(end.how, 1008)
         failed = error("the server failed; please reconnect", "server_error", server=True) | {"event_id": None}
-        return Goodbye(code, end.how, (_event("error", error=failed),) if end.how == "failed" else ())
+        return Goodbye(end.code, end.how, (_event("error", error=failed),) if end.how == "failed" else ())
 
 
 def _event(kind: str, **fields: Any) -> str:

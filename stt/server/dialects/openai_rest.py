@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -26,9 +26,8 @@ from stt.server.dialect import NotAdmittedError
 from stt.server.dialects.openai import MODELS, error, language_name, language_of, refusal, terms
 from stt.server.dialects.reading import UnreadableError, boolean, dump, json_object, number, shown
 from stt.server.estimate import Speech
-from stt.server.files import FileJob, Heard, drop_body, receive_form
+from stt.server.files import FileJob, Heard, attend, drop_body, receive_form
 from stt.server.gate import Gate
-from stt.server.logs import LOGGER
 from stt.server.wire import response
 from stt.settings import TurnSettings
 
@@ -236,22 +235,16 @@ class _Transcriptions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         stream = EventStream(send, f"req_{secrets.token_hex(8)}")
-        try:
-            self._gate.check(request)
-            with FileJob(self._gate, request, stream.name) as job:
-                answer = await self._hear(request, job, stream)
-        except ClientDisconnect:
-            return
-        except NotAdmittedError as refused:
-            await stream.fail(request, self._gate, refused)
-        except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
-            LOGGER.exception("request %s failed", stream.name)
-            failed = NotAdmittedError("engine_failed", "the server failed; please try again")
-            await stream.fail(request, self._gate, failed)
-        else:
-            if answer is not None:
-                answer.headers["x-request-id"] = stream.name
-                await answer(scope, receive, send)
+        answer = await attend(
+            request,
+            self._gate,
+            stream.name,
+            lambda job: self._hear(request, job, stream),
+            lambda refused: stream.fail(request, self._gate, refused),
+        )
+        if answer is not None:
+            answer.headers["x-request-id"] = stream.name
+            await answer(scope, receive, send)
 
     async def _hear(self, request: Request, job: FileJob, stream: "EventStream") -> Response | None:
         """Return the answer, unless it was streamed."""
