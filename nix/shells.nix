@@ -31,6 +31,7 @@ in
           python.srt
           python.strops
           python.webvtt-py
+          python.zeroconf
         ]
       ))
       pkgs.basedpyright

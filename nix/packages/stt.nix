@@ -40,6 +40,7 @@
   uvicorn,
   uvloop,
   websockets,
+  zeroconf,
 
   cudaSupport ? config.cudaSupport,
 }:
@@ -72,6 +73,7 @@ let
     uvicorn
     uvloop
     websockets
+    zeroconf
   ];
   stt = buildPythonPackage {
     pname = "stt-live"; # the distribution; command and modules are stt

@@ -18,6 +18,7 @@
   srt,
   transformers,
   webvtt-py,
+  zeroconf,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -37,6 +38,7 @@ let
     srt
     transformers
     webvtt-py
+    zeroconf
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''

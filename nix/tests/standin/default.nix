@@ -149,6 +149,7 @@ let
       "uvloop"
       "webvtt-py"
       "websockets"
+      "zeroconf"
     ] package
     // {
       callPackage = callFrom python;
