@@ -135,19 +135,23 @@ def fetch(
     cache_dir: Path | None = None,
     endpoint: str | None = None,
     progress: Progress | None = None,
+    revision: str | None = None,
 ) -> Path:
     """Have these files of any repository in one directory, complete and checked -> that directory.
 
-    Into the Hugging Face cache, or into `folder`. Raises DownloadError or ModelNotFoundError, which say what to do.
+    Into the Hugging Face cache, or into `folder`. `revision`: a commit; None means the newest. Raises DownloadError or
+    ModelNotFoundError, which say what to do.
     """
-    return _Transfer(cache_dir, endpoint, progress).fetch(repo, tuple(names), folder)
+    return _Transfer(cache_dir, endpoint, progress, revision).fetch(repo, tuple(names), folder)
 
 
-def cached(repo: str, names: Sequence[str], *, cache_dir: Path | None = None) -> Path | None:
+def cached(
+    repo: str, names: Sequence[str], *, cache_dir: Path | None = None, revision: str | None = None
+) -> Path | None:
     """The directory in the Hugging Face cache that holds all of these files, found without any network; or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(repo, name, cache_dir) for name in names]
+    found = [try_to_load_from_cache(repo, name, cache_dir, revision) for name in names]
     folders = {Path(path).parent for path in found if isinstance(path, str)}
     return folders.pop() if len(folders) == 1 and all(isinstance(path, str) for path in found) else None
 
@@ -213,6 +217,7 @@ class _Transfer:
     cache_dir: Path | None
     endpoint: str | None
     progress: Progress | None
+    revision: str | None = None
 
     def fetch(self, repo: str, names: tuple[str, ...], folder: Path | None) -> Path:
         """Have `names` of `repo` in one directory, complete and checked -> that directory."""
@@ -224,7 +229,10 @@ class _Transfer:
         blobs = cache / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
         paths = []
         with explained(repo, self.endpoint):
-            offers = {name: get_hf_file_metadata(hf_hub_url(repo, name, endpoint=self.endpoint)) for name in names}
+            offers = {
+                name: get_hf_file_metadata(hf_hub_url(repo, name, revision=self.revision, endpoint=self.endpoint))
+                for name in names
+            }
             targets = {n: folder / n if folder else blobs / _etag(offer, repo, n) for n, offer in offers.items()}
             _need_space(targets, offers)
             for name, offer in offers.items():
@@ -238,10 +246,11 @@ class _Transfer:
                     paths.append(target)
                     continue
                 # finds the blob in place and links it into a snapshot of the commit
-                path = Path(hf_hub_download(repo, name, cache_dir=self.cache_dir, endpoint=self.endpoint))
+                there = {"revision": self.revision, "cache_dir": self.cache_dir, "endpoint": self.endpoint}
+                path = Path(hf_hub_download(repo, name, **there))
                 if not path.samefile(target) and not _is_what_was_offered(path, offer):  # a damaged copy, not a link
                     path.unlink()
-                    path = Path(hf_hub_download(repo, name, cache_dir=self.cache_dir, endpoint=self.endpoint))
+                    path = Path(hf_hub_download(repo, name, **there))
                 paths.append(path)
         return paths[0].parent
 

@@ -154,6 +154,9 @@ class _Turn:
     def notice(self, event: TurnPaused | TurnResumed, at: int) -> bool:
         """Take a change between speech and silence; `False` where the sink knows of it."""
         resumed = isinstance(event, TurnResumed)
+        same = abs(at - self.noticed) <= samples(_SAME_S)
+        if isinstance(event, TurnPaused) and event.probability is not None and self.paused and same:
+            return True  # more is known about the pause that was told
         if at <= self.noticed + samples(_SAME_S) or (resumed and not self.paused):
             return False
         self.paused, self.noticed = not resumed, at

@@ -98,7 +98,10 @@ class TranscriptChanged(_Starts, _Ends):
 
 @dataclass(frozen=True, slots=True)
 class TurnPaused(_Ends):
-    """The speaker fell silent; the turn ends if the silence lasts."""
+    """The speaker fell silent; the turn ends if the silence lasts.
+
+    It comes again, for the same pause, with each probability that an end-of-turn policy finds.
+    """
 
     turn: int
     end: int

@@ -86,8 +86,8 @@ class _Asked:
         return self.cause != "interim"
 
 
-_Text = _Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | None
-"""What waits for its turn to be told; `None` at the end."""
+_Text = _Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | asyncio.Event | None
+"""What waits for its turn to be told; an event is set when it is reached; `None` at the end."""
 
 
 @dataclass(slots=True)
@@ -114,6 +114,7 @@ class Session:
         end_of_turn: decides how long a silence has to be; `None`: what the settings ask for.
         ahead_s: speech in windows that wait for the engine or are with it, interims aside; what would exceed it is not
             taken from the source. One window may always be under way. `None`: a count of windows is bound enough.
+        trace: what it is called in logs.
 
     """
 
@@ -126,11 +127,14 @@ class Session:
         options: RecognitionOptions | None = None,
         end_of_turn: EndOfTurn | None = None,
         ahead_s: float | None = None,
+        trace: str = "",
     ) -> None:
         settings = settings or TurnSettings()
         self._recognizer = recognizer
+        self._trace = trace
         self._options = options or RecognitionOptions()
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
+        self._settings = settings
         self._given_policy = end_of_turn  # by the caller, whatever the settings say
         self._end_of_turn = end_of_turn or choose(settings, self._options.language)
         self._segmenter = TurnSegmenter(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
@@ -153,6 +157,8 @@ class Session:
         self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last text sent
+        self.speech = 0.0
+        """How probable it is that somebody speaks in the last frame that was heard, 0 to 1."""
 
     async def run(self, source: Source, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
@@ -215,6 +221,9 @@ class Session:
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
             self._remember(frame)
+            self.speech = float(probability)
+            if self._pause is not None and (news := self._pause.news()) is not None:
+                await self._send(sink, TurnPaused(self._pause.turn, self._pause.end, news))
             events = self._segmenter.feed((frame,), (probability,))
             if events:
                 await self._push(events, sink)
@@ -222,9 +231,8 @@ class Session:
                 self._pause.advance(self._segmenter.now)
             for event in events:
                 if isinstance(event, TurnPaused):
-                    self._begin_pause(event, tasks)
-            if self._pause is not None and not self._options.live:
-                await self._pause.at_rest()
+                    self._begin_pause(event.turn, event.end, sink, tasks)
+            await self._at_rest()
 
     def _remember(self, frame: Samples) -> None:
         most = samples(self._end_of_turn.audio_s)
@@ -252,13 +260,23 @@ class Session:
                 self._put(Acknowledged("clear", self._segmenter.now))
             case Configure(settings, options):
                 self._options = options or self._options
-                if settings is not None:
-                    self._settle_on(settings)
+                self._settings = settings or self._settings
+                await self._settle(sink, tasks)
                 self._put(Acknowledged("configure", self._segmenter.now))
 
-    def _settle_on(self, settings: TurnSettings) -> None:
-        self._end_of_turn = self._given_policy or choose(settings, self._options.language)
-        self._segmenter.configure(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
+    async def _settle(self, sink: Sink, tasks: asyncio.TaskGroup) -> None:
+        """Go on by the settings and options there now are, also in a pause that has begun."""
+        self._end_of_turn = self._given_policy or choose(self._settings, self._options.language)
+        self._segmenter.configure(replace(self._settings, end_of_turn_s=self._end_of_turn.longest_s))
+        if (pause := self._pause) is not None:
+            self._end_pause()
+            self._begin_pause(pause.turn, pause.end, sink, tasks)
+            await self._at_rest()
+
+    async def _at_rest(self) -> None:
+        """Where nobody waits for single results, take no audio while the policy has something to do."""
+        if self._pause is not None and not self._options.live:
+            await self._pause.at_rest()
 
     async def _push(self, events: list[TurnEvent], sink: Sink) -> None:
         """Send what the detector found, ask for texts, and wait while too much is unanswered."""
@@ -309,6 +327,7 @@ class Session:
             window.start,
             window.speech_s,
             window.silences,
+            trace=self._trace,
         )
         ticket = self._recognizer.submit(utterance)
         asked = _Asked(window, ticket, window.cause, window.turn)
@@ -336,8 +355,15 @@ class Session:
 
     # the end of a turn
 
-    def _begin_pause(self, event: TurnPaused, tasks: asyncio.TaskGroup) -> None:
-        pause = Pause(event.turn, event.end, self._segmenter.now, self._text_of(event.turn), self._last_audio)
+    def _begin_pause(self, turn: int, end: int, sink: Sink, tasks: asyncio.TaskGroup) -> None:
+        async def hear() -> None:
+            await self._push(self._segmenter.ask(), sink)
+            self._put(told := asyncio.Event())
+            await told.wait()
+
+        pause = Pause(
+            turn, end, self._segmenter.now, self._text_of(turn), self._last_audio, None if self._options.live else hear
+        )
         self._pause = pause
         self._judging = tasks.create_task(self._judge(pause))
 
@@ -358,10 +384,7 @@ class Session:
 
     def _text_of(self, turn: int) -> Callable[[], tuple[str, int]]:
         def text() -> tuple[str, int]:
-            # When the texts of a file are there is a matter of how fast it is read: its turns must not depend on it.
-            if self._turn.number != turn or not self._options.live:
-                return "", -1
-            return self._turn.transcript.text, self._done
+            return (self._turn.transcript.text, self._done) if self._turn.number == turn else ("", -1)
 
         return text
 
@@ -397,6 +420,8 @@ class Session:
                     await self._complete(item, sink)
                 case Acknowledged():
                     await self._send(sink, item)
+                case asyncio.Event():
+                    item.set()
 
     async def _tell(self, asked: _Asked, sink: Sink) -> None:
         """Wait for a text, and send it."""

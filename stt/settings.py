@@ -1,14 +1,16 @@
 """Settings, one frozen dataclass per concern. Only the command line reads the environment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from stt.errors import SettingsError
 
-EndOfTurnPolicy = Literal["silence", "meaning"]
+EndOfTurnPolicy = Literal["auto", "silence", "meaning"]
 Eagerness = Literal["fast", "medium", "careful"]
 POLICIES: Final[tuple[EndOfTurnPolicy, ...]] = get_args(EndOfTurnPolicy)
 EAGERNESSES: Final[tuple[Eagerness, ...]] = get_args(Eagerness)
+_LONGEST_MEANT_S: Final = 3.0
+"""Silence that ends a turn at the latest, where meaning decides and nothing else was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,26 @@ class TurnSettings:
     """A turn with less speech than this (a click, a knock) is not worth a recognition: it ends empty."""
     interim_s: float | None = 0.5
     """New speech between two interim recognitions; `None`: finals only."""
-    pause_s: float = 0.3
+    pause_s: float = 0.2
     """Silence after which the turn counts as paused."""
     speculative: bool = True
     """Recognize at the pause already, so that the final is there when the turn ends."""
-    end_of_turn_s: float | None = 1.5
-    """Silence that ends the turn; `None`: only the client or the end of the stream does."""
     end_of_turn: EndOfTurnPolicy = "silence"
-    """What ends a turn: `end_of_turn_s` of silence, or that it sounds and reads as if the speaker were done."""
+    """What ends a turn: `end_of_turn_s` of silence, or that it sounds and reads as if the speaker were done; `auto`:
+    meaning where its weights are on this machine, else silence."""
+    end_of_turn_s: float | None = 1.5
+    """Silence that ends the turn where silence decides, also where meaning has no time to; `None`: only the client or
+    the end of the stream does, whatever else is set."""
     eagerness: Eagerness = "medium"
-    """How soon, where `meaning` does: `fast` cuts in more often, `careful` less."""
+    """How soon, where meaning decides: `fast` cuts in more often, `careful` less. It stands for these three numbers:"""
+    eot_threshold: float | None = None
+    """Probability that the speaker is done at which a turn ends; `None`: what the eagerness says."""
+    eot_delay_s: float | None = None
+    """No turn ends by meaning before so much silence."""
+    eot_timeout_s: float | None = None
+    """Silence that ends a turn whatever it means."""
+    eager: bool = False
+    """Tell at every pause how probable it is that the speaker is done, also before that could end the turn."""
     window_s: float = 24.0
     """Longest audio given to the engine at once (Canary-Qwen was trained on at most 40 s, Whisper sees 30 s)."""
     overlap_s: float = 5.0
@@ -59,8 +71,34 @@ class TurnSettings:
         )
         check(self.end_of_turn in POLICIES, f"end_of_turn of {', '.join(POLICIES)}", self.end_of_turn)
         check(self.eagerness in EAGERNESSES, f"eagerness of {', '.join(EAGERNESSES)}", self.eagerness)
+        threshold, delay, timeout = self.eot_threshold, self.eot_delay_s, self.eot_timeout_s
+        check(threshold is None or 0 < threshold <= 1, "eot_threshold above 0, up to 1", threshold)
+        check(delay is None or 0.05 <= delay <= 60, "eot_delay_s of 0.05 to 60 seconds", delay)
+        check(
+            timeout is None or self.pause_s <= timeout <= 60,
+            f"eot_timeout_s from pause_s ({self.pause_s}) to 60 seconds",
+            timeout,
+        )
+        check(
+            delay is None or timeout is None or delay <= timeout,
+            f"eot_delay_s up to eot_timeout_s ({timeout})",
+            delay,
+        )
         check(5 <= self.window_s <= 28, "window_s of 5 to 28 seconds", self.window_s)
         check(0 <= self.overlap_s <= self.window_s / 3, "overlap_s of 0 to a third of window_s", self.overlap_s)
+
+    def after_silence(self, silence_s: float) -> "TurnSettings":
+        """Return settings whose turns end after so much silence, whatever it means; they pause no later than that."""
+        return replace(
+            self, end_of_turn="silence", end_of_turn_s=silence_s, pause_s=min(self.pause_s, silence_s), eager=False
+        )
+
+    @property
+    def longest_silence_s(self) -> float | None:
+        """Silence by which a turn has ended whoever decides; `None`: there is none."""
+        if self.end_of_turn == "silence" or self.end_of_turn_s is None:
+            return self.end_of_turn_s
+        return self.eot_timeout_s or max(self.end_of_turn_s, _LONGEST_MEANT_S)
 
 
 @dataclass(frozen=True, slots=True)

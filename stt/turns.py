@@ -112,11 +112,11 @@ class TurnSegmenter:
         self._fresh = 0  # samples of speech since the last request
         self._pauses: list[tuple[int, int]] = []  # silences between speech in the open window
         self._covered = False  # whether the pause's request has all that was said in the open window
-        self._gap: int | None = None  # samples of the running silence that end the turn, where a policy said so
 
     def configure(self, settings: TurnSettings) -> None:
-        """Go on with other settings, from the next frame on."""
+        """Go on with other settings, from the next frame on; what a policy said by the old ones is forgotten."""
         self._settings = settings
+        self._gap: int | None = None  # samples of the running silence that end the turn, where a policy said so
         self._pre_roll = samples(settings.pre_roll_s)
         self._min_speech = samples(settings.min_speech_s)
         self._interim = samples(settings.interim_s) if settings.interim_s is not None else None
@@ -141,6 +141,17 @@ class TurnSegmenter:
         """Let this silence, since `pause_end`, end the turn when it lasts `gap` samples; no-op once it is over."""
         if self._state is _State.PAUSED and (turn, pause_end) == (self._turn, self._speech_end):
             self._gap = gap
+
+    def ask(self) -> list[TurnEvent]:
+        """Ask for the text of a turn that is paused, where the pause itself did not."""
+        events: list[TurnEvent] = []
+        if self._state is _State.PAUSED and not self._covered:
+            if self._window is None:
+                events.append(TextStands(self._turn, self._speech_end))
+            else:
+                self._request("pause", events)
+            self._covered = True
+        return events
 
     def flush(self) -> list[TurnEvent]:
         """End the running turn here, because the client wants it so; nothing where none runs."""
@@ -213,11 +224,7 @@ class TurnSegmenter:
             self._state = _State.PAUSED
             events.append(TurnPaused(self._turn, self._speech_end))
             if self._settings.speculative:
-                if self._window is None:
-                    events.append(TextStands(self._turn, self._speech_end))
-                else:
-                    self._request("pause", events)
-                    self._covered = True
+                events += self.ask()
         enough = self._end_of_turn if self._gap is None else self._gap
         if self._state is _State.PAUSED and enough is not None and silence >= enough:
             if not self._covered:

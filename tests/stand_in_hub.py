@@ -39,7 +39,8 @@ class StandIn:
                 if self.path.startswith("/api/models/"):
                     self.list_files(self.path.removeprefix("/api/models/").partition("?")[0])
                     return
-                repo, _, name = self.path[1:].partition("/resolve/main/")
+                repo, _, name = self.path[1:].partition("/resolve/")
+                revision, _, name = name.partition("/")
                 status, code = stand_in.refuse.get(repo, (0, ""))
                 if not status and f"{repo}/{name}" not in stand_in.files:
                     known = any(path.startswith(f"{repo}/") for path in stand_in.files)
@@ -56,10 +57,10 @@ class StandIn:
                 self.send_response(206 if start else 200)
                 if start:
                     self.send_header("Content-Range", f"bytes {start}-{len(sent) - 1}/{len(sent)}")
-                large = name.endswith(".safetensors")
+                large = name.endswith((".safetensors", ".onnx"))
                 blob = hashlib.sha1(b"blob %d\0" % len(true) + true).hexdigest()
                 self.send_header("ETag", f'"{hashlib.sha256(true).hexdigest() if large else blob}"')
-                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("X-Repo-Commit", COMMIT if revision == "main" else revision)
                 self.send_header("Content-Length", str(len(sent) - start))
                 self.end_headers()
                 if body:

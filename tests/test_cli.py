@@ -42,7 +42,7 @@ def needed(command: Command) -> list[str]:
 
 
 def test_the_option_wins_over_the_variable_and_that_over_the_default() -> None:
-    assert values("file", "x").end_of_turn == 1.5
+    assert values("file", "x").end_of_turn == "silence"
     assert values("file", "x", STT_END_OF_TURN="2").end_of_turn == 2.0
     assert values("file", "x", "--end-of-turn", "0.5", STT_END_OF_TURN="2").end_of_turn == 0.5
     assert values("serve", "--api-key", "a,b", "--api-key", "c", STT_API_KEY="d").api_key == ["a", "b", "c"]
@@ -97,9 +97,9 @@ def test_the_command_that_runs_is_named(capsys: pytest.CaptureFixture[str], argv
 @pytest.mark.parametrize(
     ("command", "option", "text", "said"),
     [
-        ("file", "--end-of-turn", "-1", "expected seconds from 0.05 to 60, got '-1'"),
-        ("file", "--end-of-turn", "nan", "expected seconds from 0.05 to 60, got 'nan'"),
-        ("file", "--end-of-turn", "1,5", "expected seconds from 0.05 to 60, got '1,5'"),
+        ("file", "--end-of-turn", "-1", "expected auto, silence, meaning or seconds from 0.05 to 60, got '-1'"),
+        ("file", "--end-of-turn", "nan", "expected auto, silence, meaning or seconds from 0.05 to 60, got 'nan'"),
+        ("file", "--end-of-turn", "1,5", "expected auto, silence, meaning or seconds from 0.05 to 60, got '1,5'"),
         ("serve", "--speech-threshold", "2", "expected a probability from 0.01 to 0.99, got '2'"),
         ("serve", "--port", "70000", "expected a port from 0 to 65535, got '70000'"),
         ("serve", "--max-buffer", "0", "expected seconds from 1 to 600, got '0'"),
@@ -208,7 +208,7 @@ def test_the_choices_are_the_engines_own() -> None:
     from stt import cli, engines
     from stt.outputs import FORMATS
     from stt.server.settings import DEFAULT_PORT
-    from stt.settings import EngineSettings, TurnSettings
+    from stt.settings import EAGERNESSES, POLICIES, EngineSettings, TurnSettings
 
     assert (cli.shared.ENGINES, cli.shared.DEVICES, cli.shared.DTYPES) == (
         engines.ENGINES,
@@ -219,7 +219,9 @@ def test_the_choices_are_the_engines_own() -> None:
     assert kinds == FORMATS
     assert values("serve").port == DEFAULT_PORT
     assert engine_settings(values("serve")) == EngineSettings()
-    assert turn_settings(values("serve")) == TurnSettings()
+    assert turn_settings(values("serve")) == TurnSettings(end_of_turn="auto")
+    assert turn_settings(values("file", "x")) == TurnSettings()
+    assert (cli.shared.POLICIES, cli.shared.EAGERNESSES) == (POLICIES, EAGERNESSES)
 
 
 def test_reading_options_imports_nothing_heavy() -> None:

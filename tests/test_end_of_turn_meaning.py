@@ -20,7 +20,8 @@ class Says:
         self._answers = list(answers)
         self.asked: list[int] = []
 
-    async def ask(self, audio: Samples) -> float:
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+        assert patient
         self.asked.append(len(audio))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
@@ -42,7 +43,7 @@ class Says:
     ],
 )
 async def test_the_surer_the_sooner(eagerness: Eagerness, answers: tuple[float, ...], gap_s: float) -> None:
-    [final] = await run(Meaning(eagerness, Says(*answers)), ONE)
+    [final] = await run(Meaning(eagerness, Says(*answers), None), ONE)
     assert 0 <= final.decided_s - final.end_s - gap_s < 0.065  # the frame of the ask, and the next
     assert final.why == "meaning"
 
@@ -56,7 +57,7 @@ async def test_nobody_is_asked_before_the_answer_could_end_the_turn_nor_for_soun
 
 @pytest.mark.parametrize(("failure", "gap_s"), [(EngineError("damaged"), 0.69), (smart_turn.BusyError("16 wait"), 2.5)])
 async def test_a_model_that_fails_or_is_busy_leaves_it_to_silence(failure: Exception, gap_s: float) -> None:
-    [final] = await run(Meaning("medium", Says(failure)), ONE)
+    [final] = await run(Meaning("medium", Says(failure), None), ONE)
     assert 0 <= final.decided_s - final.end_s - gap_s < 0.065  # the frame of the ask, and the next
 
 

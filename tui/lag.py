@@ -21,7 +21,7 @@ class Lag:
 
     def __init__(self, settings: TurnSettings) -> None:
         self._interim = None if settings.interim_s is None else samples(settings.interim_s)
-        self._silence = None if settings.end_of_turn_s is None else samples(settings.end_of_turn_s)
+        self._silence = None if settings.longest_silence_s is None else samples(settings.longest_silence_s)
         self._times: deque[tuple[int, float]] = deque(maxlen=_MEMORY)  # samples, when they had been heard
         self._covered: dict[int, int] = {}  # of each turn without a final, up to where its text goes
         self._paused: dict[int, int] = {}  # and where it paused

@@ -78,7 +78,14 @@ BENCH: Final = Command(
             help="audio per message",
         ),
         Flag(name="--binary", help="send binary messages instead of JSON"),
-        replace(END_OF_TURN, variable=None),
+        replace(
+            END_OF_TURN,
+            variable=None,
+            default=1.5,
+            convert=seconds(0.05, 60),
+            metavar="SECONDS",
+            help="silence that ends a turn",
+        ),
         Flag(name="--json", help="print one JSON object"),
     ),
 )

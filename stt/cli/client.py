@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option
-from stt.cli.shared import API_KEY, CA, END_OF_TURN, LANGUAGE, URL
+from stt.cli.shared import API_KEY, CA, END_OF_TURN_OPTIONS, LANGUAGE, TERMS, URL, said_terms, turn_ends
 
 _DESCRIPTION: Final = """\
 Stream a file or the microphone to a server (`stt serve`) and print what it hears, live. When the server restarts, the
@@ -17,10 +17,10 @@ def _run(args: argparse.Namespace) -> int:
     from stt.commands.client import run
 
     turns = None
-    if args.end_of_turn is not None:
-        from stt.settings import TurnSettings
-
-        turns = TurnSettings(end_of_turn_s=args.end_of_turn, pause_s=min(0.3, args.end_of_turn))
+    if any(getattr(args, option.attribute) is not None for option in END_OF_TURN_OPTIONS):
+        args.end_of_turn = args.end_of_turn or "auto"  # who says how soon wants it by meaning
+        args.eagerness = args.eagerness or "medium"
+        turns = turn_ends(args)
     return run(
         args.path,
         url=args.url,
@@ -28,6 +28,7 @@ def _run(args: argparse.Namespace) -> int:
         ca=args.ca,
         device=args.mic,
         language=args.language,
+        terms=said_terms(args),
         turns=turns,
         fast=args.fast,
         raw=args.json,
@@ -55,8 +56,9 @@ CLIENT: Final = Command(
             help="microphone (`stt devices`); asked for at a terminal if there are several",
         ),
         replace(LANGUAGE, default=None, help="language spoken", shown_default="that of the server"),
-        replace(END_OF_TURN, default=None, shown_default="that of the server"),
+        *(replace(option, default=None, shown_default="that of the server") for option in END_OF_TURN_OPTIONS),
         Flag(name="--fast", help="send a file as fast as the server takes it"),
         Flag(name="--json", help="print the messages as they come"),
+        TERMS,
     ),
 )

@@ -8,13 +8,14 @@ from stt.cli.options import Argument, Command, Flag, Option
 from stt.cli.shared import DEVICES, DTYPES, MODEL_DIR
 
 _DESCRIPTION: Final = """\
-List the speech models stt knows, where they are on this machine and how big, download some, or have canary-qwen say
+List the models stt knows, where they are on this machine and how big, download some, or have canary-qwen say
 what it makes of a few bundled clips on this machine: words, speed, memory.
 
 examples:
   stt models                               what there is
   stt models download canary-qwen          5 GB, for a GPU
   stt models download small --model-dir weights/small
+  stt models download smart-turn           9 MB, tells when a speaker is done (`--end-of-turn meaning`)
   stt models verify canary-qwen            to be sent to us, from the first GPUs
 """
 
@@ -41,7 +42,9 @@ MODELS: Final = Command(
         Argument(
             name="action", nargs="?", choices=("list", "download", "verify"), default="list", help="default: list"
         ),
-        Argument(name="names", nargs="*", metavar="NAME", help="canary-qwen, a Whisper size (small), or a hub id"),
+        Argument(
+            name="names", nargs="*", metavar="NAME", help="canary-qwen, smart-turn, a Whisper size (small), or a hub id"
+        ),
     ),
     options=(
         replace(MODEL_DIR, help="download into this directory, or verify what is there"),

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stt.cli.options import Command, Flag, Group, Option, count, language, number, seconds
+from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, items, language, number, path, seconds
 
 if TYPE_CHECKING:
     from stt.settings import EngineSettings, TurnSettings
@@ -21,13 +21,58 @@ MODEL_DIR: Final = Option(
     help="where weights are, or are to be downloaded to",
     shown_default="the Hugging Face cache, HF_HOME",
 )
+POLICIES: Final = ("auto", "silence", "meaning")
+EAGERNESSES: Final = ("fast", "medium", "careful")
+
+
+def end_of_turn(text: str) -> str | float:
+    """Convert the name of a policy, or the seconds of silence that end a turn."""
+    if text in POLICIES:
+        return text
+    try:
+        return seconds(0.05, 60)(text)
+    except ValueProblem:
+        raise ValueProblem(f"{', '.join(POLICIES)} or seconds from 0.05 to 60", text) from None
+
+
 END_OF_TURN: Final = Option(
     name="--end-of-turn",
-    default=1.5,
-    convert=seconds(0.05, 60),
-    metavar="SECONDS",
-    help="silence that ends a turn",
+    default="auto",
+    convert=end_of_turn,
+    metavar="auto|silence|meaning|SECONDS",
+    help="what ends a turn: so many seconds of silence (silence: 1.5), or that it sounds and reads as if the speaker "
+    "were done (meaning); auto: meaning where its weights are (`stt models`), else silence",
 )
+EAGERNESS: Final = Option(
+    name="--eagerness",
+    default="medium",
+    choices=EAGERNESSES,
+    help="how soon turns end by meaning: fast cuts in more often, careful less",
+)
+_EOT: Final = (
+    Option(
+        name="--eot-threshold",
+        convert=number(0.01, 1, "a probability"),
+        metavar="P",
+        help="end a turn by meaning when it is so probable that the speaker is done",
+        shown_default="the eagerness's",
+    ),
+    Option(
+        name="--eot-delay",
+        convert=seconds(0.05, 60),
+        metavar="SECONDS",
+        help="end no turn by meaning before so much silence",
+        shown_default="the eagerness's",
+    ),
+    Option(
+        name="--eot-timeout",
+        convert=seconds(0.05, 60),
+        metavar="SECONDS",
+        help="end a turn after so much silence whatever it means",
+        shown_default="the eagerness's",
+    ),
+)
+END_OF_TURN_OPTIONS: Final = (END_OF_TURN, EAGERNESS, *_EOT)
 LANGUAGE: Final = Option(
     name="--language",
     default="en",
@@ -48,6 +93,20 @@ CA: Final = Option(
     help="certificates (PEM) of the authorities to trust for wss, or the server's own",
     shown_default="those of the system",
 )
+TERMS: Final = Group(
+    "terms",
+    (
+        Option(
+            name="--term",
+            default=[],
+            convert=items,
+            repeats=True,
+            metavar="TERM[,TERM]",
+            help="a word or phrase that will be said, as it is to be written: names above all (docs/terms.md)",
+        ),
+        Option(name="--terms", convert=path, metavar="FILE", help="a file with a term on each line"),
+    ),
+)
 _QUIET: Final = Flag(
     name="--quiet", aliases=("-q",), help="say nothing on standard error but what is wrong; the results stay"
 )
@@ -56,19 +115,16 @@ _VERBOSE: Final = Flag(
     aliases=("-v",),
     help="say which options are not at their defaults and who set them, and trace errors",
 )
-TURNS: Final = Group(
-    "turns",
-    (
-        END_OF_TURN,
-        Option(
-            name="--speech-threshold",
-            default=0.5,
-            convert=number(0.01, 0.99, "a probability"),
-            metavar="P",
-            help="speech probability at which speech begins; higher hears less",
-        ),
-    ),
+_SPEECH_THRESHOLD: Final = Option(
+    name="--speech-threshold",
+    default=0.5,
+    convert=number(0.01, 0.99, "a probability"),
+    metavar="P",
+    help="speech probability at which speech begins; higher hears less",
 )
+TURNS: Final = Group("turns", (*END_OF_TURN_OPTIONS, _SPEECH_THRESHOLD))
+# Nobody waits for the turns of a file to end, so it is worth nothing to end them sooner.
+FILE_TURNS: Final = Group("turns", (replace(END_OF_TURN, default="silence"), EAGERNESS, *_EOT, _SPEECH_THRESHOLD))
 
 
 def talkative(command: Command) -> Command:
@@ -141,15 +197,40 @@ def engine_settings(args: argparse.Namespace) -> "EngineSettings":
 
 def turn_settings(args: argparse.Namespace, **more: Any) -> "TurnSettings":
     """Return the settings that `TURNS` ask for."""
-    from stt.settings import TurnSettings
-
-    return TurnSettings(
+    return turn_ends(
+        args,
         speech_threshold=args.speech_threshold,
         silence_threshold=max(0.01, args.speech_threshold - 0.15),
-        end_of_turn_s=args.end_of_turn,
-        pause_s=min(0.3, args.end_of_turn),
         **more,
     )
+
+
+def turn_ends(args: argparse.Namespace, **more: Any) -> "TurnSettings":
+    """Return the settings that `END_OF_TURN_OPTIONS` ask for."""
+    from stt.settings import TurnSettings
+
+    if isinstance(args.end_of_turn, float):
+        return TurnSettings(**more).after_silence(args.end_of_turn)
+    return TurnSettings(
+        end_of_turn=args.end_of_turn,
+        eagerness=args.eagerness,
+        eot_threshold=args.eot_threshold,
+        eot_delay_s=args.eot_delay,
+        eot_timeout_s=args.eot_timeout,
+        **more,
+    )
+
+
+def said_terms(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the terms that `TERMS` name.
+
+    Raises:
+        SettingsError: the file cannot be read, or something is no term, or there are too many.
+
+    """
+    from stt import terms
+
+    return terms.checked([*args.term, *(terms.read(args.terms) if args.terms is not None else ())])
 
 
 def spoken_language(args: argparse.Namespace) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 from stt.audio import Samples, samples, seconds
 from stt.commands.advice import once
 from stt.commands.destinations import Destination, Output, destinations
+from stt.endofturn import prepare
 from stt.errors import AudioError, EngineError, OutputError, SettingsError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.outputs import Writer
@@ -35,6 +36,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     kind: str,
     output: str,
     raw: tuple[int, int] | None,
@@ -64,6 +66,7 @@ def run(
 
     opened = open_engine(engine)
     check_language(opened.model, language)
+    prepare(turns)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):
@@ -72,7 +75,7 @@ def run(
     failed = 0
     with LocalRecognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
-            options = RecognitionOptions(language, words=kind != "txt", live=False)
+            options = RecognitionOptions(language, terms, words=kind != "txt", live=False)
             if whole:
                 session = _Whole(recognizer, vad, turns, options, path)
             else:

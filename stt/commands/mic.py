@@ -5,6 +5,7 @@ import sys
 
 from stt.commands.advice import once
 from stt.commands.live import Screen, choose, stream
+from stt.endofturn import prepare
 from stt.engines import check_language, open_engine
 from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
@@ -18,6 +19,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     device: str | None,
     interim: bool,
     quiet: bool = False,
@@ -33,13 +35,14 @@ def run(
     index = choose(device)  # asked before the engine takes its seconds
     opened = open_engine(engine)
     check_language(opened.model, language)
+    prepare(turns)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):
             print(advice, file=sys.stderr)
     screen = Screen("mic", live=interim)
     with LocalRecognizer(opened.model) as recognizer, Microphone(index) as microphone:
-        session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
+        session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language, terms))
         if not quiet:
             screen.notice(f"listening to {microphone.name}; Ctrl-C ends")
         asyncio.run(stream(session, microphone, screen))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nemo_lite import hub
+from stt.endofturn import weights as smart_turn
 from stt.engines import canary_qwen, whisper
 from stt.errors import EngineError, SettingsError
 from stt.hub import our_errors
@@ -59,6 +60,17 @@ def known() -> Iterator[Model]:
             model.note,
             problem,
         )
+    turns = smart_turn.find()
+    yield Model(
+        smart_turn.NAME,
+        "turns",
+        smart_turn.REPO,
+        str(turns) if turns else None,
+        smart_turn.BYTES,
+        "many",
+        smart_turn.LICENCE,
+        f"tells when a speaker is done, in {len(smart_turn.LANGUAGES)} languages",
+    )
     for name, repo in whisper.sizes().items():
         path = whisper.cached(repo)
         languages = "en" if name.endswith(".en") or "distil" in name else "many"
@@ -93,7 +105,7 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
     """Download models; returns 0.
 
     Raises:
-        SettingsError: no name, or several for one directory.
+        SettingsError: no name, several for one directory, or smart-turn for any.
         DownloadError: it broke off; the message says what to do.
         EngineError: there is no such model.
 
@@ -104,7 +116,13 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
     if model_dir is not None and len(names) > 1:
         msg = f"download: expected one model for --model-dir {model_dir}, got {', '.join(names)}"
         raise SettingsError(msg)
+    if model_dir is not None and smart_turn.NAME in names:
+        msg = f"download: {smart_turn.NAME} is looked for in the Hugging Face cache (HF_HOME), not in --model-dir"
+        raise SettingsError(msg)
     for name in names:
+        if name == smart_turn.NAME:
+            print(f"{name}: {smart_turn.fetch()}")
+            continue
         fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
         print(f"{name}: {fetch(name, model_dir)}")
     return 0

@@ -8,7 +8,7 @@ threshold that falls with the silence:
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from stt.audio import Samples
@@ -16,7 +16,7 @@ from stt.endofturn import smart_turn
 from stt.endofturn.policy import Pause
 from stt.endofturn.texts import log_odds
 from stt.errors import EngineError
-from stt.settings import Eagerness
+from stt.settings import Eagerness, TurnSettings
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -58,11 +58,28 @@ PACES: Final[dict[Eagerness, Pace]] = {
 }
 
 
+def pace(settings: TurnSettings) -> Pace:
+    """Return the numbers of these settings: those of their eagerness, unless they name their own."""
+    found = PACES[settings.eagerness]
+    if settings.eot_threshold is not None:
+        found = replace(found, threshold=settings.eot_threshold)
+    if settings.eot_timeout_s is not None:
+        latest_s = settings.eot_timeout_s
+        found = replace(found, delay_s=min(found.delay_s, latest_s), latest_s=latest_s, unfinished_s=latest_s)
+    if (delay_s := settings.eot_delay_s) is not None:
+        latest_s = max(found.latest_s, delay_s)
+        found = replace(found, delay_s=delay_s, latest_s=latest_s, unfinished_s=max(found.unfinished_s, latest_s))
+    return found
+
+
 class Judge(Protocol):
     """What tells by the sound, as `smart_turn.SmartTurn` does."""
 
-    async def ask(self, audio: Samples) -> float:
-        """Return the probability that the speaker is done; raises `EngineError`."""
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+        """Return the probability that the speaker is done; raises `EngineError`.
+
+        `patient`: this may wait behind others, and is not refused.
+        """
         ...
 
 
@@ -70,14 +87,26 @@ class Meaning:
     """The policy.
 
     Args:
-        eagerness: which pace.
+        pace: how sure to be and how soon, or the name of that.
         judge: tells by the sound; `None`: nobody does, the silence and the text decide.
         language: ISO 639-1 code of what is spoken, for the rules of words; `None`: not known.
+        silence_s: silence that ends a turn while the judge has no time; `None`: the pace's longest.
+        eager: whether to ask at every pause's beginning, too, for those who act on the probability.
 
     """
 
-    def __init__(self, eagerness: Eagerness, judge: Judge | None, language: str | None = "en") -> None:
-        self._pace = PACES[eagerness]
+    def __init__(
+        self,
+        pace: Pace | Eagerness,
+        judge: Judge | None,
+        language: str | None = "en",
+        *,
+        silence_s: float | None = None,
+        eager: bool = False,
+    ) -> None:
+        self._pace = pace if isinstance(pace, Pace) else PACES[pace]
+        self._silence_s = self._pace.unfinished_s if silence_s is None else min(silence_s, self._pace.unfinished_s)
+        self._eager = eager
         self._judge = judge
         self._language = language
         self.longest_s: float | None = self._pace.unfinished_s
@@ -87,14 +116,16 @@ class Meaning:
         """Ask as the silence grows, until the probability is enough for it."""
         pace = self._pace
         asks = [pace.delay_s, *(at for at in _ASKED_AT_S if pace.delay_s < at <= pace.latest_s)]
+        asks = [0.0, *asks] if self._eager else asks
         p = _UNKNOWN
         for at, until in zip(asks, [*asks[1:], pace.latest_s], strict=True):
             await pause.lasts(at)
             try:
                 p = await self._probability(pause)
             except smart_turn.BusyError:
-                return pace.latest_s  # by silence alone, until there is room again
-            if (enough_s := max(at, pace.reached_s(p))) <= until:
+                return max(at, self._silence_s)  # by silence alone, until there is room again
+            pause.probability = p
+            if at >= pace.delay_s and (enough_s := max(at, pace.reached_s(p))) <= until:
                 return enough_s
         return pace.unfinished_s if p < _UNFINISHED else pace.latest_s
 
@@ -102,12 +133,13 @@ class Meaning:
         by_sound = _UNKNOWN
         if self._judge is not None:
             try:
-                by_sound = await self._judge.ask(pause.audio(smart_turn.SECONDS))
+                by_sound = await self._judge.ask(pause.audio(smart_turn.SECONDS), patient=pause.patient)
             except smart_turn.BusyError:
                 raise
             except EngineError as error:
                 _LOGGER.warning("turns end by silence and text: %s", error)
                 self._judge = None
+        await pause.heard()
         if (text := pause.whole_text) is None:
             return by_sound
         return _sigmoid(_logit(by_sound) + log_odds(text, self._language))

@@ -1,7 +1,7 @@
 """What an end-of-turn policy is, and what it is given."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from stt.audio import Samples, samples
@@ -16,16 +16,29 @@ class Pause:
         now: sample index up to which audio was taken.
         text: gives the turn's text so far, and the sample index up to which it goes.
         audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
+        hear: has all that was said so far recognized; `None`: texts come when they do.
 
     """
 
     def __init__(
-        self, turn: int, end: int, now: int, text: Callable[[], tuple[str, int]], audio: Callable[[int], Samples]
+        self,
+        turn: int,
+        end: int,
+        now: int,
+        text: Callable[[], tuple[str, int]],
+        audio: Callable[[int], Samples],
+        hear: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.turn = turn
         self.end = end
+        self.probability: float | None = None
+        """That the speaker is done, as the policy last found it; whoever listens is told."""
         self._text = text
         self._audio = audio
+        self._hear = hear
+        self.patient = hear is not None
+        """Whether audio waits for the policy, and not the other way round."""
+        self._told: float | None = None
         self._now = now
         self._waits_for: int | None = None
         self._changed = asyncio.Event()
@@ -33,14 +46,23 @@ class Pause:
 
     @property
     def text(self) -> str:
-        """What the speaker has said in this turn, as far as it is known now."""
-        return self._text()[0]
+        """What the speaker has said in this turn, as far as it is known now: an interim's, then the pause's own."""
+        return "" if self._hear is not None else self._text()[0]
 
     @property
     def whole_text(self) -> str | None:
         """The turn's text once all that was said before the pause is in it; `None` while words may be missing."""
         text, end = self._text()
-        return text if end >= self.end else None
+        return text if end >= self.end and self._hear is None else None
+
+    async def heard(self) -> None:
+        """Wait for the text where that is no matter of time: files come out the same however fast they are read.
+
+        Live this returns at once: nobody waits for a text before a turn may end.
+        """
+        if self._hear is not None:
+            await self._hear()
+            self._hear = None
 
     def audio(self, most_s: float) -> Samples:
         """Return the sound up to now, from 0.5 s before the turn on, at most so many seconds of it, shape [n]."""
@@ -63,6 +85,13 @@ class Pause:
         if self._waits_for is not None and now >= self._waits_for:
             self._at_rest.clear()
             self._changed.set()
+
+    def news(self) -> float | None:
+        """Return the probability, once for each that the policy finds."""
+        if self.probability == self._told:
+            return None
+        self._told = self.probability
+        return self._told
 
     def finish(self) -> None:
         """Tell that the policy has nothing more to say."""

@@ -1,16 +1,19 @@
 """smart-turn v3.2: the probability that a speaker is done, from the sound of the last 8 s.
 
 A Whisper-tiny encoder with a classifier (pipecat-ai/smart-turn-v3, BSD-2, int8 ONNX). It owns one thread, which loads
-it at the first ask and takes one ask after the other: on one core rows of a batch only wait for each other, and the
-scales of a dynamically quantized model depend on what else is in the batch, so files would not come out the same.
+it at the first ask and takes one ask after the other: on one core a row costs 42 to 51 ms in batches of 1, 2, 4 or 8
+alike, so those of a batch would only wait for each other.
 """
 
 import asyncio
 import contextlib
 import functools
+import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +26,9 @@ from stt.errors import EngineError
 
 SECONDS: Final = 8.0
 SAMPLES: Final = 128_000
-# 50 ms each: what waits behind more is answered when the silence has long ended the turn.
-_MOST_WAITING: Final = 16
+_FIRST_COST_S: Final = 0.05
+# An answer that comes later than this comes when the silence alone might have ended the turn.
+_MOST_WAIT_S: Final = 0.4
 _FFT, _HOP, _MELS = 400, 160, 80
 
 Predict = Callable[[Samples], float]
@@ -32,6 +36,25 @@ Predict = Callable[[Samples], float]
 
 class BusyError(EngineError):
     """Too many ask at once."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What all asks of this process came to."""
+
+    answered: int = 0
+    refused: int = 0
+    """Too many asked at once: silence decided."""
+    overtaken: int = 0
+    """The speaker went on before."""
+    failed: int = 0
+    waited_s: float = 0.0
+    """From asks to their answers, in all."""
+    computed_s: float = 0.0
+    waiting: int = 0
+
+
+FIGURES: Final = Figures()
 
 
 @functools.cache
@@ -90,40 +113,58 @@ class SmartTurn:
 
     def __init__(self, open_model: Callable[[], Predict]) -> None:
         self._open = open_model
-        self._asks: queue.SimpleQueue[tuple[Samples, asyncio.Future[float]]] = queue.SimpleQueue()
+        # Live ones first, then in order.
+        self._asks: queue.PriorityQueue[tuple[bool, int, Samples, asyncio.Future[float], float]] = queue.PriorityQueue()
+        self._count = itertools.count()
+        self._cost_s = _FIRST_COST_S
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    async def ask(self, audio: Samples) -> float:
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
         """Return the probability that who says this, [n] samples up to now, is done.
+
+        Args:
+            audio: what was said, shape [n].
+            patient: whether this may wait behind any number of others: nobody hears when the answer comes.
 
         Raises:
             BusyError: too many others wait.
             EngineError: the model cannot be opened, or failed.
 
         """
-        if self._asks.qsize() >= _MOST_WAITING:
-            msg = f"{_MOST_WAITING} asks wait for smart-turn"
+        if not patient and (waiting := self._asks.qsize()) * self._cost_s > _MOST_WAIT_S:
+            FIGURES.refused += 1
+            msg = f"{waiting} asks wait for smart-turn"
             raise BusyError(msg)
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="smart-turn", daemon=True)
                 self._thread.start()
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._asks.put((audio, answer))
+        self._asks.put((patient, next(self._count), audio, answer, time.monotonic()))
+        FIGURES.waiting = self._asks.qsize()
         return await answer
 
     def _work(self) -> None:
         predict: Predict | None = None
         while True:
-            audio, answer = self._asks.get()
+            _, _, audio, answer, asked = self._asks.get()
+            FIGURES.waiting = self._asks.qsize()
             if answer.cancelled():  # the speaker went on
+                FIGURES.overtaken += 1
                 continue
             result: float | Exception
             try:
                 predict = predict or self._open()
+                began = time.monotonic()
                 result = predict(audio)
+                done = time.monotonic()
+                self._cost_s += 0.1 * (done - began - self._cost_s)
+                FIGURES.answered += 1
+                FIGURES.computed_s += done - began
+                FIGURES.waited_s += done - asked
             except Exception as error:  # noqa: BLE001 - handed over
+                FIGURES.failed += 1
                 result = error if isinstance(error, EngineError) else EngineError(f"smart-turn: {error}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 answer.get_loop().call_soon_threadsafe(_settle, answer, result)

@@ -20,12 +20,18 @@ class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
     def __init__(
-        self, service: Service, settings: ServerSettings, turns: TurnSettings | None, language: str | None
+        self,
+        service: Service,
+        settings: ServerSettings,
+        turns: TurnSettings | None,
+        language: str | None,
+        terms: tuple[str, ...] = (),
     ) -> None:
         self.service = service
         self.settings = settings
         self.turns = turns or TurnSettings()
         self.language = language
+        self.terms = terms
 
     @property
     def languages(self) -> frozenset[str]:

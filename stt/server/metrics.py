@@ -1,10 +1,13 @@
 """What `/metrics` tells, in a registry of its own: several apps in one process do not mix."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
 
+from stt.endofturn import smart_turn
 from stt.recognition import Hypothesis, SpeechModel, Utterance
 
 _SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -45,6 +48,8 @@ class Metrics:
             registry=r,
             buckets=_SHORT,
         )
+        self.ended = Counter("stt_turns_ended", "Turns completed, by what ended them", ["why"], registry=r)
+        r.register(_Asks())
         self.ready = Gauge("stt_ready", "1 while the engine is loaded and works", registry=r)
         self.restarts = Counter("stt_engine_restarts", "Engines replaced because they hung, died or failed", registry=r)
         self.detector_restarts = Counter(
@@ -56,6 +61,23 @@ class Metrics:
             registry=r,
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1),
         )
+
+
+class _Asks(Collector):
+    """How the model that tells the ends of turns by their sound bears it; all of this process share it."""
+
+    def collect(self) -> Iterator[Metric]:
+        f = smart_turn.FIGURES
+        asks = CounterMetricFamily(
+            "stt_turn_asks", "Asks whether a speaker is done; refused: silence decided", labels=["outcome"]
+        )
+        for outcome in ("answered", "refused", "overtaken", "failed"):
+            asks.add_metric([outcome], getattr(f, outcome))
+        yield asks
+        waited = "From such an ask to its answer"
+        yield SummaryMetricFamily("stt_turn_ask_seconds", waited, count_value=f.answered, sum_value=f.waited_s)
+        yield CounterMetricFamily("stt_turn_ask_compute_seconds", "Time spent on those answers", f.computed_s)
+        yield GaugeMetricFamily("stt_turn_asks_waiting", "Such asks that wait", f.waiting)
 
 
 class MeasuredModel:

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, Self
 
 from stt.audio import SAMPLE_RATE
+from stt.endofturn import describe, prepare, warm_up
 from stt.errors import SttError
 from stt.recognition import Keeper, LocalRecognizer, OpenModel
 from stt.server.logs import LOGGER, log
 from stt.server.metrics import MeasuredModel, Metrics
 from stt.server.settings import ServerSettings
+from stt.settings import TurnSettings
 from stt.threads import DaemonThreads
 from stt.vad import FRAME
 from stt.vad_pool import VadPool
@@ -42,7 +44,13 @@ class Drainable(Protocol):
 class Service:
     """Owner of engine, detector and sessions. Use as an async context manager, inside the loop that serves."""
 
-    def __init__(self, settings: ServerSettings, open_model: OpenModel, open_vad: Callable[[], VadPool]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        open_model: OpenModel,
+        open_vad: Callable[[], VadPool],
+        turns: TurnSettings | None = None,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.failure: Exception | None = None
@@ -56,6 +64,7 @@ class Service:
             lambda: MeasuredModel(open_model(), self.metrics), settings.engine_timeout_s, self._engine_changed
         )
         self._open_vad = open_vad
+        self._turns = turns or TurnSettings()
         self._threads = DaemonThreads()
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -187,6 +196,8 @@ class Service:
     async def _open_and_keep(self) -> None:
         try:
             self.vad = (await self._threads.call(self._open_vad)).__enter__()
+            await self._threads.call(lambda: prepare(self._turns))
+            await warm_up(self._turns)
             await self._keeper.run()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
             what = "the engine cannot be opened" if self.recognizer is None else "the engine is lost"
@@ -203,7 +214,12 @@ class Service:
             self.metrics.restarts.inc()
             return
         model = self.recognizer.model if self.recognizer is not None else None
-        log("ready", engine=model.name if model else None, after_s=round(time.monotonic() - self._began, 1))
+        log(
+            "ready",
+            engine=model.name if model else None,
+            turns_end_by=describe(self._turns),
+            after_s=round(time.monotonic() - self._began, 1),
+        )
 
     async def _keep_vad(self) -> None:
         """Give up a thread of the detector that hangs or died; the sessions it was at lose nothing."""

@@ -149,7 +149,7 @@ class _Connection:
             log("refused", client=self._wire.client, path=dialect.path, code=refused.code)
             await self._say(error(str(refused), refused.code))
             return
-        options = dialect.open(Request(name, languages=gate.languages), gate.turns, gate.language)
+        options = dialect.open(Request(name, languages=gate.languages, terms=gate.terms), gate.turns, gate.language)
         await Host(name, self._wire, dialect, options, gate.service).run()
 
     async def _say(self, event: bytes) -> None:

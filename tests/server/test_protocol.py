@@ -97,7 +97,10 @@ BAD: list[tuple[str | bytes, str, str]] = [
     (
         '{"type": "configure", "gap": 1}',
         "bad_option",
-        "unknown setting 'gap' of configure; known: end_of_turn_ms, pause_ms, language",
+        (
+            "unknown setting 'gap' of configure; known: end_of_turn, end_of_turn_ms, pause_ms, eagerness, "
+            "eot_threshold, eot_delay_ms, eot_timeout_ms, eager, language, terms"
+        ),
     ),
     (
         '{"type": "configure", "end_of_turn_ms": "9"}',
@@ -105,6 +108,9 @@ BAD: list[tuple[str | bytes, str, str]] = [
         "end_of_turn_ms must be a whole number, got '9'",
     ),
     ('{"type": "configure", "pause_ms": true}', "bad_option", "pause_ms must be a whole number, got 'True'"),
+    ('{"type": "configure", "eot_threshold": "1"}', "bad_option", "eot_threshold must be a number, got '1'"),
+    ('{"type": "configure", "eager": 1}', "bad_option", "eager must be true or false, got '1'"),
+    ('{"type": "configure", "end_of_turn": 1}', "bad_option", "end_of_turn must be a string, got '1'"),
     (
         '{"type": "configure", "end_of_turn_ms": 99}',
         "bad_option",
@@ -140,6 +146,29 @@ def test_bad_frames(frame: str | bytes, code: str, text: str) -> None:
         decoder.text(frame) if isinstance(frame, str) else decoder.binary(frame)
     assert (raised.value.code, str(raised.value)) == (code, text)
     assert decoder.binary(PCM) == Audio(PCM, MONO)  # the next frame may be good
+
+
+def test_silence_in_milliseconds_alone_asks_for_silence_whatever_the_server_does() -> None:
+    """As it did before there was anything else: clients that know nothing of meaning get the turns they ask for."""
+    server = TurnSettings(end_of_turn="auto", eagerness="fast")
+    assert parse_options([("end_of_turn_ms", "700")], server, "en").turns.end_of_turn == "silence"
+    assert parse_options([("pause_ms", "200")], server, "en").turns.end_of_turn == "auto"
+
+
+def test_what_ends_turns_can_be_changed_while_the_session_runs() -> None:
+    controls = Controls(TurnSettings(end_of_turn="auto"), RecognitionOptions("en"), frozenset(), parse_options)
+
+    def configure(**settings: Any) -> TurnSettings:
+        command = controls.read({"type": "configure", **settings})
+        assert isinstance(command, Configure)
+        assert command.settings is not None
+        return command.settings
+
+    assert configure(end_of_turn="meaning", eagerness="careful", eot_threshold=1, eager=True) == TurnSettings(
+        end_of_turn="meaning", eagerness="careful", eot_threshold=1.0, eager=True
+    )
+    assert configure(end_of_turn_ms=800).end_of_turn == "silence"
+    assert configure(end_of_turn="meaning").eagerness == "careful"
 
 
 def test_a_setting_that_cannot_work_changes_none_and_others_stay_as_they_were_set() -> None:
@@ -209,6 +238,23 @@ def parse(query: str) -> Options:
         ("end_of_turn_ms=700", Options(TurnSettings(end_of_turn_s=0.7), "en", MONO)),
         ("end_of_turn_ms=200", Options(TurnSettings(end_of_turn_s=0.2, pause_s=0.2), "en", MONO)),
         ("end_of_turn_ms=900&pause_ms=500", Options(TurnSettings(end_of_turn_s=0.9, pause_s=0.5), "en", MONO)),
+        ("end_of_turn=meaning", Options(TurnSettings(end_of_turn="meaning"), "en", MONO)),
+        ("end_of_turn=auto&eagerness=fast", Options(TurnSettings(end_of_turn="auto", eagerness="fast"), "en", MONO)),
+        (
+            "end_of_turn=meaning&end_of_turn_ms=900&eot_threshold=0.9&eot_delay_ms=400&eot_timeout_ms=3000&eager=1",
+            Options(
+                TurnSettings(
+                    end_of_turn="meaning",
+                    end_of_turn_s=0.9,
+                    eot_threshold=0.9,
+                    eot_delay_s=0.4,
+                    eot_timeout_s=3.0,
+                    eager=True,
+                ),
+                "en",
+                MONO,
+            ),
+        ),
         ("language=DE", Options(TurnSettings(), "de", MONO)),
         ("language=auto", Options(TurnSettings(), None, MONO)),
     ],
@@ -222,7 +268,7 @@ def test_options(query: str, options: Options) -> None:
     [
         (
             "samplerate=8000",
-            "unknown option 'samplerate'; known: sample_rate, channels, interim_results, end_of_turn_ms",
+            "unknown option 'samplerate'; known: sample_rate, channels, interim_results, end_of_turn, ",
         ),
         ("channels=1&channels=2", "channels is given twice"),
         ("sample_rate=7999", "sample_rate must be a whole number from 8000 to 48000, got '7999'"),
@@ -236,6 +282,13 @@ def test_options(query: str, options: Options) -> None:
         ("end_of_turn_ms=99", "end_of_turn_ms must be a whole number from 100 to 60000, got '99'"),
         ("pause_ms=20", "pause_ms must be a whole number from 50 to 10000, got '20'"),
         ("pause_ms=2000", "pause_ms must not exceed end_of_turn_ms, got 2000 and 1500"),
+        ("end_of_turn=0.5", "end_of_turn must be one of auto, silence, meaning, got '0.5'"),
+        ("eagerness=brave", "eagerness must be one of fast, medium, careful, got 'brave'"),
+        ("eot_threshold=0", "eot_threshold must be a number above 0, up to 1, got '0'"),
+        ("eot_threshold=nan", "eot_threshold must be a number above 0, up to 1, got 'nan'"),
+        ("eot_delay_ms=5000&eot_timeout_ms=3000", "expected eot_delay_s up to eot_timeout_s (3.0), got 5.0"),
+        ("eot_timeout_ms=100", "expected eot_timeout_s from pause_s (0.3) to 60 seconds, got 0.1"),
+        ("eager=yes", "eager must be one of 1, 0, true, false, got 'yes'"),
         ("language=", "language must be a code like en, or auto, got ''"),
         ("language=../../etc", "language must be a code like en, or auto, got '../../etc'"),
     ],

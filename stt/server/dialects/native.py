@@ -6,6 +6,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
@@ -40,11 +41,13 @@ from stt.server.dialect import (
     Opened,
     Request,
     SessionOptions,
+    Tick,
 )
-from stt.server.dialects.native_control import KINDS, Controls
+from stt.server.dialects.native_control import ENDS, KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import dump, shown
-from stt.settings import TurnSettings
+from stt.settings import EAGERNESSES, POLICIES, TurnSettings
+from stt.terms import checked
 
 PATH: Final = "/ws/transcribe"
 
@@ -54,6 +57,8 @@ MAX_CHANNELS: Final = 2
 
 # Each change of rate costs a new resampler, up to 1 ms of work; a client has no reason for more than a few.
 _MAX_FORMATS: Final = 16
+
+_HEARD_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,10 @@ class Options:
     """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
     words: bool = False
     """Whether finals have the times of their words."""
+    terms: tuple[str, ...] | None = None
+    """What will be said; `None`: nothing was said about it."""
+    heard: bool = False
+    """Whether it is told ten times a second how far the audio was heard, and whether somebody speaks."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -84,35 +93,22 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         "sample_rate",
         "channels",
         "interim_results",
-        "end_of_turn_ms",
-        "pause_ms",
+        *ENDS,
         "language",
         "events",
         "repeat_committed",
         "words",
+        "term",
+        "heard",
     )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
-        if name in given:
+        if name in given and name != "term":
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
-    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
-    # A client that wants turns to end sooner than they would pause need not say so twice.
-    pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
-    try:
-        turns = replace(
-            turns,
-            end_of_turn_s=end_of_turn_s,
-            pause_s=pause_s,
-            interim_s=turns.interim_s if interim_results else None,
-        )
-    except SettingsError:
-        raise ProtocolError(
-            "bad_option",
-            f"pause_ms must not exceed end_of_turn_ms, got {round(pause_s * 1000)} and {round(end_of_turn_s * 1000)}",
-        ) from None
+    turns = _turns(given, turns, interim_results=interim_results)
     asked = given.get("language", language or "auto")
     if not (asked.isascii() and asked.replace("-", "").isalpha() and len(asked) <= 12):
         raise ProtocolError("bad_option", f"language must be a code like en, or auto, got {asked[:40]!r}")
@@ -124,7 +120,66 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         _flag(given, "events", default=False),
         _flag(given, "repeat_committed", default=True),
         _flag(given, "words", default=False),
+        _terms([value for name, value in query if name == "term"]) if "term" in given else None,
+        _flag(given, "heard", default=False),
     )
+
+
+def _turns(given: Mapping[str, str], turns: TurnSettings, *, interim_results: bool) -> TurnSettings:
+    end_of_turn_s = _whole(given, "end_of_turn_ms", round((turns.end_of_turn_s or 60) * 1000), 100, 60_000) / 1000
+    # A client that wants turns to end sooner than they would pause need not say so twice.
+    pause_s = _whole(given, "pause_ms", round(min(turns.pause_s, end_of_turn_s) * 1000), 50, 10_000) / 1000
+    if pause_s > end_of_turn_s:
+        raise ProtocolError(
+            "bad_option",
+            f"pause_ms must not exceed end_of_turn_ms, got {round(pause_s * 1000)} and {round(end_of_turn_s * 1000)}",
+        )
+    # A number of milliseconds alone asks for silence, as it did before there was anything else.
+    policy = given.get("end_of_turn", "silence" if "end_of_turn_ms" in given else turns.end_of_turn)
+    if policy not in POLICIES:
+        raise ProtocolError("bad_option", f"end_of_turn must be one of {', '.join(POLICIES)}, got {policy[:40]!r}")
+    eagerness = given.get("eagerness", turns.eagerness)
+    if eagerness not in EAGERNESSES:
+        raise ProtocolError("bad_option", f"eagerness must be one of {', '.join(EAGERNESSES)}, got {eagerness[:40]!r}")
+    threshold, delay_s, timeout_s = turns.eot_threshold, turns.eot_delay_s, turns.eot_timeout_s
+    if "eot_threshold" in given:
+        threshold = _probability(given["eot_threshold"], "eot_threshold")
+    if "eot_delay_ms" in given:
+        delay_s = _whole(given, "eot_delay_ms", 0, 50, 60_000) / 1000
+    if "eot_timeout_ms" in given:
+        timeout_s = _whole(given, "eot_timeout_ms", 0, 100, 60_000) / 1000
+    try:
+        return replace(
+            turns,
+            end_of_turn=policy,
+            end_of_turn_s=end_of_turn_s,
+            pause_s=pause_s,
+            eagerness=eagerness,
+            eot_threshold=threshold,
+            eot_delay_s=delay_s,
+            eot_timeout_s=timeout_s,
+            eager=_flag(given, "eager", default=turns.eager),
+            interim_s=turns.interim_s if interim_results else None,
+        )
+    except SettingsError as wrong:
+        raise ProtocolError("bad_option", str(wrong)) from None
+
+
+def _terms(given: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return checked(given)
+    except SettingsError as wrong:
+        raise ProtocolError("bad_option", str(wrong)) from None
+
+
+def _probability(text: str, name: str) -> float:
+    try:
+        value = float(text) if len(text) <= 20 else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise ProtocolError("bad_option", f"{name} must be a number above 0, up to 1, got {text[:40]!r}")
+    return value
 
 
 def _whole(given: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
@@ -369,10 +424,11 @@ class Native:
             raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
-        recognition = RecognitionOptions(options.language, words=options.words)
+        terms = request.terms if options.terms is None else options.terms
+        recognition = RecognitionOptions(options.language, terms, words=options.words)
         self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, recognition)
+        return SessionOptions(options.turns, recognition, tick_s=_HEARD_S if options.heard else None)
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -398,6 +454,8 @@ class Native:
                 return (error(item.code, item.message),)
             case Ending(how=("idle" | "too_many_errors") as code, message=message):
                 return (error(code, message),)
+            case Tick():
+                return (dump({"type": "heard", "at": round(item.at_s, 3), "speech": round(item.speech, 2)}),)
             case (
                 TurnStarted()
                 | TranscriptChanged()

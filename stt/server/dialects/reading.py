@@ -1,13 +1,12 @@
 """What JSON dialects share in reading what clients write."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from stt.engines.languages import language_code
 
-_MOST_TEXTS: Final = 200
-_TERM_CHARS: Final = 200
+_MOST_TEXTS: Final = 1000
 
 
 class UnreadableError(ValueError):
@@ -79,11 +78,6 @@ def texts(given: Any, option: str) -> tuple[str, ...]:
         msg = f"{option} must be a list of strings, got {shown(given)}"
         raise UnreadableError(msg, option)
     return tuple(given[:_MOST_TEXTS])
-
-
-def terms(given: Iterable[str]) -> tuple[str, ...]:
-    """Return what the speaker is likely to say, bounded."""
-    return tuple(term.strip()[:_TERM_CHARS] for term in given if term.strip())[:_MOST_TEXTS]
 
 
 def known_language(asked: Any, languages: frozenset[str], option: str) -> str | None:

@@ -37,8 +37,9 @@ from stt.server.dialect import (
     Request,
     SessionOptions,
 )
-from stt.server.dialects.reading import UnreadableError, json_object, known_language, number, shown, terms, texts
+from stt.server.dialects.reading import UnreadableError, json_object, known_language, number, shown, texts
 from stt.settings import TurnSettings
+from stt.terms import usable
 
 MOST_BYTES: Final = 1 << 20
 """Of each part of an event: its line, its data, its payload."""
@@ -205,7 +206,8 @@ class Wyoming:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Begin as a connection does that asks for nothing."""
         self._turns, self._language, self._languages = turns, language, request.languages
-        self._recognition = RecognitionOptions(language)
+        self._terms = request.terms
+        self._recognition = RecognitionOptions(language, self._terms)
         return SessionOptions(self._settings("default"), self._recognition)
 
     def _settings(self, sensitivity: str) -> TurnSettings:
@@ -252,7 +254,7 @@ class Wyoming:
         except UnreadableError as wrong:
             self._refusal = str(wrong)
             return ()
-        self._recognition = RecognitionOptions(language, terms((*names, *more)))
+        self._recognition = RecognitionOptions(language, usable((*names, *more)) or self._terms)
         known = sensitivity if isinstance(sensitivity, str) and sensitivity in _SENSITIVITIES else "default"
         return (Configure(self._settings(known), self._recognition),)
 
