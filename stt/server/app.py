@@ -164,6 +164,7 @@ def create_app(
     handlers = {404: not_found, 405: not_allowed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(_TakeKeys)])
     app.state.service = service
+    app.state.gate = gate
     app.state.message_bytes = {kind.path: kind.message_bytes for kind in kinds if kind.message_bytes is not None}
     return app
 

@@ -151,6 +151,7 @@ let
       "uvloop"
       "webvtt-py"
       "websockets"
+      "zeroconf"
     ] package
     // {
       callPackage = callFrom python;
