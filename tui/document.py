@@ -89,6 +89,8 @@ class Block:
     text: str = ""
     stable_chars: int = 0
     state: Literal["speaking", "paused", "final"] = "speaking"
+    probability: float | None = None
+    """While it is paused: that the speaker is done, where somebody tells."""
     passages: tuple[Passage, ...] = ()
     failure: str = ""
     """Why a part of the turn is missing."""
@@ -208,9 +210,9 @@ class Document:
                 text = printable(event.text)
                 running = replace(running, text=text, stable_chars=event.stable_chars, end=began.start + event.end)
             case TurnPaused():
-                running = replace(running, state="paused", end=began.start + event.end)
+                running = replace(running, state="paused", end=began.start + event.end, probability=event.probability)
             case TurnResumed():
-                running = replace(running, state="speaking")
+                running = replace(running, state="speaking", probability=None)
             case RecognitionFailed():
                 running = replace(running, failure=printable(event.message))
             case TurnCompleted():

@@ -272,7 +272,9 @@ class TurnView(ScrollView, can_focus=True):
         marker = "▸" if marked and within == 0 else " "
         head = ""
         if within == 0:
-            head = f"{export.wall(block.wall_s)} {_GLYPH[block.state]}{export.duration(block.duration_s):>6}"
+            paused = block.state == "paused" and block.probability is not None
+            told = f"{block.probability:.0%}" if paused else export.duration(block.duration_s)
+            head = f"{export.wall(block.wall_s)} {_GLYPH[block.state]}{told:>6}"
             head += "✎" if block.edited else " "
         muted = self._style("turns--time", base)
         if self._narrow:

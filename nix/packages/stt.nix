@@ -41,6 +41,7 @@
   uvicorn,
   uvloop,
   websockets,
+  zeroconf,
 
   cudaSupport ? config.cudaSupport,
 }:
@@ -74,6 +75,7 @@ let
     uvicorn
     uvloop
     websockets
+    zeroconf
   ];
   stt = buildPythonPackage {
     pname = "stt-live"; # the distribution; command and modules are stt

@@ -84,7 +84,9 @@ class Whisper:
         device: str = "auto",
         dtype: str = "auto",
         threads: int = 0,
+        name: str | None = None,
     ) -> None:
+        """Load weights; `name`: what they are called, where that is not `model`."""
         path = resolve(model, model_dir)
         let_threads_sleep()
         try:
@@ -107,7 +109,7 @@ class Whisper:
                     compute_type=computes,
                     cpu_threads=threads or cores(),
                 )
-                self._use(place, computes, model or model_dir or "tiny.en")
+                self._use(place, computes, name or model or model_dir or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
                     self.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
                 break

@@ -1,4 +1,4 @@
-"""Words with times out of Whisper's tokens and where its attention saw them: pure.
+"""Words with times out of an engine's tokens and where its attention saw them: pure.
 
 The attention says at which moment each token begins. That is no stopwatch: a pause goes to the word before it or to the
 comma, and a word seems to last until the next one begins. So time is counted in sound alone: silence, by level and by
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from stt.audio import Samples, samples, seconds
 from stt.words import Word, is_opening, is_unspaced, may_break
 
-_FRAME: Final = samples(0.01)
+FRAME_S: Final = 0.01
+_FRAME: Final = samples(FRAME_S)
 _LEVEL: Final = samples(0.025)  # that the level of a frame is taken over
 _OVER_HISS: Final = 2.0  # sound is 6 dB above what hiss there is,
 _OVER_PEAK: Final = 0.03  # and not 30 dB below what is loud
@@ -67,7 +68,7 @@ def timed_words(
     groups = _grouped(text, list(tokens))
     if not groups:
         return ()
-    sound = _sound(audio, [(a - start, b - start) for a, b in silences])
+    sound = sound_in(audio, [(a - start, b - start) for a, b in silences])
     spans = [(group[0].start_s, _end_s(group)) for _, group in groups]
     edges = _edges(spans, [sum(map(str.isalnum, piece)) for piece, _ in groups], sound)
     # Sample index of each frame of sound, so that a place counted in sound becomes one in the recording.
@@ -139,8 +140,11 @@ def _end_s(group: list[TimedToken]) -> float:
     return max((token.end_s for token in group if _spoken(token.text)), default=group[-1].end_s)
 
 
-def _sound(audio: Samples, silences: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
-    """Tell the frames of 10 ms with sound in them; all of them where there is none."""
+def sound_in(audio: Samples, silences: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Tell the frames of `FRAME_S` with sound in them; all of them where there is none.
+
+    `silences`: where the voice detector heard nobody, in samples of `audio`.
+    """
     count = max(1, len(audio) // _FRAME)
     energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
     middles = np.arange(count) * _FRAME + _FRAME // 2

@@ -118,6 +118,7 @@ let
       "huggingface-hub"
       "hypothesis"
       "jiwer"
+      "jsonschema"
       "librosa"
       "numpy"
       "onnx"
@@ -150,6 +151,7 @@ let
       "uvloop"
       "webvtt-py"
       "websockets"
+      "zeroconf"
     ] package
     // {
       callPackage = callFrom python;
