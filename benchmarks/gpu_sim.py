@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from stt.recognition import Hypothesis, Utterance, WindowKey, local
+from stt.recognition.continuous import places
 
 FINAL_S, INTERIM_S = 0.3, 1.0
 """The bounds: 95 of 100 finals, 95 of 100 times between two interims."""
@@ -150,7 +151,6 @@ class Run:
         engine = Engine(self.assumed, self.rows)
         recognizer = local.LocalRecognizer(engine)
         recognizer._closed = False
-        worker = local._Worker(engine)
         for session in range(self.sessions):
             speaker = self.speaker(session, recognizer, r)
             heapq.heappush(self.events, (next(speaker), session, speaker))
@@ -162,14 +162,13 @@ class Run:
                 heapq.heappush(self.events, (next(speaker), session, speaker))
             self.now = until
             await asyncio.sleep(0)  # the tickets that were overtaken
-            engine.max_batch = min(self.joins, self.rows - len(running))
-            batch = recognizer._take(engine) if engine.max_batch else []
+            interims = sum(row.request.utterance.kind == "interim" for row in running)
+            batch = recognizer._take(engine, places(self.rows, self.rows - len(running), interims, self.joins))
             if not batch and not running:
                 self.now = max(self.events[0][0], min(recognizer._interims_from, self.events[0][0] + 0.05))
                 continue
             if batch:
-                worker.batch, worker.began = batch, self.now
-                recognizer._note(worker)
+                recognizer._note(batch, self.now)
                 self.now += engine.first_pass(batch)
                 share = 1 - 1 / self.assumed.passes
                 for request in batch:

@@ -10,15 +10,14 @@ of what comes stands between two steps of what is running, and short clips do no
 is what it gives alone, token for token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
 
 from nemo_lite.audio import Waveform
-from nemo_lite.decode import AHEAD, up
-from nemo_lite.encoder import encoder_frames
-from nemo_lite.model import CanaryQwen, Transcription
+from nemo_lite.decode import most_slots
+from nemo_lite.model import PROMPT_TOKENS, CanaryQwen, Transcription
 from nemo_lite.tokenizer import DEFAULT_PROMPT
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ class ContinuousBatch:
         rows: int,
         *,
         longest_s: float = 30.0,
-        prompt_tokens: int = 64,
+        prompt_tokens: int = PROMPT_TOKENS,
         max_new_tokens: int = 256,
     ) -> None:
         """Make room for so many rows, of clips of up to `longest_s` with prompts of up to `prompt_tokens` around them.
@@ -42,14 +41,11 @@ class ContinuousBatch:
         """
         self.model = model
         self.max_new_tokens = max_new_tokens
-        rate = model.config.preprocessor.sample_rate
-        self.most_frames = encoder_frames(model.preprocessor.frames(int(longest_s * rate)))
-        self.most_tokens = self.most_frames + prompt_tokens
+        self.most_tokens = model.most_frames(longest_s) + prompt_tokens
         with model.alone(), torch.inference_mode():
             if model.decoder.running:
                 raise ValueError("expected a model with nothing to do, got one whose rows are running")
-            # a first pass takes in the draft, rounded up as its shape is
-            model.decoder.reserve(rows, up(self.most_tokens, 64) + up(max_new_tokens, 32) + AHEAD + 1)
+            model.decoder.reserve(rows, most_slots(self.most_tokens, max_new_tokens))
         self.slots = rows
 
     @property
@@ -94,6 +90,10 @@ class ContinuousBatch:
         """Let what is running go on by a pass; what has ended meanwhile, by ticket."""
         done = self._run(self.model.decoder.step)
         return {ticket: self.model.transcription(decoded) for ticket, decoded in done.items()}
+
+    def drop(self, tickets: Iterable[int]) -> None:
+        """Give up on clips that are running: their rows are free, and `step` will not tell of them."""
+        self.model.decoder.drop(tickets)
 
     def _run(self, call: Callable[[], T]) -> T:
         with self.model.alone():

@@ -23,7 +23,7 @@ what they are, and the same code runs without graphs.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -213,7 +213,7 @@ class GreedyDecoder:
             self.cache.view(batch, first).copy_(prefix.expand(-1, -1, batch, -1, -1, -1))
         # Steps work on drafts of one width, whatever that of this prefill: fewer shapes again.
         room = up(max_new_tokens, DRAFT_STEP) if self.static else max(width, 1)
-        columns = max(max_new_tokens, width) + 1
+        columns = max(max_new_tokens, width, room if self.static else 0) + 1
         prefill = self._prefill(first, n, width, room, columns, adapter=adapter)
         if graphed:
             key = ("prefill", lines.shape, first, width, room, columns, audio.shape, adapter, self.cache.slots)
@@ -247,6 +247,29 @@ class GreedyDecoder:
             fetch, tickets = self.fetches.pop(0)
             done.update(zip(tickets, fetch.result(), strict=True))
         return done
+
+    def drop(self, tickets: Iterable[int]) -> None:
+        """Give up on rows that are running: they are free from now on, and `step` will not tell of them."""
+        unwanted = set(tickets)
+        for row in self.running:
+            if row.ticket in unwanted:
+                row.ended = True  # also where a look is still on its way
+                self.rows[row.row] = None
+
+    def rehearse(self, rows: int, max_new_tokens: int) -> None:
+        """Run the steps of so many rows, none of which decodes anything, over every span: their graphs are there then.
+
+        Nothing else may be running.
+        """
+        assert self.static  # noqa: S101
+        room = up(max_new_tokens, DRAFT_STEP)
+        self.state = State.none(rows, room, room + 1, self.embedding)
+        self.rows = [None] * rows
+        for span in range(SPAN_STEP, self.cache.slots + 1, SPAN_STEP):
+            for ahead in (0, AHEAD):
+                self.reach = [Reach(span - ahead - 1, span)] * rows
+                self._pass(wide=ahead > 0)
+        self.reset()
 
     def so_far(self) -> Decoded:
         """What there is of the first row; waits for the device."""
@@ -411,6 +434,11 @@ def _wide(rows: int, running: int, drafting: int) -> bool:
     """Whether a step that verifies drafts yields more tokens, for what it costs, than one of a token for each row."""
     cost = max(1.0, rows * (AHEAD + 1) / FREE_TOKENS)
     return drafting > 0 and running + WIDE_GAIN * drafting >= cost * running
+
+
+def most_slots(tokens: int, max_new_tokens: int) -> int:
+    """Slots that a row of so many tokens needs at most: its first pass takes in the draft, rounded up as shapes are."""
+    return up(tokens, TOKEN_STEP) + up(max_new_tokens, DRAFT_STEP) + AHEAD + 1
 
 
 def up(n: int, step: int) -> int:

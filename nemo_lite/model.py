@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from os import PathLike
 from typing import Literal, Self
 
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from nemo_lite import hub
 from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
-from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, up
+from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, most_slots, up
 from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
@@ -41,6 +43,8 @@ LOUDEST = 100.0
 """Samples belong in [-1, 1]; a little more is bad mastering, this much is another unit."""
 FRAME_STEP = 16
 """Under static shapes, clips are padded to multiples of this many encoder frames (1.28 s)."""
+PROMPT_TOKENS = 64
+"""Tokens around the audio that a `ContinuousBatch` has room for, unless it is told otherwise."""
 GRAPH_FRAMES = 8192
 """An encoder pass over more frames than this keeps the device busy without a graph."""
 
@@ -254,20 +258,20 @@ class CanaryQwen(nn.Module):
         max_new_tokens: int = 256,
         draft: int = 0,
         largest: int = 1,
+        rows: int = 0,
         budget_s: float = math.inf,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Meet every shape up to `longest_s` for these batch sizes, so that no caller waits for its graph or memory.
 
         `max_new_tokens` as it will be used; `draft`: also with drafts of up to so many tokens; `largest`: a batch that
-        will come as well, not worth graphs of its own, but memory, which growing later would cost all graphs. Without
-        static shapes (on a CPU) one short run suffices.
+        will come as well, not worth graphs of its own, but memory, which growing later would cost all graphs; `rows`:
+        those of a `ContinuousBatch` for `longest_s`. Without static shapes (on a CPU) one short run suffices.
 
         Afterwards no graph is captured any more, until `forget_shapes`: a shape that was not met runs without one, also
         where `budget_s` seconds did not suffice for all. `progress(done, of)` is called after each shape.
         """
-        rate, hop = self.config.preprocessor.sample_rate, self.config.preprocessor.hop_samples
-        longest = encoder_frames(self.preprocessor.frames(int(longest_s * rate)))
+        hop, longest = self.config.preprocessor.hop_samples, self.most_frames(longest_s)
         sizes = range(FRAME_STEP, longest + FRAME_STEP, FRAME_STEP) if self.static else range(1, 2)
         widths = range(0, up(draft, DRAFT_STEP) + 1, DRAFT_STEP)
         tokens = self.tokenizer.prompt(DEFAULT_PROMPT)
@@ -280,22 +284,33 @@ class CanaryQwen(nn.Module):
             self.decoder.decode(*rows, max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
 
         # The largest first, for it sizes the cache; then the smallest, which come most often.
-        shapes = [(b, f, w) for b in sorted(set(batches)) for f in reversed(sizes) for w in widths]
+        shapes: list[Callable[[], None]] = []
+        for batch, frames, width in product(sorted(set(batches)), reversed(sizes), widths):
+            # The first two widths meet the steps, without and with a draft: two here, and from the longest prompt
+            # as many as there can be.
+            steps = 0 if width > DRAFT_STEP else max_new_tokens if frames == sizes[-1] else 2
+            shapes.append(partial(meet, batch, frames, width, steps))
+        if self.static:  # more rows than ever begin together: of those only the steps are met
+            more = [1 << i for i in range(rows.bit_length()) if max(batches) < 1 << i]
+            shapes[:0] = [partial(self.decoder.rehearse, size, max_new_tokens) for size in more]
         began = time.monotonic()
         with self.alone():
+            if rows:
+                self.decoder.reserve(rows, most_slots(longest + PROMPT_TOKENS, max_new_tokens))
             with self.encoder_graphs.paused(), self.decoder.graphs.paused():
                 meet(max(*batches, largest), sizes[-1], widths[-1], 0)
-            for done, (batch, frames, width) in enumerate(shapes):
+            for done, shape in enumerate(shapes):
                 if time.monotonic() - began >= budget_s:
                     LOGGER.warning("warm-up: %d of %d shapes met in %.0f s", done, len(shapes), budget_s)
                     break
-                # The first two widths meet the steps, without and with a draft: two here, and from the longest prompt
-                # as many as there can be.
-                steps = 0 if width > DRAFT_STEP else max_new_tokens if frames == sizes[-1] else 2
-                meet(batch, frames, width, steps)
+                shape()
                 if progress is not None:
                     progress(done + 1, len(shapes))
             self.encoder_graphs.sealed = self.decoder.graphs.sealed = True
+
+    def most_frames(self, longest_s: float) -> int:
+        """Encoder frames of a clip of so many seconds."""
+        return encoder_frames(self.preprocessor.frames(int(longest_s * self.config.preprocessor.sample_rate)))
 
     def forget_shapes(self) -> None:
         """Give back what was kept for shapes met so far: graphs with the memory they share, and the cache's memory."""

@@ -74,6 +74,27 @@ class State(NamedTuple):
     logprobs: Tensor  # [B, M] float32
     broken: Tensor  # [B] bool: something was computed for this row that is no number
 
+    @classmethod
+    def none(cls, rows: int, drafted: int, columns: int, like: Tensor) -> "State":
+        """Rows that have ended before they began, with room for drafts of `drafted` tokens and so many `columns`."""
+        count = torch.zeros(rows, dtype=torch.int64, device=like.device)
+        no = torch.zeros(rows, dtype=torch.bool, device=like.device)
+        return cls(
+            token=count,
+            position=count.clone(),
+            made=count.clone(),
+            kept=count.clone(),
+            limit=count.clone(),
+            ended=~no,
+            draft=count.new_zeros(rows, drafted),
+            drafted=count.clone(),
+            cursor=count.clone(),
+            misses=count.clone(),
+            ids=count.new_zeros(rows, columns),
+            logprobs=torch.zeros(rows, columns, device=like.device),
+            broken=no,
+        )
+
     def rows(self, order: Sequence[int | None], joined: "State | None" = None) -> "State":
         """The rows of this state, and behind them those of `joined`, in another order; `None`: one that has ended."""
         parts = (self,) if joined is None else (self, joined)

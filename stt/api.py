@@ -1,6 +1,6 @@
 """The two calls most programs need; all they do is put the public parts together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
@@ -12,20 +12,26 @@ from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource
+from stt.terms import checked
 from stt.vad import SileroVad
 
 
 @contextmanager
 def open_session(
-    engine: EngineSettings | None = None, turns: TurnSettings | None = None, language: str | None = "en"
+    engine: EngineSettings | None = None,
+    turns: TurnSettings | None = None,
+    language: str | None = "en",
+    *,
+    terms: Sequence[str] = (),
 ) -> Iterator[Session]:
-    """Load an engine for one session, and let go of it afterwards.
+    """Load an engine for one session, and let go of it afterwards; `terms`: words and phrases that will be said.
 
     Programs with several sessions open one `LocalRecognizer` and one `SileroVad` and share them.
     """
+    options = RecognitionOptions(language, checked(terms))
     prepare(turns or TurnSettings())
     with LocalRecognizer(open_engine(engine).model) as recognizer:
-        yield Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
+        yield Session(recognizer, SileroVad(), settings=turns, options=options)
 
 
 async def transcribe_file(
@@ -33,6 +39,7 @@ async def transcribe_file(
     engine: EngineSettings | None = None,
     language: str | None = "en",
     *,
+    terms: Sequence[str] = (),
     words: bool = False,
 ) -> list[TurnCompleted]:
     """Return the turns of an audio file that hold words; none where nobody speaks.
@@ -43,15 +50,17 @@ async def transcribe_file(
         path: WAV, FLAC, OGG, MP3, M4A ...
         engine: which speech model, where it runs.
         language: ISO 639-1 code; `None`: let the engine find out.
+        terms: words and phrases that will be said, as they are to be written.
         words: with the times of their words, where the engine gives them.
 
     Raises:
         AudioError: the file cannot be read, or not all of it.
-        SettingsError: there is no such engine or device.
+        SettingsError: there is no such engine or device, or a term is none.
         IncompleteError: the engine failed on parts of it, or all; `turns` has what it did recognize.
         EngineError: the engine cannot be opened.
 
     """
+    options = RecognitionOptions(language, checked(terms), words=words, live=False)
     turns: list[TurnCompleted] = []
     failures: list[str] = []
 
@@ -62,7 +71,6 @@ async def transcribe_file(
             failures.append(event.message)
 
     with FileSource(path) as source, LocalRecognizer(open_engine(engine).model) as recognizer:
-        options = RecognitionOptions(language, words=words, live=False)
         await Session(recognizer, SileroVad(), settings=FINALS_ONLY, options=options).run(source, sink)
     if failures:
         msg = f"{path}: the engine failed on {len(failures)} parts of it: {failures[0]}"

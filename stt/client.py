@@ -13,7 +13,7 @@ import json
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -32,6 +32,7 @@ from stt.server.dialects.native_reader import EventDecoder, ProtocolError
 from stt.session import AudioSource, Sink
 from stt.settings import TurnSettings
 from stt.tape import Tape
+from stt.terms import checked
 
 _KEEP_S: Final = 120.0  # on the tape: enough for a server that is far behind, as closed windows need none of it
 _PIECE_S: Final = 1.0  # of a source that hands out more at once
@@ -54,6 +55,7 @@ class RemoteSession:
         tls: whom to trust, for `wss`; `None`: the authorities that the system trusts. See `trusting`.
         settings: gaps and whether there are interims; `None`: the server's own. Other fields do not travel.
         language: `None`: the server's own; `auto` lets the engine find out.
+        terms: words and phrases that will be said, as they are to be written; `None`: the server's own.
         words: finals with the times of their words, where the server's engine gives them.
         patience_s: how long to go on trying to reach a server that was lost, or is not ready yet.
         notify: called with a sentence for people when the connection is made, lost, or tried again, and when audio was
@@ -61,7 +63,7 @@ class RemoteSession:
         on_message: called with each message as it came.
 
     Raises:
-        SettingsError: the URL is not one of a WebSocket, or the key is none.
+        SettingsError: the URL is not one of a WebSocket, the key is none, or a term is none.
 
     """
 
@@ -73,6 +75,7 @@ class RemoteSession:
         tls: ssl.SSLContext | None = None,
         settings: TurnSettings | None = None,
         language: str | None = None,
+        terms: Sequence[str] | None = None,
         words: bool = False,
         patience_s: float = 60.0,
         notify: Callable[[str], None] | None = None,
@@ -93,6 +96,7 @@ class RemoteSession:
         }
         if tls is not None and parts.scheme == "wss":
             self._connecting["ssl"] = tls
+        self._terms = None if terms is None else checked(terms)
         self._brief = True  # until a server of an earlier version does not know what that is
         self._patience_s = patience_s
         self._notify = notify or (lambda _: None)
@@ -228,6 +232,8 @@ class RemoteSession:
 
     async def _send(self, websocket: ClientConnection, at: int) -> None:
         try:
+            if self._terms is not None:  # too long for a URL
+                await websocket.send(json.dumps({"type": "configure", "terms": self._terms}))
             while (piece := await self._tape.next(at)) is not None:
                 await websocket.send(piece)
                 at = self._tape.sent + len(piece) // 2

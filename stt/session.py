@@ -108,6 +108,7 @@ class Session:
         end_of_turn: decides how long a silence has to be; `None`: what the settings ask for.
         ahead_s: speech in windows that wait for the engine or are with it, interims aside; what would exceed it is not
             taken from the source. One window may always be under way. `None`: a count of windows is bound enough.
+        trace: what it is called in logs.
 
     """
 
@@ -120,9 +121,11 @@ class Session:
         options: RecognitionOptions | None = None,
         end_of_turn: EndOfTurn | None = None,
         ahead_s: float | None = None,
+        trace: str = "",
     ) -> None:
         settings = settings or TurnSettings()
         self._recognizer = recognizer
+        self._trace = trace
         self._options = options or RecognitionOptions()
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._settings = settings
@@ -146,6 +149,8 @@ class Session:
         self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last text sent
+        self.speech = 0.0
+        """How probable it is that somebody speaks in the last frame that was heard, 0 to 1."""
 
     async def run(self, source: Source, sink: Sink) -> None:
         """Send the events of `source` to `sink` until the source ends and the last turn has its final.
@@ -208,6 +213,7 @@ class Session:
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
             self._pauses.hear(frame)
+            self.speech = float(probability)
             if (news := self._pauses.news()) is not None:
                 await self._send(sink, news)
             events = self._segmenter.feed((frame,), (probability,))
@@ -302,6 +308,7 @@ class Session:
             window.start,
             window.speech_s,
             window.silences,
+            trace=self._trace,
         )
         ticket = self._recognizer.submit(utterance)
         asked = _Asked(window, ticket, window.cause, window.turn)

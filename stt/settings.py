@@ -27,7 +27,7 @@ class TurnSettings:
     """A turn with less speech than this (a click, a knock) is not worth a recognition: it ends empty."""
     interim_s: float | None = 0.5
     """New speech between two interim recognitions; `None`: finals only."""
-    pause_s: float = 0.3
+    pause_s: float = 0.2
     """Silence after which the turn counts as paused."""
     speculative: bool = True
     """Recognize at the pause already, so that the final is there when the turn ends."""

@@ -66,6 +66,7 @@ async def serving(
     model: SpeechModel | Callable[[], SpeechModel] | None = None,
     *,
     turns: TurnSettings | None = None,
+    terms: Sequence[str] = (),
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
@@ -74,7 +75,14 @@ async def serving(
     model = model or ScriptedModel()
     limits = replace(ServerSettings(port=0, drain_timeout_s=2), **settings)
     open_model = model if not hasattr(model, "transcribe") else lambda: model
-    app = create_app(limits, turns=turns, open_model=open_model, open_vad=vad, dialects=dialects)  # type: ignore[arg-type]
+    app = create_app(
+        limits,
+        turns=turns,
+        terms=terms,
+        open_model=open_model,  # type: ignore[arg-type]
+        open_vad=vad,
+        dialects=dialects,
+    )
     listener = listen(limits)
     server = Server(app, limits, Manager(None))
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -131,7 +131,11 @@ def test_one_name_with_two_meanings(file: Path) -> None:
         ("[sever]\nport = 1", ("serve",), "unknown table: 'sever'; did you mean 'serve'?"),
         ("[devices]\nx = 1", ("serve",), "unknown option in [devices]: 'x'; there are quiet, verbose"),
         ("output = 'x'", ("file", "x"), "unknown option: 'output'"),
-        ("end-of-turn = 99", ("serve",), "end-of-turn: expected auto, silence, meaning or seconds from 0.05 to 60, got '99'"),
+        (
+            "end-of-turn = 99",
+            ("serve",),
+            "end-of-turn: expected auto, silence, meaning or seconds from 0.05 to 60, got '99'",
+        ),
         ("[serve]\nport = 'x'", ("serve",), "[serve] port: expected a port from 0 to 65535, got 'x'"),
         ("[serve]\nport = true", ("serve",), "[serve] port: expected a text or a number, got 'True'"),
         ("[serve]\nport = [1]", ("serve",), "[serve] port: expected a text or a number, got '[1]'"),

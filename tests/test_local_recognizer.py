@@ -9,7 +9,7 @@ import pytest
 
 from scripted import ScriptedModel
 from stt.errors import EngineError
-from stt.recognition import Hypothesis, Kind, LocalRecognizer, RecognitionOptions, Utterance, WindowKey
+from stt.recognition import GivenUpError, Hypothesis, Kind, LocalRecognizer, RecognitionOptions, Utterance, WindowKey
 
 
 def ask(session: object, length: int, kind: Kind = "final", window: int = 0, *, live: bool = True) -> Utterance:
@@ -163,6 +163,73 @@ async def test_interims_give_way_while_finals_have_to_wait_for_them() -> None:
         began = time.monotonic()
         await recognizer.submit(ask("a", 11, "interim"))
         assert time.monotonic() - began > 0.2, "the next interim did not wait"
+
+
+class Yielding(OneByOne):
+    """Is held between two steps of its work, and leaves off what is unwanted by then."""
+
+    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        result = super().transcribe(batch)
+        if all(utterance.unwanted() for utterance in batch):
+            raise GivenUpError
+        return result
+
+
+@pytest.mark.parametrize(
+    ("running", "then", "left_off"),
+    [
+        (ask("a", 10, "interim"), ask("b", 20), True),
+        (ask("a", 10, "interim"), ask("a", 20, "speculative"), True),
+        (ask("a", 10, "interim"), ask("b", 20, live=False), False),
+        (ask("a", 10, "interim"), ask("b", 20, "interim"), False),
+        (ask("a", 10, "speculative"), ask("a", 20, "speculative"), True),
+        (ask("a", 10, "speculative"), ask("a", 20), True),
+        (ask("a", 10, "speculative"), ask("a", 20, window=1), False),
+        (ask("a", 10, "speculative"), ask("b", 20), False),
+        (ask("a", 10), ask("a", 20), False),
+    ],
+)
+async def test_what_has_begun_and_is_only_in_the_way_is_left_off(
+    running: Utterance, then: Utterance, *, left_off: bool
+) -> None:
+    model = Yielding()
+    with LocalRecognizer(model) as recognizer:
+        model.free.clear()
+        first = recognizer.submit(running)
+        while not model.batches:
+            await asyncio.sleep(0)
+        second = recognizer.submit(then)
+        model.free.set()
+        assert (await first is None) == left_off
+        assert (await second).hypothesis.text == "w20"
+        assert not recognizer.failed
+
+
+async def test_who_is_gone_is_in_nobodys_way() -> None:
+    model = Yielding()
+    with LocalRecognizer(model) as recognizer:
+        model.free.clear()
+        interim = recognizer.submit(ask("a", 10, "interim"))
+        while not model.batches:
+            await asyncio.sleep(0)
+        recognizer.submit(ask("b", 20))
+        recognizer.submit(ask("c", 30)).cancel()
+        recognizer.forget("b")
+        model.free.set()
+        assert (await interim).hypothesis.text == "w10"
+
+
+async def test_finals_go_in_the_order_they_were_asked_for() -> None:
+    """All are due so long after it: whoever was served less than others has no claim to be heard before them."""
+    model = OneByOne()
+    with LocalRecognizer(model) as recognizer:
+        await recognizer.submit(ask("new", 1, "interim"))
+        await recognizer.submit(ask("old", 2, "interim"))
+        await held(model, recognizer)
+        tickets = [recognizer.submit(ask(session, n)) for n, session in ((10, "old"), (11, "new"), (12, "newest"))]
+        model.free.set()
+        await asyncio.gather(*tickets)
+    assert asked(model)[-3:] == [[10], [11], [12]]
 
 
 async def test_only_the_newest_interim_waits_and_a_final_makes_it_pointless() -> None:

@@ -105,7 +105,7 @@ async def test_requests_say_what_they_are() -> None:
     assert [u.kind for u in service.asked] == ["interim"] * 3 + ["speculative"]
     assert {u.key[1:] for u in service.asked} == {(0, 0)}
     last = service.asked[-1]
-    assert (round(last.start / 16_000, 1), round(last.end / 16_000, 1)) == (0.7, 3.3)
+    assert (round(last.start / 16_000, 1), round(last.end / 16_000, 1)) == (0.7, 3.2)
     assert last.speech_s is not None
     assert abs(last.speech_s - 2) < 0.04
     assert (last.options.terms, last.options.live) == (("Ladybug",), False)

@@ -23,7 +23,7 @@ from stt.engines import check_language, open_engine
 from stt.engines.whisper import EMBEDDED_SHA256, Whisper
 from stt.errors import EngineError, SettingsError
 from stt.events import Event, TurnCompleted
-from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
+from stt.recognition import GivenUpError, LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad import SileroVad
@@ -245,6 +245,22 @@ def test_interims_are_not_looked_at_again_and_clean_speech_is_decoded_once(
     noise = unspoken()["noise that comes and goes"]
     whisper.transcribe([Utterance(np.concatenate([say(sentences(1)[0]), noise[: 18 * SAMPLE_RATE]]))])
     assert len(calls) <= 2 + 2 + 2 * 2 + 4 * 2
+
+
+def test_what_is_only_in_the_way_is_left_off_before_it_is_decoded(
+    whisper: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = talk(sentences(1, seed=3), [0.3], seed=3)
+    decoded: list[int] = []
+    generate = whisper._generate
+    monkeypatch.setattr(whisper, "_generate", lambda *args: decoded.append(1) or generate(*args))
+    unwanted = Utterance(audio, kind="interim", unwanted=lambda: True)
+    with pytest.raises(GivenUpError):
+        whisper.transcribe([unwanted])
+    assert not decoded
+    wanted = whisper.transcribe([unwanted, Utterance(audio, kind="interim")])
+    assert decoded
+    assert wanted[0].text == wanted[1].text != ""
 
 
 @pytest.mark.parametrize("noise", ["white noise", "chords", "mains hum", "sweep"])

@@ -17,6 +17,7 @@ from tui.updates import (
     Lagged,
     Late,
     Metered,
+    Noticed,
     ServerSays,
     Update,
 )
@@ -98,6 +99,8 @@ class Condition:
                 self._stopped("off")
             case ServerSays(text):
                 self.server_says = text
+            case Noticed(text):
+                return text
             case _:
                 pass
         return ""

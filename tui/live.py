@@ -45,6 +45,7 @@ from tui.updates import (
     InputPaused,
     Late,
     Metered,
+    Noticed,
     RecordingChanged,
     ServerSays,
     Update,
@@ -73,6 +74,8 @@ class Plan:
     api_key: str | None = None
     tls: SSLContext | None = None
     """For `wss://`; `None`: the system's certificates are trusted."""
+    terms: tuple[str, ...] = ()
+    """Words and phrases that will be said."""
 
 
 class Loading:
@@ -317,7 +320,7 @@ class Live:
     def _open(self) -> "Microphone | _File":
         if self._plan.file is None:
             return Microphone(self._device)
-        self._file = self._file or _File(self._plan.file)
+        self._file = self._file or _File(self._plan.file, self._tell)
         return self._file
 
     async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
@@ -327,7 +330,7 @@ class Live:
         async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
-                options = RecognitionOptions(self._plan.language)
+                options = RecognitionOptions(self._plan.language, self._plan.terms)
                 session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
@@ -362,6 +365,7 @@ class Live:
             tls=self._plan.tls,
             settings=self._plan.turns,
             language=self._plan.language or "auto",
+            terms=self._plan.terms,
             patience_s=_PATIENCE_S,
             notify=notify,
         )
@@ -443,8 +447,8 @@ class _File:
     backlog_s = 0.0
     rate = SAMPLE_RATE
 
-    def __init__(self, path: str) -> None:
-        self.source = FileSource(path)
+    def __init__(self, path: str, tell: Callable[[Update], object]) -> None:
+        self.source = FileSource(path, notice=lambda line: tell(Noticed(line)))
         self.name = Path(path).name
         self._pieces = self._small()
 

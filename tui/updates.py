@@ -75,6 +75,13 @@ class ServerSays:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something about a file that its listener should know: which of several tracks is heard, say."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Metered:
     """What was heard since the last of these, some 60 ms."""
 
@@ -150,6 +157,7 @@ Update = (
     | InputLost
     | InputEnded
     | ServerSays
+    | Noticed
     | Metered
     | Lagged
     | Late

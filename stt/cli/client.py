@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option
-from stt.cli.shared import API_KEY, CA, END_OF_TURN_OPTIONS, LANGUAGE, URL, turn_ends
+from stt.cli.shared import API_KEY, CA, END_OF_TURN_OPTIONS, LANGUAGE, TERMS, URL, said_terms, turn_ends
 
 _DESCRIPTION: Final = """\
 Stream a file or the microphone to a server (`stt serve`) and print what it hears, live. When the server restarts, the
@@ -28,6 +28,7 @@ def _run(args: argparse.Namespace) -> int:
         ca=args.ca,
         device=args.mic,
         language=args.language,
+        terms=said_terms(args),
         turns=turns,
         fast=args.fast,
         raw=args.json,
@@ -58,5 +59,6 @@ CLIENT: Final = Command(
         *(replace(option, default=None, shown_default="that of the server") for option in END_OF_TURN_OPTIONS),
         Flag(name="--fast", help="send a file as fast as the server takes it"),
         Flag(name="--json", help="print the messages as they come"),
+        TERMS,
     ),
 )

@@ -4,7 +4,15 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option, raw_pcm, track
-from stt.cli.shared import FILE_TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import (
+    FILE_TURNS,
+    TERMS,
+    engine_options,
+    engine_settings,
+    said_terms,
+    spoken_language,
+    turn_settings,
+)
 
 _DESCRIPTION: Final = """\
 Transcribe audio files. The text goes to standard output, turn by turn, as soon as each turn is recognized;
@@ -36,6 +44,7 @@ def _run(args: argparse.Namespace) -> int:
         engine=engine_settings(args),
         turns=turn_settings(args, interim_s=None, speculative=False),
         language=spoken_language(args),
+        terms=said_terms(args),
         kind=kind,
         output=args.output,
         raw=args.raw,
@@ -98,6 +107,7 @@ FILE: Final = Command(
         ),
         Flag(name="--quiet", aliases=("-q",), help="no progress and no engine line; errors still show"),
         engine_options(),
+        TERMS,
         FILE_TURNS,
     ),
 )

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Command, Flag, Option
-from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
 Listen to a microphone and print what is said, a line for each turn, as soon as it ends: for pipes. `stt tui` shows
@@ -28,6 +28,7 @@ def _run(args: argparse.Namespace) -> int:
         engine=engine_settings(args),
         turns=turn_settings(args) if args.interim else turn_settings(args, interim_s=None),
         language=spoken_language(args),
+        terms=said_terms(args),
         device=args.device,
         interim=args.interim,
         quiet=args.quiet,
@@ -49,6 +50,7 @@ MIC: Final = Command(
         ),
         Flag(name="--interim", help="show the running turn as it changes, on a terminal"),
         engine_options(device="--engine-device"),
+        TERMS,
         TURNS,
     ),
 )

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, host, items, path, seconds
-from stt.cli.shared import TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
 Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
@@ -37,6 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         engine=engine_settings(args),
         turns=turn_settings(args),
         language=spoken_language(args),
+        terms=said_terms(args),
         api_keys=args.api_key,
         api_key_file=args.api_key_file,
         log_format=args.log_format,
@@ -199,6 +200,7 @@ SERVE: Final = Command(
             help="the least that is logged",
         ),
         engine_options(),
+        TERMS,
         TURNS,
     ),
 )

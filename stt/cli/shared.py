@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, language, number, seconds
+from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, items, language, number, path, seconds
 
 if TYPE_CHECKING:
     from stt.settings import EngineSettings, TurnSettings
@@ -92,6 +92,20 @@ CA: Final = Option(
     metavar="FILE",
     help="certificates (PEM) of the authorities to trust for wss, or the server's own",
     shown_default="those of the system",
+)
+TERMS: Final = Group(
+    "terms",
+    (
+        Option(
+            name="--term",
+            default=[],
+            convert=items,
+            repeats=True,
+            metavar="TERM[,TERM]",
+            help="a word or phrase that will be said, as it is to be written: names above all (docs/terms.md)",
+        ),
+        Option(name="--terms", convert=path, metavar="FILE", help="a file with a term on each line"),
+    ),
 )
 _QUIET: Final = Flag(
     name="--quiet", aliases=("-q",), help="say nothing on standard error but what is wrong; the results stay"
@@ -205,6 +219,18 @@ def turn_ends(args: argparse.Namespace, **more: Any) -> "TurnSettings":
         eot_timeout_s=args.eot_timeout,
         **more,
     )
+
+
+def said_terms(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the terms that `TERMS` name.
+
+    Raises:
+        SettingsError: the file cannot be read, or something is no term, or there are too many.
+
+    """
+    from stt import terms
+
+    return terms.checked([*args.term, *(terms.read(args.terms) if args.terms is not None else ())])
 
 
 def spoken_language(args: argparse.Namespace) -> str | None:

@@ -5,7 +5,17 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Command, Flag, Group, Option
-from stt.cli.shared import API_KEY, CA, TURNS, engine_options, engine_settings, spoken_language, turn_settings
+from stt.cli.shared import (
+    API_KEY,
+    CA,
+    TERMS,
+    TURNS,
+    engine_options,
+    engine_settings,
+    said_terms,
+    spoken_language,
+    turn_settings,
+)
 
 _DESCRIPTION: Final = """\
 Talk and watch it being written: interim words as you speak, turns as you pause. Press ? in it for the keys.
@@ -33,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         engine=engine_settings(args),
         turns=turn_settings(args),
         language=spoken_language(args),
+        terms=said_terms(args),
         source=args.source,
         device=args.device,
         connect=args.connect,
@@ -112,6 +123,7 @@ TUI: Final = Command(
             ),
         ),
         engine_options(device="--engine-device"),
+        TERMS,
         TURNS,
     ),
 )

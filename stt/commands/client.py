@@ -16,6 +16,7 @@ def run(
     ca: str | None,
     device: str | None,
     language: str | None,
+    terms: tuple[str, ...],
     turns: TurnSettings | None,
     fast: bool,
     raw: bool,
@@ -37,6 +38,7 @@ def run(
         tls=trusting(ca) if ca else None,
         settings=turns,
         language=language,
+        terms=terms,
         notify=screen.notice,
         on_message=screen.message,
     )

@@ -36,6 +36,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     kind: str,
     output: str,
     raw: tuple[int, int] | None,
@@ -74,7 +75,7 @@ def run(
     failed = 0
     with LocalRecognizer(opened.model) as recognizer:
         for path, target in zip(paths, targets, strict=True):
-            options = RecognitionOptions(language, words=kind != "txt", live=False)
+            options = RecognitionOptions(language, terms, words=kind != "txt", live=False)
             if whole:
                 session = _Whole(recognizer, vad, turns, options, path)
             else:

@@ -19,6 +19,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     device: str | None,
     interim: bool,
     quiet: bool = False,
@@ -41,7 +42,7 @@ def run(
             print(advice, file=sys.stderr)
     screen = Screen("mic", live=interim)
     with LocalRecognizer(opened.model) as recognizer, Microphone(index) as microphone:
-        session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language))
+        session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language, terms))
         if not quiet:
             screen.notice(f"listening to {microphone.name}; Ctrl-C ends")
         asyncio.run(stream(session, microphone, screen))

@@ -16,6 +16,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     api_keys: list[str],
     api_key_file: Path | None,
     log_format: str,
@@ -40,6 +41,6 @@ def run(
     keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
     spoken = [FAMILIES[name] for name in dialects or FAMILIES]
-    app = create_app(limits, engine=engine, turns=turns, language=language, dialects=spoken)
+    app = create_app(limits, engine=engine, turns=turns, language=language, terms=terms, dialects=spoken)
     manager = Manager.from_environment(os.environ)
     return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager, open_page=open_page)

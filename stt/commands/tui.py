@@ -26,6 +26,7 @@ def run(
     engine: EngineSettings,
     turns: TurnSettings,
     language: str | None,
+    terms: tuple[str, ...],
     source: str | None,
     device: str | None,
     connect: str | None,
@@ -76,7 +77,7 @@ def run(
         from tui.live import Live, Plan
 
         tls = trusting(ca) if connect is not None and ca is not None else None
-        return Live(Plan(engine, turns, language, source, device, connect, api_key, tls))
+        return Live(Plan(engine, turns, language, source, device, connect, api_key, tls, terms))
 
     if replay is not None:
         return _replay(Path(replay), options)

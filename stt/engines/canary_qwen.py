@@ -18,6 +18,7 @@ from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import Transcription
+    from stt.engines.canary_rows import CanaryRows
 
 LOGGER: Final = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ MODEL: Final = "nvidia/canary-qwen-2.5b"
 
 _DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
+# Rows that come and go; on a CPU they run one after the other, so there everyone had better go alone.
+_ROWS: Final = {"cuda": 64, "cpu": 0}
 # One number for all calls, because the GPU's graphs are made for it. Twice what anyone says in a window (about 3.5
 # tokens a second for 28 s), so that a loop does not cost seconds.
 _MAX_NEW_TOKENS: Final = 200
@@ -49,7 +52,14 @@ class CanaryQwen:
         device: str = "auto",
         dtype: str = "auto",
         threads: int = 0,
+        rows: int | None = None,
     ) -> None:
+        """Load it. `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
+
+        Raises:
+            EngineError: it is not installed, has no weights, or cannot run on that device.
+
+        """
         if dtype not in _DTYPES:
             msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
             raise EngineError(msg)
@@ -79,7 +89,7 @@ class CanaryQwen:
                     int8=dtype == "int8",  # the weights; what is computed is as with auto
                 )
             self._empty_cache = torch.cuda.empty_cache
-            self._max_batch = self._warm_up()
+            self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not out_of_memory(error):
                 self._check_device(error)
@@ -88,12 +98,13 @@ class CanaryQwen:
             raise EngineError(msg) from error
         self._name = model or model_dir or MODEL
 
-    def _warm_up(self) -> int:
-        """Let the GPU meet what will come; returns the largest batch that it has memory for."""
+    def _warm_up(self, rows: int) -> tuple[int, int]:
+        """Let the GPU meet what will come; returns the largest batch and the most rows that it has memory for."""
         from nemo_lite.device import out_of_memory
 
-        most = _MAX_BATCH[self._device]
+        most = max(_MAX_BATCH[self._device], rows)
         while True:
+            largest = min(most, _MAX_BATCH[self._device])
             batches = [batch for batch in _WARM_BATCHES if batch <= most] if self._device == "cuda" else [1]
             try:
                 with _progress() as progress:
@@ -102,7 +113,8 @@ class CanaryQwen:
                         longest_s=_WARM_S,
                         max_new_tokens=_MAX_NEW_TOKENS,
                         draft=_WARM_DRAFT,
-                        largest=most,
+                        largest=largest,
+                        rows=min(rows, most),
                         budget_s=_WARM_BUDGET_S,
                         progress=progress if self._device == "cuda" else None,
                     )
@@ -110,10 +122,28 @@ class CanaryQwen:
                 if most == 1 or not out_of_memory(error):
                     raise
             else:
-                return most
+                return largest, min(rows, most)
             most //= 2
             self._model.forget_shapes()
             self._empty_cache()
+
+    def running_batch(self) -> "CanaryRows | None":
+        """Begin a batch whose rows come and go."""
+        if not self._rows:
+            return None
+        from nemo_lite import ContinuousBatch
+        from nemo_lite.device import out_of_memory
+        from stt.engines.canary_rows import CanaryRows
+
+        batch = ContinuousBatch(self._model, self._rows, longest_s=_WARM_S, max_new_tokens=_MAX_NEW_TOKENS)
+
+        def failed(error: RuntimeError) -> None:
+            if out_of_memory(error):
+                self._empty_cache()
+            else:
+                self._check_device(error)
+
+        return CanaryRows(batch, _hypothesis, failed)
 
     @property
     def name(self) -> str:

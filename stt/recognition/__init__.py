@@ -5,6 +5,7 @@ this process (`local`), and who watches over it (`keeper`).
 from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
 from stt.recognition.service import (
+    GivenUpError,
     Hypothesis,
     Kind,
     Recognition,
@@ -17,6 +18,7 @@ from stt.recognition.service import (
 )
 
 __all__ = [
+    "GivenUpError",
     "Hypothesis",
     "Keeper",
     "Kind",

@@ -1,9 +1,12 @@
 """The scheduler of an engine in this process: one worker thread owns the model, and batches what waits.
 
 There is no delay knob: while one batch runs, the requests that come in form the next. What stands and is waited for
-(live finals, and speculative ones, which mostly become finals) goes first; then interims and the windows of files take
-turns. Among equals the session served longest ago goes first. Which requests share a batch follows from what the model
-says a batch costs it (`SpeechModel.cost`): nobody is made to wait for another, and rows that are free are filled.
+(live finals, and speculative ones, which mostly become finals) goes first: each session's oldest in the order they
+were asked for, as all are due so long after it. Then interims and the windows of files take turns, the session served
+longest ago first. Which requests share a batch follows from what the model says a batch costs it (`SpeechModel.cost`):
+nobody is made to wait for another, and rows that are free are filled. What has begun and is only in the way by now may
+be left off (`Utterance.unwanted`).
+Where the model lets rows come and go (`continuous.py`), what waits joins between two steps, by the same rules.
 """
 
 import asyncio
@@ -13,14 +16,16 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
-from stt.recognition.service import Hypothesis, Recognition, SpeechModel, Ticket, Utterance
+from stt.recognition.continuous import ContinuousModel, Outcome, Places, Rows
+from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
@@ -56,6 +61,10 @@ class _Request:
     def duration_s(self) -> float:
         return len(self.utterance.audio) / 16_000
 
+    @property
+    def given_up(self) -> bool:
+        return self.ticket.done()
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -70,6 +79,8 @@ class _Worker:
     """One thread and the model it owns."""
 
     model: SpeechModel
+    rows: Rows[_Request] | None = None
+    """Where the model lets them come and go."""
     thread: threading.Thread | None = None
     batch: list[_Request] = field(default_factory=list)  # running now
     began: float = 0.0
@@ -228,7 +239,7 @@ class LocalRecognizer:
                 msg = "the engine is closed"
                 raise EngineError(msg)
             waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if _overtaken(other.utterance, utterance)]
+            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
             waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
@@ -249,19 +260,24 @@ class LocalRecognizer:
         key = request.utterance.key.session
         return self._sessions.setdefault(key, _Waiting(next(self._count)))
 
-    def _take(self, model: SpeechModel) -> list[_Request]:
-        """Choose the next batch; empty when nothing waits that may begin."""
-        queue: list[tuple[bool, int, int, _Request]] = []
+    def _take(self, model: SpeechModel, places: Places | None = None) -> list[_Request]:
+        """Choose the next batch, for these places or for a whole call; empty when nothing waits that may begin."""
+        most, interims = places or Places(model.max_batch, model.max_batch)
+        queue: list[tuple[bool, int, float, _Request]] = []
         for session in self._sessions.values():
             session.requests = [request for request in session.requests if not request.ticket.done()]
             for place, request in enumerate(session.requests):
-                queue.append((not (request.stands and request.live), place, session.served, request))
+                urgent = request.stands and request.live
+                queue.append((not urgent, place, request.asked if urgent else session.served, request))
         batch: list[_Request] = []
         for *_, request in sorted(queue, key=lambda entry: entry[:3]):
-            if len(batch) >= model.max_batch:
+            if len(batch) >= most:
                 break
+            if not request.stands and interims <= 0:
+                continue
             if self._may_begin(request) if not batch else _joins(request, batch, model):
                 batch.append(request)
+                interims -= not request.stands
         for request in batch:
             session = self._waiting_of(request)
             session.requests.remove(request)
@@ -273,43 +289,86 @@ class LocalRecognizer:
     def _may_begin(self, request: _Request) -> bool:
         return request.stands or time.monotonic() >= self._interims_from
 
-    def _note(self, worker: _Worker) -> None:
+    def _unwanted(self, request: _Request) -> bool:
+        """Tell whether a running request is in the way: of what stands, if it does not, or of what overtook it."""
+        with self._changed:
+            return any(
+                request.utterance.overtaken_by(other.utterance)
+                for other in self._requests()
+                if other.stands and other.live and not other.ticket.done()
+            )
+
+    def _note(self, batch: list[_Request], began: float) -> None:
         """Let interims give way where finals have to wait for them, and come back as those are on time again."""
-        waited_s = max((worker.began - r.asked for r in worker.batch if r.stands and r.live), default=None)
+        waited_s = max((began - r.asked for r in batch if r.stands and r.live), default=None)
         if waited_s is not None:
             late = self._interims_ran and waited_s > _LATE_S
             self._rest = _MOST_REST if late else self._rest // 2
-        self._interims_ran = not any(request.stands for request in worker.batch)
+        self._interims_ran = not any(request.stands for request in batch)
 
     def _work(self, worker: _Worker) -> None:
-        while True:
-            with self._changed:
-                worker.batch = batch = []
-                while worker is self._worker and not (batch := self._take(worker.model)):
-                    if self._closed:
-                        return
-                    rest_s = self._interims_from - time.monotonic()
-                    self._changed.wait(max(0.001, rest_s) if self._sessions else None)
-                if worker is not self._worker:
-                    return
-                worker.batch, worker.began = batch, time.monotonic()
-                self._note(worker)
+        if isinstance(worker.model, ContinuousModel) and (running := worker.model.running_batch()) is not None:
+            worker.rows = Rows(running)
+        while (batch := self._next(worker)) is not None:
             try:
-                self._recognize(worker, batch)
+                if worker.rows is None:
+                    self._recognize(worker, batch)
+                else:
+                    self._go_on(worker, worker.rows, batch)
             except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the thread: `alive` tells
-                for request in batch:
+                for request in worker.batch:
                     _fail(request, _as_engine_error(error))
                 return
-            if self._interims_ran:
+            if self._interims_ran and worker.rows is None:
                 now = time.monotonic()
                 took_s = now - worker.began
                 slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
                 self._interims_from = now + max(self._rest, slow) * took_s
 
+    def _next(self, worker: _Worker) -> list[_Request] | None:
+        """Wait for something to do; what is to be begun, or `None`: this worker is not wanted any more."""
+        with self._changed:
+            worker.batch = running = worker.rows.requests if worker.rows is not None else []
+            while worker is self._worker:
+                batch = self._take(worker.model, worker.rows.places if worker.rows is not None else None)
+                if batch or running:
+                    worker.batch, worker.began = [*running, *batch], time.monotonic()
+                    if batch:
+                        self._note(batch, worker.began)
+                    return batch
+                if self._closed:
+                    return None
+                rest_s = self._interims_from - time.monotonic()
+                self._changed.wait(max(0.001, rest_s) if self._sessions else None)
+            return None
+
+    def _go_on(self, worker: _Worker, rows: Rows[_Request], joining: list[_Request]) -> None:
+        """Let the rows go on by a step, with those that join."""
+        outcomes, lost = rows.go_on(joining)
+        for outcome in outcomes:
+            self._tell(worker, outcome)
+        if lost:
+            worker.failed += 1
+            self._one_by_one(worker, lost)
+
+    def _tell(self, worker: _Worker, outcome: Outcome[_Request]) -> None:
+        request, result = outcome.request, outcome.result
+        if isinstance(result, Exception):
+            worker.failed += 1
+            worker.lost = result if isinstance(result, EngineLostError) else worker.lost
+            _fail(request, _as_engine_error(result))
+            return
+        worker.failed = 0
+        waited_s, took_s = max(0.0, outcome.began - request.asked), time.monotonic() - outcome.began
+        _settle(request, Recognition(result, Latency(waited_s, took_s, outcome.beside)))
+
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
-            hypotheses = _transcribe(worker.model, batch)
+            hypotheses = _transcribe(worker.model, batch, self._unwanted)
+        except GivenUpError:
+            for request in batch:
+                _settle(request, None)
         except EngineLostError as error:
             worker.lost = error
             for request in batch:
@@ -318,22 +377,26 @@ class LocalRecognizer:
             worker.failed += 1
             if len(batch) == 1:
                 _fail(batch[0], _as_engine_error(error))
-                return
-            for i, request in enumerate(batch):
-                if not request.stands:
-                    _settle(request, None)
-                    continue
-                with self._changed:
-                    if worker is not self._worker:
-                        return  # given up: who was not served yet is asked again
-                    worker.batch, worker.began = batch[i:], time.monotonic()
-                self._recognize(worker, [request])
+            else:
+                self._one_by_one(worker, batch)
         else:
             worker.failed = 0
             took = time.monotonic() - worker.began
             for request, hypothesis in zip(batch, hypotheses, strict=True):
                 latency = Latency(max(0.0, worker.began - request.asked), took, len(batch))
                 _settle(request, Recognition(hypothesis, latency))
+
+    def _one_by_one(self, worker: _Worker, batch: list[_Request]) -> None:
+        """Ask again for what failed together; interims are not worth that."""
+        for i, request in enumerate(batch):
+            if not request.stands:
+                _settle(request, None)
+                continue
+            with self._changed:
+                if worker is not self._worker:
+                    return  # given up: who was not served yet is asked again
+                worker.batch, worker.began = batch[i:], time.monotonic()
+            self._recognize(worker, [request])
 
 
 _open: weakref.WeakSet[LocalRecognizer] = weakref.WeakSet()
@@ -345,10 +408,6 @@ def _close_all() -> None:
     until = time.monotonic() + _AT_EXIT_S
     for recognizer in list(_open):
         recognizer.close(max(0.0, until - time.monotonic()))
-
-
-def _overtaken(old: Utterance, new: Utterance) -> bool:
-    return old.kind == "interim" or (old.kind == "speculative" and old.key == new.key)
 
 
 def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool:
@@ -365,8 +424,10 @@ def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool
     return (len(batch) + 1) * together <= len(batch) * before + before + alone
 
 
-def _transcribe(model: SpeechModel, batch: list[_Request]) -> list[Hypothesis]:
-    hypotheses = model.transcribe([request.utterance for request in batch])
+def _transcribe(model: SpeechModel, batch: list[_Request], unwanted: Callable[[_Request], bool]) -> list[Hypothesis]:
+    hypotheses = model.transcribe(
+        [replace(request.utterance, unwanted=partial(unwanted, request)) for request in batch],
+    )
     if len(hypotheses) != len(batch):
         msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
         raise EngineError(msg)

@@ -1,7 +1,7 @@
 """What a session needs of an engine, wherever it runs: `RecognitionService` and the values that pass."""
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -49,6 +49,14 @@ class WindowKey(NamedTuple):
     window: int = 0
 
 
+class GivenUpError(Exception):
+    """A model left off what nobody wanted any more (`Utterance.unwanted`)."""
+
+
+def _wanted() -> bool:
+    return False
+
+
 Kind = Literal["interim", "speculative", "final"]
 """`interim`: will be replaced. `speculative`: stands, unless the speaker goes on. `final`: stands."""
 
@@ -70,10 +78,20 @@ class Utterance:
     """How much of the audio the voice detector took for speech, where that is known."""
     silences: tuple[tuple[int, int], ...] = ()
     """Where in it the voice detector heard nobody: sample indices of the stream."""
+    unwanted: Callable[[], bool] = _wanted
+    """Whether this one, begun, is only in the way by now: an interim that a final waits for, or a pause's text where
+    the speaker went on and paused anew. A model may ask between two steps of its work, and raise `GivenUpError` where
+    all of its batch is. From any thread."""
+    trace: str = ""
+    """What its session is called in logs, from the socket to the engine."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.audio)
+
+    def overtaken_by(self, newer: "Utterance") -> bool:
+        """Tell whether it is pointless, unless it has begun, now that its session asks for a newer one."""
+        return self.kind == "interim" or (self.kind == "speculative" and self.key == newer.key)
 
 
 class SpeechModel(Protocol):
@@ -103,7 +121,12 @@ class SpeechModel(Protocol):
         ...
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        """Recognize each utterance by itself; the result has the batch's length and order."""
+        """Recognize each utterance by itself; the result has the batch's length and order.
+
+        Raises:
+            GivenUpError: all of the batch is `unwanted`.
+
+        """
         ...
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from stt.server.service import Service
 from stt.server.settings import ServerSettings
 from stt.server.wire import WebSocketWire, response
 from stt.settings import EngineSettings, TurnSettings
+from stt.terms import checked
 from stt.vad_pool import VadPool
 
 
@@ -37,6 +38,7 @@ def create_app(
     engine: EngineSettings | None = None,
     turns: TurnSettings | None = None,
     language: str | None = "en",
+    terms: Sequence[str] = (),
     open_model: OpenModel | None = None,
     open_vad: Callable[[], VadPool] = VadPool,
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
@@ -51,6 +53,7 @@ def create_app(
         engine: which engine to open.
         turns: defaults for sessions, who may ask for other gaps.
         language: default for sessions; `None`: the engine finds out.
+        terms: those of sessions that name none.
         open_model: opens the engine instead, for programs that bring their own.
         open_vad: opens the detector instead.
         dialects: what is spoken.
@@ -66,7 +69,7 @@ def create_app(
         return model
 
     service = Service(settings, open_model or open_default, open_vad, turns)
-    gate = Gate(service, settings, language)
+    gate = Gate(service, settings, language, checked(terms))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -96,7 +99,7 @@ def create_app(
     def admit(websocket: WebSocket, name: str, dialect: Dialect) -> SessionOptions:
         gate.check(websocket)
         given: Offered = websocket.scope["offered"]
-        request = DialectRequest(name, given.query, websocket.headers, gate.languages)
+        request = DialectRequest(name, given.query, websocket.headers, gate.languages, gate.terms)
         options = dialect.open(request, gate.turns, language)
         gate.room()
         gate.speaks(options.recognition.language)

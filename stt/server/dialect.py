@@ -35,6 +35,8 @@ class Request:
     """By lower-case name."""
     languages: frozenset[str] = frozenset()
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
+    terms: tuple[str, ...] = ()
+    """Those of the server, for who names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ class Tick:
     """The session has listened to so much audio; the newest replaces those unsent."""
 
     at_s: float
+    speech: float = 0.0
+    """How probable it is that somebody speaks there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ KEY_WANTED = "expected an API key: Authorization: Bearer KEY"
 class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
-    def __init__(self, service: Service, settings: ServerSettings, language: str | None) -> None:
+    def __init__(
+        self, service: Service, settings: ServerSettings, language: str | None, terms: tuple[str, ...] = ()
+    ) -> None:
         self.service = service
         self.settings = settings
         self.language = language
+        self.terms = terms
 
     @property
     def turns(self) -> TurnSettings:

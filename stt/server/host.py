@@ -74,6 +74,7 @@ class Host:
             settings=options.turns,
             options=options.recognition,
             ahead_s=self._settings.max_ahead_s,
+            trace=name,
         )
         self._clock = asyncio.get_running_loop().time
         self._last_heard = self._clock()
@@ -125,6 +126,7 @@ class Host:
                 coalesced=self._outbox.coalesced or None,
                 errors=self._errors or None,
                 unheard_s=round(self._inbox.waiting_s, 2) or None,
+                opposed_channels=self._inbox.opposed or None,
             )
 
     async def _serve(self) -> str:
@@ -250,7 +252,7 @@ class Host:
                 continue
             before, taken = taken, taken + len(piece)
             if taken // every > before // every:
-                await self._put(Tick(seconds(taken)))
+                await self._put(Tick(seconds(taken), self._session.speech))
 
     async def _sink(self, event: Event) -> None:
         metrics = self._service.metrics

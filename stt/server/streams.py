@@ -43,6 +43,8 @@ class Inbox:
         self._clock = asyncio.get_running_loop().time
         self.received_s = 0.0
         """Audio put in so far."""
+        self.opposed = False
+        """Channels cancelled each other in their mean, and one was turned over."""
 
     @property
     def waiting_s(self) -> float:
@@ -141,7 +143,11 @@ class Inbox:
         self._waiting_s = self._waiting_s - len(taken) / (2 * form.channels * form.rate) if self._parts else 0.0
         self._make_room()
         audio = from_pcm16(taken, form.channels)
-        return audio[:, 0] if self._resampler is None else self._resampler.feed(audio)
+        if self._resampler is None:
+            return audio[:, 0]
+        heard = self._resampler.feed(audio)
+        self.opposed = self.opposed or self._resampler.opposed
+        return heard
 
     def _make_room(self) -> None:
         if self._waiting_s < self._limit_s and self._controls < _MOST_CONTROLS:

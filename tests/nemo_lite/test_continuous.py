@@ -150,3 +150,42 @@ def _finished(batch: ContinuousBatch, *tickets: int):
     while batch.running:
         done |= batch.step()
     return [done[ticket] for ticket in tickets]
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_row_that_is_given_up_is_free_at_once_and_the_others_go_on(static, toy, clip, emulated):
+    model = static("toy")[0] if emulated else toy
+    batch = ContinuousBatch(model, 2, longest_s=12.0, max_new_tokens=64)
+    clips = [clip("toy", name) for name in ("multi_10s", "digits", "timer")]
+    alone = [toy.transcribe([one], max_new_tokens=64)[0].token_ids for one in clips]
+    gone, stays = batch.add(clips[:2])
+    batch.step()
+    assert batch.free == 0
+    batch.drop([gone])
+    assert (batch.running, batch.free) == (1, 1)
+    [late] = batch.add(clips[2:])
+    done = {}
+    while batch.running:
+        done |= batch.step()
+    assert {ticket: got.token_ids for ticket, got in done.items()} == {stays: alone[1], late: alone[2]}
+    [last] = batch.add(clips[:1])
+    batch.drop([last])
+    assert batch.step() == {}
+    assert toy.transcribe(clips[:1], max_new_tokens=64)[0].token_ids == alone[0]
+
+
+def test_after_a_warm_up_for_many_rows_every_step_is_a_graph(static, clip):
+    model, capture = static("nano")
+    model.warm_up([1, 2], longest_s=2.0, max_new_tokens=12, draft=12, largest=2, rows=8)
+    captured = capture.captures
+    batch = ContinuousBatch(model, 8, longest_s=2.0, max_new_tokens=12)
+    speech = [torch.randn(n, generator=torch.Generator().manual_seed(n)) * 0.1 for n in (9000, 30_000)]
+    [alone] = model.transcribe(speech[:1], max_new_tokens=12)
+    tickets = []
+    while len(tickets) < 8 or batch.running:
+        if len(tickets) < 8:
+            tickets += batch.add(speech, drafts=[None, alone.token_ids])
+        replays = capture.replays
+        batch.step()
+        assert capture.replays > replays or not batch.running
+    assert capture.captures == captured, "captured while somebody waits"

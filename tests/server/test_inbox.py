@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scripted import tone
+from serving import frames, rest, serving
 from stt.audio import Samples, to_pcm16
 from stt.control import Clear, Configure, Flush
 from stt.server.dialect import MONO_16K, Audio, Format
@@ -106,3 +107,18 @@ async def test_a_client_with_opposed_channels_is_heard(rate: int) -> None:
     audio = sine(rate, 1)
     mixed = await heard((Format(rate, 2), np.stack([audio, -audio], axis=1).reshape(-1)))
     assert np.abs(mixed).mean() == pytest.approx(np.abs(audio).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_opposed_channels_are_told_to_the_operator(caplog: pytest.LogCaptureFixture, sign: int) -> None:
+    caplog.set_level("INFO", "stt")
+    audio = tone(2.0)
+    async with serving() as running:
+        async with running.connect("?channels=2") as websocket:
+            for frame in frames(np.stack([audio, sign * audio], axis=1).reshape(-1)):
+                await websocket.send(frame)
+            await websocket.send('{"type": "finish"}')
+            await rest(websocket)
+        await running.until(lambda: not running.service.sessions)
+    [ended] = [record.__dict__["fields"] for record in caplog.records if record.message == "session ended"]
+    assert ended.get("opposed_channels", False) == (sign == -1)

@@ -27,6 +27,15 @@ def wav(*parts: np.ndarray, rate: int = 16_000) -> bytes:
 TWO_TURNS = wav(silence(0.5), tone(1.0), silence(2.0), tone(1.5), silence(0.5))
 
 
+def _flac() -> bytes:
+    buffer, noise = io.BytesIO(), np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
+    soundfile.write(buffer, noise, 16_000, format="FLAC")
+    return buffer.getvalue()
+
+
+FLAC = _flac()
+
+
 def model() -> ScriptedModel:
     """Hears how long it was: `w1 of 2s` and so on are words with white space in them."""
     return ScriptedModel(lambda utterance: f"Heard {round(utterance.speech_s or 0, 1)} seconds.")
@@ -106,6 +115,34 @@ async def test_deltas_joined_are_the_text() -> None:
     assert "".join(deltas) == told[-1]["text"] == "Heard 1.0 seconds. Heard 1.5 seconds."
     assert len(deltas) == 2
     assert events(silent.text) == [{"type": "transcript.text.done", "text": ""}]
+
+
+@pytest.mark.parametrize("kind", ["verbose_json", "diarized_json", "json"])
+async def test_formats_with_segments_stream_each_turn_as_it_ends(kind: str) -> None:
+    fields = {"stream": "true", "response_format": kind, "timestamp_granularities[]": ["word", "segment"]}
+    async with serving(model()) as running:
+        told = events((await post(running, **fields)).text)
+    segments = [event for event in told if event["type"] == "transcript.text.segment"]
+    if kind == "json":
+        assert segments == []
+        return
+    assert [event["type"].rpartition(".")[2] for event in told] == ["delta", "segment"] * 2 + ["done"]
+    assert [(segment["id"], segment["speaker"]) for segment in segments] == [("seg_0", "A"), ("seg_1", "A")]
+    assert " ".join(segment["text"] for segment in segments) == told[-1]["text"]
+    assert segments[0]["end"] < segments[1]["start"]
+    assert [segment.get("words") is not None for segment in segments] == [kind == "verbose_json"] * 2
+    for segment in segments:
+        for word in segment.get("words", ()):
+            assert segment["start"] <= word["start"] <= word["end"] <= segment["end"]
+            assert word["word"] in segment["text"]
+            assert word["confidence"] is None
+
+
+async def test_what_is_missing_of_a_broken_recording_is_told_in_the_stream() -> None:
+    async with serving(model()) as running:
+        whole, half = [events((await post(running, file, stream="true")).text) for file in (FLAC, FLAC[:-6000])]
+    assert "warning" not in whole[-1]
+    assert half[-1]["warning"]
 
 
 async def test_a_long_turn_is_streamed_while_it_is_recognized() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -88,6 +89,17 @@ async def test_events_come_in_order_and_once() -> None:
             kinds = [m["type"] for m in messages if m["turn"] == number]
             assert (kinds[0], kinds[-1]) == ("turn_started", "turn_completed")
             assert (kinds.count("turn_started"), kinds.count("turn_completed")) == (1, 1)
+
+
+async def test_how_far_it_was_heard_is_told_with_how_sure_it_is_of_speech() -> None:
+    async with serving() as running, running.connect("?heard=1") as websocket:
+        messages = await turn(websocket, np.concatenate([silence(1), tone(1), silence(2)]))
+    heard = [message for message in messages if message.get("type") == "heard"]
+    assert 3 <= len(heard) <= 40  # to a client that reads slowly only the newest
+    assert all(a["at"] < b["at"] for a, b in pairwise(heard))
+    for message in heard:
+        if not any(abs(message["at"] - edge) < 0.1 for edge in (1, 2)):
+            assert message["speech"] == (1 < message["at"] < 2)
 
 
 async def test_health_ready_and_metrics() -> None:

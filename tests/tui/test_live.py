@@ -345,6 +345,15 @@ def test_a_file_plays_as_the_microphone_and_ends(sound: SoundSystem, tmp_path: P
 
 
 @pytest.mark.usefixtures("unpaced", "sound")
+def test_what_a_listener_should_know_of_a_file_is_told(tmp_path: Path):
+    turn = np.concatenate((tone(1.0), np.zeros(40_000, np.float32)))
+    soundfile.write(tmp_path / "talk.wav", np.stack((turn, -turn), axis=1), 16_000)
+    with live(Plan(file=str(tmp_path / "talk.wav"))) as (_, told):
+        told.wait(updates.InputEnded)
+        assert "channels cancel each other" in told.wait(updates.Noticed).text
+
+
+@pytest.mark.usefixtures("unpaced", "sound")
 def test_a_file_goes_on_where_it_was_paused(tmp_path: Path):
     model = ScriptedModel(lambda utterance: f"{len(utterance.audio)}")
     soundfile.write(tmp_path / "talk.wav", np.concatenate([tone(1.0), np.zeros(40_000, np.float32)] * 20), 16_000)

@@ -1,6 +1,6 @@
 """What Deepgram's dialects share: refusals, codecs, and words as they are written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from stt.server.dialect import Codec, Denial, NotAdmittedError
@@ -20,8 +20,6 @@ _CODECS: Final[dict[str, Codec]] = {
     "": Codec("container"),
 }
 _CODES: Final = {"unauthorized": "INVALID_AUTH", "bad_option": "Bad Request", "too_many_sessions": "TOO_MANY_REQUESTS"}
-_MOST_TERMS: Final = 200
-_TERM_CHARS: Final = 200
 
 
 def refusal(error: NotAdmittedError, request_id: str) -> Denial:
@@ -42,11 +40,6 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
         text = f"encoding must be one of {names}, got {shown(encoding)}"
         raise NotAdmittedError("bad_option", text, option="encoding")
     return Codec(known.encoding, rate, channels)
-
-
-def terms(given: Iterable[str]) -> tuple[str, ...]:
-    """Return what the speaker is likely to say, bounded."""
-    return tuple(term.strip()[:_TERM_CHARS] for term in given if term.strip())[:_MOST_TERMS]
 
 
 def written(words: Sequence[Word]) -> list[dict[str, Any]]:

@@ -38,14 +38,15 @@ from stt.server.dialect import (
     SessionOptions,
     Tick,
 )
-from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, terms, written
+from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, written
 from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
 from stt.server.estimate import Speech
 from stt.settings import TurnSettings
+from stt.terms import usable
 
 PATH: Final = "/v2/listen"
 _UPDATE_S: Final = 0.25
-_EAGER_S: Final = 0.3  # of silence
+_EAGER_S: Final = 0.2  # of silence
 # Confidence that a turn is over, and the silence that gives it.
 _CURVE: Final = ((0.0, 0.0), (0.5, 0.4), (0.7, 0.8), (0.9, 1.5), (1.0, 1.9))
 _CONFIDENCES, _SILENCES = zip(*_CURVE, strict=True)
@@ -141,8 +142,8 @@ class Flux:
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        keyterms = terms(value for name, value in request.query if name == "keyterm")
-        self._recognition = RecognitionOptions(language, keyterms, words=True)
+        keyterms = usable(value for name, value in request.query if name == "keyterm")
+        self._recognition = RecognitionOptions(language, keyterms or request.terms, words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
@@ -187,7 +188,7 @@ class Flux:
             ]
         self._thresholds, self._by_meaning = now, settings.end_of_turn != "silence"
         if keyterms is not None:
-            self._recognition = replace(self._recognition, terms=terms(keyterms))
+            self._recognition = replace(self._recognition, terms=usable(keyterms))
         as_now = {
             "eot_threshold": now.eot_threshold,
             "eager_eot_threshold": now.eager_eot_threshold,

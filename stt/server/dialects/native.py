@@ -41,11 +41,13 @@ from stt.server.dialect import (
     Opened,
     Request,
     SessionOptions,
+    Tick,
 )
 from stt.server.dialects.native_control import ENDS, KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import dump, shown
 from stt.settings import EAGERNESSES, POLICIES, TurnSettings
+from stt.terms import checked
 
 PATH: Final = "/ws/transcribe"
 
@@ -55,6 +57,8 @@ MAX_CHANNELS: Final = 2
 
 # Each change of rate costs a new resampler, up to 1 ms of work; a client has no reason for more than a few.
 _MAX_FORMATS: Final = 16
+
+_HEARD_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,10 @@ class Options:
     """Whether each text of a turn is all of it, or begins behind what is committed and was sent before."""
     words: bool = False
     """Whether finals have the times of their words."""
+    terms: tuple[str, ...] | None = None
+    """What will be said; `None`: nothing was said about it."""
+    heard: bool = False
+    """Whether it is told ten times a second how far the audio was heard, and whether somebody speaks."""
 
 
 def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Options:
@@ -81,11 +89,22 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
 
     """
     given: dict[str, str] = {}
-    known = ("sample_rate", "channels", "interim_results", *ENDS, "language", "events", "repeat_committed", "words")
+    known = (
+        "sample_rate",
+        "channels",
+        "interim_results",
+        *ENDS,
+        "language",
+        "events",
+        "repeat_committed",
+        "words",
+        "term",
+        "heard",
+    )
     for name, value in query:
         if name not in known:
             raise ProtocolError("bad_option", f"unknown option {name[:40]!r}; known: {', '.join(known)}")
-        if name in given:
+        if name in given and name != "term":
             raise ProtocolError("bad_option", f"{name} is given twice")
         given[name] = value
     interim_results = _flag(given, "interim_results", default=True)
@@ -101,6 +120,8 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         _flag(given, "events", default=False),
         _flag(given, "repeat_committed", default=True),
         _flag(given, "words", default=False),
+        _terms([value for name, value in query if name == "term"]) if "term" in given else None,
+        _flag(given, "heard", default=False),
     )
 
 
@@ -140,6 +161,13 @@ def _turns(given: Mapping[str, str], turns: TurnSettings, *, interim_results: bo
             eager=_flag(given, "eager", default=turns.eager),
             interim_s=turns.interim_s if interim_results else None,
         )
+    except SettingsError as wrong:
+        raise ProtocolError("bad_option", str(wrong)) from None
+
+
+def _terms(given: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return checked(given)
     except SettingsError as wrong:
         raise ProtocolError("bad_option", str(wrong)) from None
 
@@ -396,10 +424,11 @@ class Native:
             raise NotAdmittedError(wrong.code, str(wrong)) from None
         self._session = request.session
         self._events = options.events
-        recognition = RecognitionOptions(options.language, words=options.words)
+        terms = request.terms if options.terms is None else options.terms
+        recognition = RecognitionOptions(options.language, terms, words=options.words)
         self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
         self._encoder = Encoder(options)
-        return SessionOptions(options.turns, recognition)
+        return SessionOptions(options.turns, recognition, tick_s=_HEARD_S if options.heard else None)
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -425,6 +454,8 @@ class Native:
                 return (error(item.code, item.message),)
             case Ending(how=("idle" | "too_many_errors") as code, message=message):
                 return (error(code, message),)
+            case Tick():
+                return (dump({"type": "heard", "at": round(item.at_s, 3), "speech": round(item.speech, 2)}),)
             case (
                 TurnStarted()
                 | TranscriptChanged()

@@ -22,15 +22,17 @@ ENDS: Final = (
     "eager",
 )
 """Settings of what ends a turn."""
-_MAY_CHANGE: Final = (*ENDS, "language")
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "end_of_turn": (str,),
-    "eagerness": (str,),
-    "language": (str,),
-    "eot_threshold": (int, float),
-    "eager": (bool,),
+_NUMBER: Final = "a whole number"
+_MAY_CHANGE: Final = {
+    **dict.fromkeys(ENDS, _NUMBER),
+    "end_of_turn": "a string",
+    "eagerness": "a string",
+    "eot_threshold": "a number",
+    "eager": "true or false",
+    "language": "a string",
+    "terms": "a list of strings",
 }
-_EXPECTED: Final = {str: "a string", bool: "true or false", int: "a whole number"}
+"""Settings, and what they have to be."""
 
 
 class Wanted(Protocol):
@@ -40,6 +42,8 @@ class Wanted(Protocol):
     def turns(self) -> TurnSettings: ...
     @property
     def language(self) -> str | None: ...
+    @property
+    def terms(self) -> tuple[str, ...] | None: ...
 
 
 Parse = Callable[[Sequence[tuple[str, str]], TurnSettings, str | None], Wanted]
@@ -71,16 +75,14 @@ class Controls:
         """
         kind = message["type"]
         given = {name: value for name, value in message.items() if name != "type"}
-        known = _MAY_CHANGE if kind == "configure" else ()
+        known = _MAY_CHANGE if kind == "configure" else {}
         for name, value in given.items():
             if name not in known:
                 raise ProtocolError(
                     "bad_option", f"unknown setting {shown(name)} of {kind}; known: {', '.join(known) or 'none'}"
                 )
-            types = _TYPES.get(name, (int,))
-            if type(value) not in types:
-                expected = "a number" if float in types else _EXPECTED[types[0]]
-                raise ProtocolError("bad_option", f"{name} must be {expected}, got {shown(value)}")
+            if not _is(value, known[name]):
+                raise ProtocolError("bad_option", f"{name} must be {known[name]}, got {shown(value)}")
         match kind:
             case "flush":
                 return Flush()
@@ -90,10 +92,30 @@ class Controls:
                 return self._configure(given)
 
     def _configure(self, given: Mapping[str, Any]) -> Configure:
-        query = [(name, str(int(v) if isinstance(v, bool) else v)) for name, v in given.items()]
+        query = [
+            (name, str(int(value) if isinstance(value, bool) else value))
+            for name, value in given.items()
+            if name != "terms"
+        ]
+        query += [("term", term) for term in given.get("terms", ())]
         wanted = self._parse(query, self._turns, self._options.language)
         if self._languages and wanted.language is not None and wanted.language not in self._languages:
             known = ", ".join(sorted(self._languages)[:12])
             raise ProtocolError("bad_option", f"language: the engine knows {known}, got {shown(wanted.language)}")
-        self._turns, self._options = wanted.turns, replace(self._options, language=wanted.language)
+        terms = (wanted.terms or ()) if "terms" in given else self._options.terms
+        self._turns, self._options = wanted.turns, replace(self._options, language=wanted.language, terms=terms)
         return Configure(self._turns, self._options)
+
+
+def _is(value: Any, expected: str) -> bool:
+    match expected:
+        case "a whole number":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "a number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "true or false":
+            return isinstance(value, bool)
+        case "a list of strings":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        case _:
+            return isinstance(value, str)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from stt.engines.languages import language_code
 from stt.server.dialect import Denial, NotAdmittedError
+from stt.terms import in_prompt, usable
 
 MODELS: Final = (
     "whisper-1",
@@ -15,9 +16,6 @@ MODELS: Final = (
     "gpt-realtime-whisper",
 )
 """Names that clients send; all of them stand for the engine there is."""
-
-_MOST_TERMS: Final = 200
-_TERM_CHARS: Final = 200
 
 _CODES: Final = {"unauthorized": "invalid_api_key", "bad_audio": "invalid_audio", "bad_option": "invalid_value"}
 
@@ -35,9 +33,8 @@ def error(message: str, code: str | None, param: str | None = None, *, server: b
 
 
 def terms(prompt: str | None, keywords: Iterable[str]) -> tuple[str, ...]:
-    """Return what the speaker is likely to say: key words as they are, a prompt by its end, as engines take it."""
-    given = [*keywords, *([prompt[-_TERM_CHARS:]] if prompt else [])]
-    return tuple(term.strip()[:_TERM_CHARS] for term in given if term.strip())[:_MOST_TERMS]
+    """Return what the speaker is likely to say: key words as they are, and those that a prompt lists."""
+    return usable([*keywords, *in_prompt(prompt or "")])
 
 
 def language_of(text: str | None) -> str | None:

@@ -92,9 +92,10 @@ class OpenAIRealtime:
         offered = request.headers.get("sec-websocket-protocol", "")
         self._beta = "realtime=v1" in request.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
         self._turns, self._language, self._languages = turns, language, request.languages
+        self._terms = request.terms
         self._config = SessionConfig.new(dict(request.query).get("model"))
         self._created = self._config.shown(self._name, beta=self._beta)
-        return SessionOptions(self._config.turns(turns), self._config.recognition(language))
+        return SessionOptions(self._config.turns(turns), self._config.recognition(language, request.terms))
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -147,7 +148,7 @@ class OpenAIRealtime:
 
     def _update(self, kind: str, session: Any) -> Iterable[Command]:
         config = self._config.updated(session)
-        turns, options = config.turns(self._turns), config.recognition(self._language)
+        turns, options = config.turns(self._turns), config.recognition(self._language, self._terms)
         if options.language is not None and self._languages and options.language not in self._languages:
             known = ", ".join(sorted(self._languages)[:12])
             msg = f"language: the engine knows {known}, got {shown(options.language)}"

@@ -117,6 +117,8 @@ class Answer:
         self._language = ask.language or (next(iter(known)) if len(known) == 1 else None)
         self._speech = Speech()
         self._words: list[Word] = []
+        self._newest: tuple[Word, ...] = ()
+        self._segments = 0
         self._deltas = Deltas()
         self.said = ""
         """All deltas so far, joined."""
@@ -129,12 +131,35 @@ class Answer:
                 return self._add(event.text[: event.committed_chars])
             case TurnCompleted():
                 if self._ask.recognition.words:
-                    self._words += self._speech.words(event)
+                    self._newest = self._speech.words(event)
+                    self._words += self._newest
                 new = self._add(event.text)
                 self._deltas = Deltas()
                 return new
             case _:
                 return ""
+
+    def segment(self, event: Event) -> dict[str, Any] | None:
+        """Return the message for a turn that has just been heard, where the format has segments and it has words.
+
+        `speaker` is as in `diarized_json`. Confidence, which OpenAI's words do not have, is null where nobody can tell.
+        """
+        if self._ask.format not in ("verbose_json", "diarized_json"):
+            return None
+        if not isinstance(event, TurnCompleted) or not event.text:
+            return None
+        message: dict[str, Any] = {
+            "type": "transcript.text.segment",
+            "id": f"seg_{self._segments}",
+            "start": round(event.start_s, 3),
+            "end": round(event.end_s, 3),
+            "text": event.text,
+            "speaker": "A",
+        }
+        if self._ask.recognition.words:
+            message["words"] = [_word(word) | {"confidence": word.confidence} for word in self._newest]
+        self._segments += 1
+        return message
 
     def _add(self, text: str) -> str:
         first = not self._deltas.sent
@@ -164,10 +189,7 @@ class Answer:
                 if "segment" in self._ask.granularities:
                     document["segments"] = [self._segment(i, *found) for i, found in enumerate(_passages(heard))]
                 if "word" in self._ask.granularities:
-                    document["words"] = [
-                        {"word": word.text.strip(), "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
-                        for word in self._words
-                    ]
+                    document["words"] = [_word(word) for word in self._words]
             case "diarized_json":  # one speaker: who speaks is not told apart here
                 document = {
                     "task": "transcribe",
@@ -195,6 +217,10 @@ class Answer:
         """All fields that clients' types require; those of Whisper's insides say nothing."""
         nothing = {"tokens": [], "temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 0.0}
         return {"id": number, "seek": 0, "start": start, "end": end, "text": text, **nothing, "no_speech_prob": 0.0}
+
+
+def _word(word: "Word") -> dict[str, Any]:
+    return {"word": word.text.strip(), "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
 
 
 def _passages(heard: Heard) -> list[tuple[float, float, str]]:
@@ -238,17 +264,22 @@ class _Transcriptions:
                 ask = read(form.fields, gate.turns, gate.language)
             except UnreadableError as wrong:
                 raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-            ask = replace(ask, language=gate.speaks(ask.language))
+            ask = replace(ask, language=gate.speaks(ask.language), terms=ask.terms or gate.terms)
             answer = Answer(ask, gate.languages)
 
             async def sink(event: Event) -> None:
                 new = answer.hear(event)
                 if ask.stream and new:
                     await stream.say({"type": "transcript.text.delta", "delta": new})
+                if ask.stream and (segment := answer.segment(event)) is not None:
+                    await stream.say(segment)
 
             heard = await job.unless_gone(job.run(file, ask.recognition, ask.turns, sink))
         if ask.stream:
-            await stream.end({"type": "transcript.text.done", "text": answer.said})
+            done: dict[str, Any] = {"type": "transcript.text.done", "text": answer.said}
+            if heard.problem is not None:
+                done["warning"] = heard.problem
+            await stream.end(done)
             return None
         body = answer.body(heard)
         if heard.problem is not None:

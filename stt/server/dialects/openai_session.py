@@ -66,13 +66,12 @@ class SessionConfig:
         """How long before the first sound a turn is said to begin."""
         return (self.vad or {}).get("prefix_padding_ms", 0) / 1000
 
-    def recognition(self, language: str | None) -> RecognitionOptions:
-        """Return what is asked of the engine; `language`: where the client names none."""
+    def recognition(self, language: str | None, server_terms: tuple[str, ...] = ()) -> RecognitionOptions:
+        """Return what is asked of the engine; `language` and `server_terms`: where the client names none."""
         given = self.transcription
         asked = given.get("language") or next(iter(given.get("languages") or ()), None)
-        return RecognitionOptions(
-            language_of(asked) if asked else language, terms(given.get("prompt"), given.get("keywords") or ())
-        )
+        named = terms(given.get("prompt"), given.get("keywords") or ())
+        return RecognitionOptions(language_of(asked) if asked else language, named or server_terms)
 
     def turns(self, turns: TurnSettings) -> TurnSettings:
         """Return how sound becomes turns.

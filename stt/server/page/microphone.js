@@ -48,6 +48,11 @@ export class Microphone {
     return this.context.sampleRate;
   }
 
+  /** Silence comes instead of sound while it is muted. */
+  mute(muted) {
+    for (const track of this.stream.getAudioTracks()) track.enabled = !muted;
+  }
+
   async close() {
     for (const track of this.stream?.getTracks() ?? []) { track.onended = null; track.stop(); }
     if (this.context?.state !== "closed") await this.context?.close();

@@ -4,6 +4,7 @@
 // are counted on. So a server that went away in the middle of a turn costs a delay, and no word.
 
 const KEEP_S = 600;
+const BEFORE_S = 2; // kept of a silence: a turn begins a little before the sound that was taken for speech
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
 
 export class Session {
@@ -26,8 +27,10 @@ export class Session {
   }
 
   connect() {
-    const query = new URLSearchParams({ sample_rate: this.rate, events: 1 });
-    for (const [name, value] of Object.entries(this.settings)) if (value) query.set(name, value);
+    const { terms, ...single } = this.settings;
+    const query = new URLSearchParams({ sample_rate: this.rate, events: 1, words: 1, heard: 1 });
+    for (const [name, value] of Object.entries(single)) if (value) query.set(name, value);
+    for (const term of terms) query.append("term", term);
     const url = `${location.origin.replace(/^http/, "ws")}/ws/transcribe?${query}`;
     this.offset = { turn: this.turns, at: this.origin + this.start / this.rate };
     this.unsaid = 0;
@@ -56,6 +59,12 @@ export class Session {
     this.unsaid = Math.max(0, this.unsaid - 1);
   }
 
+  /** What was said before is not needed again. */
+  forget(until_s) {
+    const until = (until_s - this.origin) * this.rate;
+    while (this.tape.length && this.start + this.tape[0].length <= until) this.drop();
+  }
+
   send() {
     if (this.socket.readyState !== WebSocket.OPEN || this.finishing === "sent") return;
     // A server that is busy reads later: what it has no room for waits here, where it is needed anyway.
@@ -69,9 +78,12 @@ export class Session {
   }
 
   configure(settings) {
+    const changed = Object.entries(settings).filter(([name, value]) => String(value) !== String(this.settings[name]));
     this.settings = settings;
-    const { language, end_of_turn_ms } = settings;
-    this.command({ type: "configure", ...(language && { language }), ...(end_of_turn_ms && { end_of_turn_ms: Number(end_of_turn_ms) }) });
+    // What is empty now is the server's own from the next start on; no terms are none at once.
+    const sent = changed.filter(([name, value]) => value || name === "terms");
+    const message = Object.fromEntries(sent.map(([name, value]) => [name, name === "end_of_turn_ms" ? Number(value) : value]));
+    if (sent.length) this.command({ type: "configure", ...message });
   }
 
   take(message) {
@@ -83,12 +95,12 @@ export class Session {
     for (const list of ["words", "passages"]) {
       if (own[list]) own[list] = own[list].map((one) => ({ ...one, start: one.start + this.offset.at, end: one.end + this.offset.at }));
     }
+    if (own.type === "heard" && this.turns === this.newest) this.forget(own.at - BEFORE_S); // nobody spoke
     if (own.isFinal) {
       // The server goes away: the turn is not over, and the next connection hears it again.
       if (own.why === "stream ended" && !this.finishing) return;
       this.turns = own.turn + 1;
-      const until = (own.end - this.origin) * this.rate;
-      while (this.tape.length && this.start + this.tape[0].length <= until) this.drop();
+      this.forget(own.end);
     }
     const at = own.decided ?? own.end;
     own.late_s = at === undefined ? undefined : this.late(at);

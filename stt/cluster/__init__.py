@@ -1,0 +1,12 @@
+"""Engines on other machines: a front (`stt serve`) asks replicas of an engine, which Ray Serve places and keeps.
+
+    wire.py         what travels: utterances as PCM16, only what the replica has not heard yet; pure
+    load.py         how much of an engine is in use, and when a cluster is full; pure
+    replica.py      an engine with the local scheduler and its keeper, behind calls; knows nothing of Ray
+    recognizer.py   `ClusterRecognizer`: the front's `RecognitionService`, over `Replicas`
+    routes.py       which of several engines a session gets
+    metrics.py      what a front tells of the replicas
+    ray_serve.py    the only module that imports Ray, and only once it is used
+
+Recognition is a pure function of its audio: a call that was lost is made again, and what replicas keep is a cache.
+"""

@@ -1,0 +1,103 @@
+"""What is to be deployed: one engine, as `stt cluster up` and the `args` of a Serve configuration file say it; pure."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from stt.cluster.load import FULL, LATE_S
+from stt.errors import SettingsError
+from stt.settings import EngineSettings
+
+PREFIX: Final = "stt-"
+"""Of the names of Serve applications that are ours: fronts find all of them."""
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_AIM: Final = 0.5
+"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in above
+`FULL`; between the two is room for as many sessions again as come in meanwhile."""
+_FILL: Final = 0.9
+"""Batches that are so full leave no rows for anyone, whatever the share in use says: interims have begun to stretch."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine and its replicas."""
+
+    name: str = "default"
+    """What sessions call it (`RecognitionOptions.engine`), and part of its application's name."""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    replicas: int | None = None
+    """So many; `None`: from `least` to `most`, as there is work."""
+    least: int = 1
+    most: int = 1
+    gpus: float = 0.0
+    """For each replica; below 1, replicas share a GPU."""
+    cpus: float = 1.0
+    timeout_s: float = 60.0
+    """An engine that works on one batch for longer is taken for hung and replaced."""
+    opens: str | None = None
+    """`module:function` that opens the engine instead, for programs that bring their own."""
+
+    def __post_init__(self) -> None:
+        def check(holds: bool, expected: str, got: object) -> None:
+            if not holds:
+                msg = f"expected {expected}, got {got}"
+                raise SettingsError(msg)
+
+        check(_NAME.fullmatch(self.name) is not None, "a name of a-z, 0-9 and -, at most 40 long", repr(self.name))
+        check(self.replicas is None or self.replicas >= 1, "1 replica or more", self.replicas)
+        check(1 <= self.least <= self.most, "1 <= min <= max", f"{self.least} and {self.most}")
+        check(
+            self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus)),
+            "a part of a GPU, or whole ones",
+            self.gpus,
+        )
+        check(self.cpus >= 0, "0 CPUs or more", self.cpus)
+        check(self.timeout_s > 0, "timeout_s above 0", self.timeout_s)
+
+    @property
+    def application(self) -> str:
+        return PREFIX + self.name
+
+    @property
+    def fixed(self) -> int | None:
+        """How many replicas, where that does not change."""
+        return self.replicas or (self.least if self.least == self.most else None)
+
+
+def read_spec(args: Mapping[str, Any]) -> EngineSpec:
+    """Return the spec that the `args` of a Serve configuration file stand for.
+
+    Raises:
+        SettingsError: there is an argument that a spec does not have, or a value that cannot work.
+
+    """
+    given = dict(args)
+    given["engine"] = _read(EngineSettings, "engine", given.get("engine") or {})
+    return _read(EngineSpec, "args", given)
+
+
+def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
+    known = {f.name: f for f in fields(kind)}
+    for name, value in given.items():
+        if name not in known:
+            msg = f"{what}: expected some of {', '.join(known)}, got {name!r}"
+            raise SettingsError(msg)
+        default = known[name].default
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            msg = f"{what}: {name}: expected a number, got {value!r}"
+            raise SettingsError(msg)
+    return kind(**given)
+
+
+def replicas_wanted(now: int, used: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:
+    """Say how many replicas there should be, by what each of those there are says of itself."""
+    if not used:
+        return now
+    wanted = math.ceil(now * (sum(used) / len(used)) / _AIM) or 1
+    if max(lags_s, default=0.0) > LATE_S or sum(used) / len(used) > FULL:
+        return max(wanted, now + 1)
+    if sum(fill) / max(1, len(fill)) > _FILL and sum(used) / len(used) > _AIM / 2:
+        return max(wanted, now)
+    return wanted

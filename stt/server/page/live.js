@@ -1,0 +1,133 @@
+// Listening: microphone, session, transcript and timeline, and the controls that start and stop them.
+
+import { Microphone, devices, forbidden } from "./microphone.js";
+import { save } from "./save.js";
+import { Session } from "./session.js";
+import { asked, offer, sound, watch } from "./settings.js";
+import { Timeline } from "./timeline.js";
+import { Transcript } from "./transcript.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class Live {
+  constructor(page) {
+    this.page = page;
+    this.transcript = new Transcript($("scroll"), $("turns"), $("empty"), $("spoken"));
+    this.timeline = new Timeline($("timeline"));
+    $("listen").addEventListener("click", () => this.toggle());
+    $("mute").addEventListener("click", () => this.mute());
+    $("flush").addEventListener("click", () => this.flush());
+    $("copy").addEventListener("click", () => page.copy(this.transcript.turns.map((turn) => turn.text).join("\n")));
+    $("save").addEventListener("click", () => save("transcript", this.transcript.turns, $("format").value));
+    $("clear").addEventListener("click", () => this.transcript.clear());
+    addEventListener("resize", () => this.timeline.draw());
+    watch((what) => this.session && (what === "asked" ? this.session.configure(asked()) : this.reopen()));
+    const list = async () => offer(await devices());
+    navigator.mediaDevices?.addEventListener("devicechange", list);
+    this.list = list;
+    list();
+  }
+
+  async toggle() {
+    if (this.busy) return;
+    this.busy = true;
+    try { await (this.session ? this.stop() : this.start()); } finally { this.busy = false; }
+  }
+
+  async start() {
+    this.page.notice(forbidden());
+    if (forbidden()) return;
+    this.page.state("Opening the microphone…");
+    let rate;
+    try {
+      rate = await this.open();
+    } catch (error) {
+      this.page.state("Not listening.");
+      return this.page.notice(error.message);
+    }
+    const on = {
+      state: (text) => this.page.state(text),
+      event: (message) => this.take(message),
+      failed: (code, text) => this.failed(code, text),
+    };
+    this.last = this.session = new Session(rate, asked(), this.page.key, this.last, on);
+    this.show(true);
+    await this.list();
+  }
+
+  async open() {
+    this.microphone = new Microphone((pcm, peak) => {
+      $("level").value = peak;
+      $("clipping").classList.toggle("shown", peak >= 0.99);
+      this.session?.feed(pcm);
+      if (this.session) this.timeline.level(this.session.now(), peak);
+    }, async (text) => { await this.stop(); this.page.notice(text); });
+    return this.microphone.open(sound());
+  }
+
+  /** The session goes on with other sound. */
+  async reopen() {
+    await this.microphone.close();
+    try {
+      if ((await this.open()) !== this.session.rate) { await this.stop(); await this.start(); }
+      else this.microphone.mute(this.muted);
+    } catch (error) {
+      await this.stop();
+      this.page.notice(error.message);
+    }
+  }
+
+  async stop() {
+    await this.microphone?.close();
+    this.microphone = undefined;
+    const ending = this.session;
+    this.session = undefined;
+    this.show(false);
+    if (!ending || ending.stopped) return;
+    const patience = setTimeout(() => ending.stop(), 30000);
+    this.page.state("Waiting for the last words…");
+    if (ending.socket.readyState > WebSocket.OPEN) ending.stop();
+    else await ending.finish();
+    clearTimeout(patience);
+  }
+
+  show(listening) {
+    $("listen").textContent = listening ? "Stop" : "Start listening";
+    $("flush").disabled = $("mute").disabled = !listening;
+    this.paint(false);
+    if (listening) return;
+    $("level").value = 0;
+    $("clipping").classList.remove("shown");
+  }
+
+  /** Pause and go on: silence is sent meanwhile, so that a turn that runs comes to its end. */
+  mute() {
+    if (!this.session) return;
+    this.paint(!this.muted);
+    this.microphone.mute(this.muted);
+    this.page.state(this.muted ? "Paused: the microphone is not heard." : "Listening.");
+  }
+
+  paint(muted) {
+    this.muted = muted;
+    $("mute").textContent = muted ? "Go on" : "Pause";
+    $("mute").setAttribute("aria-pressed", muted);
+  }
+
+  flush() { this.session?.command({ type: "flush" }); }
+
+  take(message) {
+    if (message.error) this.page.notice(message.error);
+    this.transcript.take(message);
+    this.timeline.take(message);
+    if (message.late_s === undefined || message.text === undefined) return;
+    $(message.isFinal ? "final-latency" : "interim-latency").textContent = `${message.late_s.toFixed(2)} s`;
+  }
+
+  async failed(code, text) {
+    await this.stop();
+    this.page.state("Not listening.");
+    if (code === "unauthorized") this.page.askKey(text, () => this.toggle());
+    else this.page.notice(text);
+  }
+}

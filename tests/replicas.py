@@ -1,0 +1,106 @@
+"""Replicas of an engine in this process, that die, hang, forget and are drained when they are told to."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from scripted import ScriptedModel
+from stt.cluster.load import Load
+from stt.cluster.recognizer import Patience, ReplicaGoneError
+from stt.cluster.replica import Replica
+from stt.cluster.wire import Message
+from stt.recognition import Utterance
+
+PATIENCE = Patience(
+    patience_s=0.05, pulse_s=0.05, every_s=0.01, unheard_s=0.2, suspect_s=0.3, backoff_s=0.002, most_backoff_s=0.02
+)
+"""So short that tests need not wait; nothing depends on how long it is."""
+
+
+@dataclass
+class One:
+    replica: Replica
+    model: ScriptedModel
+    alive: bool = True
+    hangs: bool = False
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[Message] = field(default_factory=list)
+    forgot: list[str] = field(default_factory=list)
+
+
+class Fleet:
+    """`Replicas` of which single ones fail; `there` has them by name, in the order in which they came."""
+
+    def __init__(self, hear: Callable[[Utterance], str] | None = None, max_batch: int = 4) -> None:
+        self.there: dict[str, One] = {}
+        self._hear, self._max_batch = hear, max_batch
+        self._random = random.Random(0)
+        self._names = (f"r{number}" for number in range(10_000))
+
+    async def add(self, model: ScriptedModel | None = None) -> str:
+        model = model or ScriptedModel(self._hear, self._max_batch)
+        name = next(self._names)
+        one = One(Replica(name, lambda: model), model)
+        await one.replica.open()
+        model.batches.clear()  # the warm-up
+        self.there[name] = one
+        return name
+
+    async def close(self) -> None:
+        for name in list(self.there):
+            await self.kill(name)
+
+    async def kill(self, name: str) -> None:
+        one = self.there.pop(name)
+        one.alive = False
+        one.died.set()
+        one.model.free.set()
+        await one.replica.close()
+
+    def drain(self, name: str) -> One:
+        """Nothing new reaches it, and what it has is answered."""
+        return self.there.pop(name)
+
+    def _choose(self, to: str | None, avoid: frozenset[str]) -> One:
+        if to in self.there:
+            return self.there[to]
+        wanted = [one for name, one in self.there.items() if name not in avoid] or list(self.there.values())
+        if not wanted:
+            raise ReplicaGoneError("no replicas")
+        return min(wanted, key=lambda one: (one.replica.load().waiting, self._random.random()))
+
+    async def _carry(self, one: One, call: Any) -> Any:
+        """Bring a call to a replica, and the answer back, unless one of the two gets lost."""
+        answer = asyncio.ensure_future(call)
+        died = asyncio.ensure_future(one.died.wait())
+        try:
+            await asyncio.wait([answer, died], return_when=asyncio.FIRST_COMPLETED)
+            if one.hangs:
+                await died
+            if not one.alive:
+                raise ReplicaGoneError(f"{one.replica.name} died")
+            return answer.result()
+        finally:
+            answer.cancel()
+            died.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+
+    async def recognize(self, message: Message, to: str | None, avoid: frozenset[str]) -> Message:
+        one = self._choose(to, avoid)
+        one.asked.append(message)
+        return await self._carry(one, one.replica.recognize(message))
+
+    async def pulse(self, to: str | None, avoid: frozenset[str]) -> Load:
+        one = self._choose(to, avoid)
+
+        async def load() -> Load:
+            return one.replica.load()
+
+        return await self._carry(one, load())
+
+    async def forget(self, session: str, to: str) -> None:
+        if to in self.there:
+            self.there[to].forgot.append(session)
+            self.there[to].replica.forget(session)
