@@ -417,7 +417,8 @@ class Session:
         async with self._sending:
             if cause == "pause" and self._resumed.get(turn.number, 0) >= end:
                 cause = "interim"  # it is over
-            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency))
+            words = turn.transcript.words if self._options.words else ()
+            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency, words))
 
     async def _fail(self, sink: Sink) -> None:
         message, self._turn.failure = self._turn.failure, None

@@ -8,7 +8,7 @@ one timeline that all audio heard in this session makes.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from stt.clock import seconds
 from stt.events import (
@@ -22,6 +22,9 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+
+_UNSURE: Final = 0.5
+"""Words less probable than this are marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Block:
     failure: str = ""
     """Why a part of the turn is missing."""
     edited: bool = False
+    unsure: tuple[tuple[int, int], ...] = ()
+    """Where in the text (start, end) words stand that the engine was not sure of."""
     unfinished: bool = False
     """It ended without a final: its last words may be wrong, or missing."""
 
@@ -139,7 +144,7 @@ class Document:
                 before = self.blocks[index]
                 text = printable(text)
                 self._undo.append(before)
-                edited = replace(before, text=text, stable_chars=len(text), passages=())
+                edited = replace(before, text=text, stable_chars=len(text), passages=(), unsure=())
                 self.blocks[index] = replace(edited, edited=True, unfinished=False)
                 return index
             case Cleared():
@@ -217,6 +222,7 @@ class Document:
                     state="final",
                     text=text,
                     stable_chars=len(text),
+                    unsure=tuple(_unsure(event)),
                     start=began.start + event.start,
                     end=began.start + event.end,
                     passages=tuple(
@@ -253,6 +259,18 @@ class Document:
         if index is not None:
             self.blocks[index] = before
         return index
+
+
+def _unsure(turn: TurnCompleted) -> Iterator[tuple[int, int]]:
+    """Find the words of a final that the engine was not sure of, white space aside."""
+    at = 0
+    if "".join(word.text for word in turn.words) != turn.text:
+        return
+    for word in turn.words:
+        end = at + len(word.text)
+        if word.confidence is not None and word.confidence < _UNSURE:
+            yield at + len(word.text) - len(word.text.lstrip()), end
+        at = end
 
 
 def matcher(needle: str) -> re.Pattern[str] | None:

@@ -14,8 +14,8 @@ PREFIX: Final = "stt-"
 """Of the names of Serve applications that are ours: fronts find all of them."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _AIM: Final = 0.5
-"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in above
-`FULL`; between the two is room for as many sessions again as come in meanwhile."""
+"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in
+above `FULL`; between the two is room for as many sessions again as come in meanwhile."""
 _FILL: Final = 0.9
 """Batches that are so full leave no rows for anyone, whatever the share in use says: interims have begun to stretch."""
 

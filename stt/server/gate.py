@@ -54,14 +54,14 @@ class Gate:
             origin = ascii(headers["origin"][:100])
             raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
 
-    def room(self) -> None:
-        """See whether one more can be served now.
+    def room(self, places: int = 1) -> None:
+        """See whether one more can be served now, or one that holds several places.
 
         Raises:
             NotAdmittedError: none can.
 
         """
-        if why := self.service.refusal():
+        if why := self.service.refusal(places):
             raise NotAdmittedError(*why)
 
     def speaks(self, language: str | None) -> str | None:

@@ -33,16 +33,25 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    OfChannel,
     Opened,
     Request,
     SessionOptions,
     Tick,
 )
-from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, written
+from stt.server.dialects.deepgram import (
+    MESSAGE_BYTES,
+    codec,
+    configured_terms,
+    goodbye,
+    keyterms,
+    raw_format,
+    refusal,
+    written,
+)
 from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
 from stt.server.estimate import Speech
 from stt.settings import TurnSettings
-from stt.terms import usable
 
 PATH: Final = "/v2/listen"
 _UPDATE_S: Final = 0.25
@@ -136,14 +145,13 @@ class Flux:
         given = dict(request.query)
         try:
             self._thresholds = thresholds(given, self._thresholds)
-            rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
+            rate, _ = raw_format({**given, "channels": "1"})
             settings = self._thresholds.turns(turns)
             self._by_meaning = settings.end_of_turn != "silence"
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        keyterms = usable(value for name, value in request.query if name == "keyterm")
-        self._recognition = RecognitionOptions(language, keyterms or request.terms, words=True)
+        self._recognition = RecognitionOptions(language, keyterms(request.query) or request.terms, words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
@@ -171,14 +179,11 @@ class Flux:
                 return [Malformed("unknown_type", text, fatal=True)]
 
     def _configure(self, message: Mapping[str, Any]) -> Iterable[Command]:
-        given, keyterms = message.get("thresholds") or {}, message.get("keyterms")
+        given = message.get("thresholds") or {}
         try:
             if not isinstance(given, dict):
                 raise UnreadableError(f"thresholds must be an object, got {shown(given)}")  # noqa: TRY301
-            if keyterms is not None and not (
-                isinstance(keyterms, list) and all(isinstance(term, str) for term in keyterms)
-            ):
-                raise UnreadableError(f"keyterms must be a list of strings, got {shown(keyterms)}")  # noqa: TRY301
+            new_terms = configured_terms(message)
             now = thresholds(given, self._thresholds)
             settings = now.turns(self._turns)
         except (UnreadableError, SettingsError) as wrong:
@@ -187,8 +192,8 @@ class Flux:
                 Answer({"type": "ConfigureFailure", "code": code, "error_code": code, "description": str(wrong)}),
             ]
         self._thresholds, self._by_meaning = now, settings.end_of_turn != "silence"
-        if keyterms is not None:
-            self._recognition = replace(self._recognition, terms=usable(keyterms))
+        if new_terms is not None:
+            self._recognition = replace(self._recognition, terms=new_terms)
         as_now = {
             "eot_threshold": now.eot_threshold,
             "eager_eot_threshold": now.eager_eot_threshold,
@@ -221,7 +226,7 @@ class Flux:
             case TurnCompleted():
                 yield from self._final(item)
                 self._speech.feed(item)
-            case Ending():
+            case Ending() | OfChannel():
                 pass
             case TurnPaused():
                 self._speech.feed(item)
@@ -237,16 +242,10 @@ class Flux:
 
     def ended(self, end: End) -> Goodbye:
         """Close."""
-        match end.how:
-            case "finished":
-                return Goodbye(1000, "")
-            case "going_away":
-                return Goodbye(1001, "going away")
-            case "failed":
-                wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-                return Goodbye(1011, "internal error", (self._message(wrong),))
-            case how:
-                return Goodbye(1008, how.replace("_", " "))
+        if end.how != "failed":
+            return goodbye(end)
+        wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
+        return goodbye(end, self._message(wrong))
 
     def _text(self, text: TranscriptChanged) -> Iterable[Frame]:
         if not text.text:

@@ -8,7 +8,7 @@ from stt.errors import SettingsError
 from stt.recognition import RecognitionOptions
 from stt.server.dialect import Codec
 from stt.server.dialects.openai import language_of, terms
-from stt.server.dialects.reading import UnreadableError, number, shown
+from stt.server.dialects.reading import UnreadableError, number, shown, texts
 from stt.settings import Eagerness, TurnSettings
 
 _SERVER_VAD: Final[dict[str, Any]] = {
@@ -129,7 +129,7 @@ class SessionConfig:
                     raise UnreadableError(msg, "session.audio.input.noise_reduction")
             new = replace(new, noise_reduction=reduction)
         if session.get("include") is not None:
-            new = replace(new, include=_texts(session["include"], "include"))
+            new = replace(new, include=texts(session["include"], "include"))
         return new
 
     def shown(self, name: str, *, beta: bool) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _transcription(given: Any, before: Mapping[str, Any]) -> dict[str, Any]:
             new[name] = value
     for name in ("keywords", "languages"):
         if name in given:
-            new[name] = None if given[name] is None else list(_texts(given[name], f"transcription.{name}"))
+            new[name] = None if given[name] is None else list(texts(given[name], f"transcription.{name}"))
     return {name: value for name, value in new.items() if value is not None}
 
 
@@ -251,10 +251,3 @@ def _object(given: Any, name: str) -> dict[str, Any]:
         msg = f"{name} must be an object, got {shown(given)}"
         raise UnreadableError(msg, name)
     return given
-
-
-def _texts(given: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        msg = f"{name} must be a list of strings, got {shown(given)}"
-        raise UnreadableError(msg, name)
-    return tuple(given[:_MOST_KEYS])
