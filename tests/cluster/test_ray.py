@@ -244,7 +244,7 @@ def test_a_front_that_is_killed_is_left_by_its_clients_and_found_again(deployed:
     try:
         found, expected = asyncio.run(run()), locally()
         assert found[1::2] == expected[1::2]
-        # Who comes back is heard anew from somewhere in the stream: frames, and so windows, begin up to 32 ms elsewhere,
+        # Who comes back is heard anew from somewhere in the stream: frames, and windows, begin up to 32 ms elsewhere,
         # which may turn a word of such a small model.
         assert [[turn for turn, _ in finals] for finals in found] == [
             [turn for turn, _ in finals] for finals in expected
