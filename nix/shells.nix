@@ -32,6 +32,7 @@ in
           python.srt
           python.strops
           python.webvtt-py
+          python.zeroconf
         ]
       ))
       pkgs.basedpyright

@@ -22,7 +22,7 @@ from stt.server.families import FAMILIES, Family
 from stt.server.notify import Manager
 from stt.server.run import Server
 from stt.server.service import OpenEngine, Service
-from stt.server.sockets import listen
+from stt.server.sockets import listen, listen_tcp
 from stt.settings import TurnSettings
 from stt.vad_pool import VadPool
 
@@ -42,6 +42,8 @@ class Running:
     service: Service
     port: int
     task: asyncio.Task[None]
+    wyoming_port: int = 0
+    """0: it does not speak Wyoming."""
 
     @property
     def http(self) -> str:
@@ -86,9 +88,11 @@ async def serving(
         elsewhere=elsewhere,
     )
     listener = listen(limits)
-    server = Server(app, limits, Manager(None))
+    wyoming = listen_tcp(*limits.wyoming, limits) if limits.wyoming is not None else None
+    server = Server(app, limits, Manager(None), wyoming)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Running(server, app.state.service, 0 if limits.socket_path else listener.getsockname()[1], task)
+    port = 0 if limits.socket_path else listener.getsockname()[1]
+    running = Running(server, app.state.service, port, task, wyoming.getsockname()[1] if wyoming is not None else 0)
     try:
         await running.until(lambda: server.started or task.done())
         if ready:

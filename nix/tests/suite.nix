@@ -19,6 +19,7 @@
   srt,
   transformers,
   webvtt-py,
+  zeroconf,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -39,6 +40,7 @@ let
     srt
     transformers
     webvtt-py
+    zeroconf
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''

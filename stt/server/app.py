@@ -72,7 +72,7 @@ def create_app(
 
     here = local_engine(open_model or open_default, settings.engine_timeout_s)
     service = Service(settings, elsewhere or here, open_vad, turns)
-    gate = Gate(service, settings, turns, language, checked(terms))
+    gate = Gate(service, settings, language, checked(terms))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -95,18 +95,30 @@ def create_app(
             return response(Denial(401, {"error": KEY_WANTED, "code": "unauthorized"}))
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def upgrade(_: Request) -> Response:
-        text = "this is a WebSocket; connect with ws:// or wss://"
-        return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
-
-    def admit(websocket: WebSocket, name: str, dialect: Dialect) -> SessionOptions:
-        gate.check(websocket)
-        given: Offered = websocket.scope["offered"]
-        request = DialectRequest(name, given.query, websocket.headers, gate.languages, gate.terms)
+    def admit(connection: HTTPConnection, name: str, dialect: Dialect) -> SessionOptions:
+        gate.check(connection)
+        given: Offered = connection.scope["offered"]
+        request = DialectRequest(name, given.query, connection.headers, gate.languages, gate.terms)
         options = dialect.open(request, gate.turns, language)
-        gate.room()
+        gate.room(options.channels)
         gate.speaks(options.recognition.language)
         return options
+
+    def upgrade(kind: type[Dialect]) -> Callable[[Request], Awaitable[Response]]:
+        """Answer as the WebSocket would be: browsers do not tell a page why one was refused, but it can ask here."""
+
+        async def answer(request: Request) -> Response:
+            dialect = kind()
+            try:
+                admit(request, "", dialect)
+            except NotAdmittedError as error:
+                denial = dialect.refuse(error)
+                log_refusal(request, denial.status, error.code)
+                return response(denial)
+            text = "this is a WebSocket; connect with ws:// or wss://"
+            return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
+
+        return answer
 
     def talk(kind: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
         async def serve(websocket: WebSocket) -> None:
@@ -145,13 +157,14 @@ def create_app(
         Route("/ready", ready),
         Route("/metrics", metrics),
         *(WebSocketRoute(kind.path, talk(kind)) for kind in kinds),
-        *(Route(kind.path, upgrade) for kind in kinds),
+        *(Route(kind.path, upgrade(kind)) for kind in kinds),
         *(route for family in dialects for make in family.http for route in make(gate)),
         WebSocketRoute("/{path:path}", nowhere),
     ]
     handlers = {404: not_found, 405: not_allowed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(_TakeKeys)])
     app.state.service = service
+    app.state.gate = gate
     app.state.message_bytes = {kind.path: kind.message_bytes for kind in kinds if kind.message_bytes is not None}
     return app
 

@@ -13,6 +13,7 @@ is new, can do so there: an interim that a newer one has replaced was never enco
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from stt.control import Control
@@ -37,6 +38,8 @@ class Request:
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
     terms: tuple[str, ...] = ()
     """Those of the server, for who names none."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class SessionOptions:
     """Of the answer that lets the client in."""
     tick_s: float | None = None
     """Seconds of audio between two `Tick`s; `None`: none."""
+    channels: int = 1
+    """More: each channel of the audio is a session of its own, and has what is `OfChannel`."""
 
 
 class NotAdmittedError(Exception):
@@ -150,7 +155,15 @@ class Answer:
     content: Any
 
 
-Command = Audio | Encoded | Control | Finish | Malformed | Answer
+@dataclass(frozen=True, slots=True)
+class OfChannel:
+    """What belongs to one of several channels, as a command or as what is to be told; a command alone is for all."""
+
+    channel: int
+    item: "Event | Tick | Control"
+
+
+Command = Audio | Encoded | Control | Finish | Malformed | Answer | OfChannel
 
 
 # Notices: what the host has to tell between the events of the session.
@@ -180,7 +193,7 @@ class Ending:
     message: str
 
 
-Notice = Opened | Tick | Ending | Malformed | Answer
+Notice = Opened | Tick | Ending | Malformed | Answer | OfChannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,14 @@ class End:
     how: How
     audio_s: float
     """Seconds of audio received."""
+
+    @property
+    def code(self) -> int:
+        """The close code of a WebSocket that says so."""
+        return _CLOSE_CODES.get(self.how, 1008)
+
+
+_CLOSE_CODES: Final[dict[How, int]] = {"finished": 1000, "going_away": 1001, "failed": 1011}
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,11 +71,14 @@ class Service:
         self.on_failure: Callable[[], None] | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
+        self._more = 0  # places that some of them hold beyond their first
         self.hearing_files = asyncio.Semaphore(settings.max_files)
         """Held while a file is heard; more of them wait."""
         self._engine = open_engine(self.metrics, self._engine_changed)
         self._open_vad = open_vad
-        self._turns = turns or TurnSettings()
+        self.turns = turns or TurnSettings()
+        """How sound becomes turns where a session does not say otherwise; once the service is ready, as this machine
+        can do it."""
         self._threads = DaemonThreads()
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,11 +121,11 @@ class Service:
         """What sessions ask; there once the service was ready for the first time."""
         return self._engine.recognizer
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session can begin now (code and text), or `None`."""
+    def refusal(self, places: int = 1) -> tuple[str, str] | None:
+        """Why no session of so many places can begin now (code and text), or `None`."""
         match self.state:
             case "ready":
-                if len(self.sessions) < self.settings.max_sessions:
+                if len(self.sessions) + self._more + places <= self.settings.max_sessions:
                     why = self._engine.refusal()
                     return None if why is None else ("overloaded", f"no room for one more: {why}; try again later")
                 return "too_many_sessions", f"all {self.settings.max_sessions} sessions are in use; try again later"
@@ -142,16 +145,18 @@ class Service:
         frames = 2 if len(self.sessions) > _MANY_SESSIONS else 1
         return frames * FRAME / SAMPLE_RATE
 
-    def enter(self, session: Drainable) -> None:
-        """Count a session in."""
+    def enter(self, session: Drainable, places: int = 1) -> None:
+        """Count a session in; it holds places, one for each channel that is heard by itself."""
         self.sessions.add(session)
+        self._more += places - 1
         self.metrics.sessions.set(len(self.sessions))
         self.metrics.opened.inc()
         self._empty.clear()
 
-    def leave(self, session: Drainable) -> None:
-        """Count a session out."""
+    def leave(self, session: Drainable, places: int = 1) -> None:
+        """Count a session out, with as many places."""
         self.sessions.discard(session)
+        self._more -= places - 1
         self.metrics.sessions.set(len(self.sessions))
         if not self.sessions:
             self._empty.set()
@@ -208,8 +213,8 @@ class Service:
     async def _open_and_keep(self) -> None:
         try:
             self.vad = (await self._threads.call(self._open_vad)).__enter__()
-            await self._threads.call(lambda: prepare(self._turns))
-            await warm_up(self._turns)
+            self.turns = await self._threads.call(lambda: prepare(self.turns))
+            await warm_up(self.turns)
             await self._engine.run()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
             what = "the engine cannot be opened" if self.recognizer is None else "the engine is lost"
@@ -230,7 +235,7 @@ class Service:
         log(
             "ready",
             engine=model.name if model else None,
-            turns_end_by=describe(self._turns),
+            turns_end_by=describe(self.turns),
             after_s=round(time.monotonic() - self._began, 1),
         )
 

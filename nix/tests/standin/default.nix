@@ -132,6 +132,7 @@ let
       "pytest-asyncio"
       "pytest-timeout"
       "pyyaml"
+      "rapidfuzz"
       "safetensors"
       "shtab"
       "silero-vad"
@@ -150,6 +151,7 @@ let
       "uvloop"
       "webvtt-py"
       "websockets"
+      "zeroconf"
     ] package
     // {
       callPackage = callFrom python;

@@ -8,8 +8,8 @@ from stt.errors import SettingsError
 from stt.recognition import RecognitionOptions
 from stt.server.dialect import Codec
 from stt.server.dialects.openai import language_of, terms
-from stt.server.dialects.reading import UnreadableError, number, shown
-from stt.settings import TurnSettings
+from stt.server.dialects.reading import UnreadableError, number, shown, texts
+from stt.settings import Eagerness, TurnSettings
 
 _SERVER_VAD: Final[dict[str, Any]] = {
     "type": "server_vad",
@@ -19,8 +19,9 @@ _SERVER_VAD: Final[dict[str, Any]] = {
     "idle_timeout_ms": None,
 }
 _SEMANTIC_VAD: Final[dict[str, Any]] = {"type": "semantic_vad", "eagerness": "auto"}
-# Without a model of meaning: seconds of silence that end a turn.
+# Seconds of silence that end a turn where nothing tells what it means.
 _EAGERNESS_S: Final = {"low": 2.0, "medium": 1.2, "high": 0.7, "auto": 1.2}
+_EAGERNESS: Final[dict[str, Eagerness]] = {"low": "careful", "medium": "medium", "high": "fast"}
 _FORMATS: Final = {"audio/pcm": "linear16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS: Final = {
     "pcm16": {"type": "audio/pcm", "rate": 24_000},
@@ -84,14 +85,11 @@ class SessionConfig:
             if vad is None:
                 return replace(turns, end_of_turn_s=None)
             if vad["type"] == "semantic_vad":
-                silence_s = _EAGERNESS_S[vad["eagerness"]]
-                return replace(turns, end_of_turn_s=silence_s, pause_s=min(turns.pause_s, silence_s))
+                return _semantic(turns, vad["eagerness"])
             silence_s = max(_SHORTEST_S, vad["silence_duration_ms"] / 1000)
             threshold = min(max(vad["threshold"], 0.05), 0.95)
             return replace(
-                turns,
-                end_of_turn_s=silence_s,
-                pause_s=min(turns.pause_s, silence_s),
+                turns.after_silence(silence_s),
                 speech_threshold=threshold,
                 silence_threshold=max(0.03, threshold - 0.15),
                 pre_roll_s=max(turns.pre_roll_s, self.padding_s),
@@ -131,7 +129,7 @@ class SessionConfig:
                     raise UnreadableError(msg, "session.audio.input.noise_reduction")
             new = replace(new, noise_reduction=reduction)
         if session.get("include") is not None:
-            new = replace(new, include=_texts(session["include"], "include"))
+            new = replace(new, include=texts(session["include"], "include"))
         return new
 
     def shown(self, name: str, *, beta: bool) -> dict[str, Any]:
@@ -154,6 +152,15 @@ class SessionConfig:
             "turn_detection": vad,
         }
         return {"type": "transcription", **head, "audio": {"input": heard}, "include": list(self.include)}
+
+
+def _semantic(turns: TurnSettings, eagerness: str) -> TurnSettings:
+    """Return turns that end by meaning, where this server's do; `auto`: as soon as they do."""
+    silent = turns.after_silence(_EAGERNESS_S[eagerness])
+    if turns.end_of_turn == "silence":
+        return silent
+    own = {"eot_threshold": None, "eot_delay_s": None, "eot_timeout_s": None} if eagerness != "auto" else {}
+    return replace(silent, end_of_turn=turns.end_of_turn, eagerness=_EAGERNESS.get(eagerness, turns.eagerness), **own)
 
 
 def _beta(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +207,7 @@ def _transcription(given: Any, before: Mapping[str, Any]) -> dict[str, Any]:
             new[name] = value
     for name in ("keywords", "languages"):
         if name in given:
-            new[name] = None if given[name] is None else list(_texts(given[name], f"transcription.{name}"))
+            new[name] = None if given[name] is None else list(texts(given[name], f"transcription.{name}"))
     return {name: value for name, value in new.items() if value is not None}
 
 
@@ -244,10 +251,3 @@ def _object(given: Any, name: str) -> dict[str, Any]:
         msg = f"{name} must be an object, got {shown(given)}"
         raise UnreadableError(msg, name)
     return given
-
-
-def _texts(given: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        msg = f"{name} must be a list of strings, got {shown(given)}"
-        raise UnreadableError(msg, name)
-    return tuple(given[:_MOST_KEYS])

@@ -2,7 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+from stt.engines.languages import language_code
+
+_MOST_TEXTS: Final = 1000
 
 
 class UnreadableError(ValueError):
@@ -59,6 +63,41 @@ def number(value: Any, option: str, low: float, high: float) -> float:
         msg = f"{option} must be a number from {low:g} to {high:g}, got {shown(value)}"
         raise UnreadableError(msg, option)
     return read
+
+
+def texts(given: Any, option: str) -> tuple[str, ...]:
+    """Read a list of strings; `None` is an empty one.
+
+    Raises:
+        UnreadableError: it is none.
+
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        msg = f"{option} must be a list of strings, got {shown(given)}"
+        raise UnreadableError(msg, option)
+    return tuple(given[:_MOST_TEXTS])
+
+
+def known_language(asked: Any, languages: frozenset[str], option: str) -> str | None:
+    """Read a language as engines know it; `None`: the engine is to find out.
+
+    Args:
+        asked: what a client wrote.
+        languages: those that the engine knows; none: it is not there yet, and any will do.
+        option: what this is a value of.
+
+    Raises:
+        UnreadableError: the engine does not know it.
+
+    """
+    code = language_code(asked) if isinstance(asked, str) else None
+    if not isinstance(asked, str) or (code is not None and languages and code not in languages):
+        known = ", ".join(sorted(languages)[:12])
+        msg = f"language: the engine knows {known}, got {shown(asked)}"
+        raise UnreadableError(msg, option)
+    return code
 
 
 def dump(message: Mapping[str, Any]) -> str:
