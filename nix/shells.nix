@@ -21,6 +21,7 @@ in
           python.httpx
           python.hypothesis
           python.jiwer
+          python.jsonschema
           python.onnx
           python.playwright
           python.pytest
@@ -31,6 +32,7 @@ in
           python.srt
           python.strops
           python.webvtt-py
+          python.zeroconf
         ]
       ))
       pkgs.basedpyright

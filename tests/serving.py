@@ -21,8 +21,8 @@ from stt.server.dialects.native import PATH
 from stt.server.families import FAMILIES, Family
 from stt.server.notify import Manager
 from stt.server.run import Server
-from stt.server.service import Service
-from stt.server.sockets import listen
+from stt.server.service import OpenEngine, Service
+from stt.server.sockets import listen, listen_tcp
 from stt.settings import TurnSettings
 from stt.vad_pool import VadPool
 
@@ -42,6 +42,8 @@ class Running:
     service: Service
     port: int
     task: asyncio.Task[None]
+    wyoming_port: int = 0
+    """0: it does not speak Wyoming."""
 
     @property
     def http(self) -> str:
@@ -70,6 +72,7 @@ async def serving(
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
+    elsewhere: OpenEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()
@@ -82,11 +85,14 @@ async def serving(
         open_model=open_model,  # type: ignore[arg-type]
         open_vad=vad,
         dialects=dialects,
+        elsewhere=elsewhere,
     )
     listener = listen(limits)
-    server = Server(app, limits, Manager(None))
+    wyoming = listen_tcp(*limits.wyoming, limits) if limits.wyoming is not None else None
+    server = Server(app, limits, Manager(None), wyoming)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Running(server, app.state.service, 0 if limits.socket_path else listener.getsockname()[1], task)
+    port = 0 if limits.socket_path else listener.getsockname()[1]
+    running = Running(server, app.state.service, port, task, wyoming.getsockname()[1] if wyoming is not None else 0)
     try:
         await running.until(lambda: server.started or task.done())
         if ready:

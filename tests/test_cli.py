@@ -157,6 +157,9 @@ def test_limits_of_the_server_bear_what_options_let_through() -> None:
             *("--drain-timeout", "0" if low else "604800"),
             *("--engine-timeout", "0.001" if low else "604800"),
             *("--port", "0" if low else "65535"),
+            *("--wyoming", "0" if low else "[::1]:65535"),
+            *("--max-upload", "1" if low else "1048576"),
+            *("--max-files", "1" if low else "1000000"),
         )
         ServerSettings(
             port=args.port,
@@ -165,6 +168,9 @@ def test_limits_of_the_server_bear_what_options_let_through() -> None:
             idle_timeout_s=args.idle_timeout,
             drain_timeout_s=args.drain_timeout,
             engine_timeout_s=args.engine_timeout,
+            wyoming=args.wyoming,
+            max_upload_bytes=args.max_upload << 20,
+            max_files=args.max_files,
         )
 
 

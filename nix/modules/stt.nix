@@ -10,6 +10,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.services.stt;
   cuda = cfg.device == "cuda";
+  spoken = cfg.wyoming.port != null;
   cache = "/var/cache/stt";
 
   # systemd's own quoting: % and $ would be expanded (utils.escapeSystemdExecArgs, which only NixOS hands to modules).
@@ -79,7 +80,32 @@ in
     openFirewall = mkOption {
       type = types.bool;
       default = false;
-      description = "Open the port in the firewall.";
+      description = "Open the port in the firewall, and Wyoming's where it is spoken.";
+    };
+
+    wyoming = {
+      port = mkOption {
+        type = types.nullOr types.port;
+        default = null;
+        example = 10300;
+        description = "TCP port to speak Wyoming at (Home Assistant). It has no keys. `null`: it is not spoken.";
+      };
+      host = mkOption {
+        type = types.str;
+        default = "127.0.0.1";
+        example = "0.0.0.0";
+        description = "Address to speak it at; whoever reaches it may use the server.";
+      };
+      endsTurns = mkOption {
+        type = types.bool;
+        default = false;
+        description = "End utterances by `endOfTurn` of silence instead of waiting for the client to end them.";
+      };
+      announce = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Let Home Assistant find the server by itself (zeroconf).";
+      };
     };
 
     device = mkOption {
@@ -197,13 +223,20 @@ in
         assertion = (cfg.tls.certificate == null) == (cfg.tls.key == null);
         message = "services.stt.tls: certificate and key belong together, and only one of them is set.";
       }
+      {
+        assertion = spoken || !(cfg.wyoming.endsTurns || cfg.wyoming.announce);
+        message = "services.stt.wyoming: endsTurns and announce want a port.";
+      }
     ];
     warnings = lib.optional (cuda && !(cfg.package.cudaSupport or true)) ''
       services.stt.device is "cuda", but services.stt.package was built without CUDA. Set
       `nixpkgs.config.cudaSupport = true;`, or `services.stt.device = "cpu";`.
     '';
 
-    networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [ cfg.port ];
+    networking.firewall = lib.mkIf cfg.openFirewall {
+      allowedTCPPorts = [ cfg.port ] ++ lib.optional spoken cfg.wyoming.port;
+      allowedUDPPorts = lib.optional cfg.wyoming.announce 5353;
+    };
 
     systemd.services.stt = {
       description = "Live speech-to-text server";
@@ -244,6 +277,9 @@ in
             ++ option "max-sessions" cfg.maxSessions
             ++ option "end-of-turn" (decimal cfg.endOfTurn)
             ++ lib.concatMap (option "allowed-origin") cfg.allowedOrigins
+            ++ option "wyoming" (if spoken then "${cfg.wyoming.host}:${toString cfg.wyoming.port}" else null)
+            ++ lib.optional cfg.wyoming.endsTurns "--wyoming-ends-turns"
+            ++ lib.optional cfg.wyoming.announce "--wyoming-announce"
           )
           + given "api-key-file" "api-keys" cfg.apiKeyFile
           + given "tls-cert" "tls-cert" cfg.tls.certificate
@@ -310,7 +346,8 @@ in
           "AF_INET"
           "AF_INET6"
           "AF_UNIX"
-        ];
+        ]
+        ++ lib.optional cfg.wyoming.announce "AF_NETLINK"; # which addresses there are
         RestrictNamespaces = true;
         RestrictRealtime = true;
         RestrictSUIDSGID = true;

@@ -33,6 +33,7 @@
   platformdirs,
   prometheus-client,
   python-multipart,
+  rapidfuzz,
   shtab,
   starlette,
   textual,
@@ -40,6 +41,7 @@
   uvicorn,
   uvloop,
   websockets,
+  zeroconf,
 
   cudaSupport ? config.cudaSupport,
 }:
@@ -57,6 +59,7 @@ let
     platformdirs
     prometheus-client
     python-multipart
+    rapidfuzz
     safetensors
     silero-vad
     shtab
@@ -72,6 +75,7 @@ let
     uvicorn
     uvloop
     websockets
+    zeroconf
   ];
   stt = buildPythonPackage {
     pname = "stt-live"; # the distribution; command and modules are stt

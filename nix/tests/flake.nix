@@ -162,7 +162,12 @@ in
   };
   testDependenciesAreThoseOfPyproject = {
     expr = sorted (inputsOf linux.stt.dependencies);
-    expected = sorted (unique (declared [ "canary" ]));
+    expected = sorted (
+      unique (declared [
+        "canary"
+        "zeroconf"
+      ])
+    );
   };
   testTheShellHasThemToo = {
     expr =

@@ -26,6 +26,10 @@ let
           type = types.listOf types.port;
           default = [ ];
         };
+        networking.firewall.allowedUDPPorts = mkOption {
+          type = types.listOf types.port;
+          default = [ ];
+        };
         systemd.services = anything;
       };
     };
@@ -75,6 +79,12 @@ in
       port = 15751;
       device = "cuda";
       openFirewall = false;
+      wyoming = {
+        port = null;
+        host = "127.0.0.1";
+        endsTurns = false;
+        announce = false;
+      };
       engine = "auto";
       model = null;
       apiKeyFile = null;
@@ -116,6 +126,12 @@ in
       ];
       tls.certificate = "/var/lib/acme/fullchain.pem";
       tls.key = "/var/lib/acme/key.pem";
+      wyoming = {
+        port = 10300;
+        host = "0.0.0.0";
+        endsTurns = true;
+        announce = true;
+      };
       logFormat = "json";
       extraArgs = [ "--language=de" ];
     };
@@ -123,6 +139,7 @@ in
       ''"${program}" "serve" "--host" "127.0.0.1" "--port" "8000" "--engine" "whisper" "--device" "cpu"''
       ''"--drain-timeout" "2.5" "--log-format" "json" "--model" "Systran/faster-whisper-small" "--max-sessions" "20"''
       ''"--end-of-turn" "0.8" "--allowed-origin" "https://a.example" "--allowed-origin" "https://b.example"''
+      ''"--wyoming" "0.0.0.0:10300" "--wyoming-ends-turns" "--wyoming-announce"''
       ''--api-key-file %d/api-keys --tls-cert %d/tls-cert --tls-key %d/tls-key "--language=de"''
     ];
   };
@@ -227,12 +244,21 @@ in
         port = 8000;
       }
       { openFirewall = true; }
+      {
+        enable = true;
+        openFirewall = true;
+        wyoming.port = 10300;
+      }
     ];
     expected = [
       [ ]
       [ 15751 ]
       [ 8000 ]
       [ ]
+      [
+        15751
+        10300
+      ]
     ];
   };
 
@@ -257,6 +283,7 @@ in
         (builtins.removeAttrs config.services.stt [
           "package"
           "tls"
+          "wyoming"
         ])
         (config.services.stt.package == pkgs.stt-server)
         config.networking.firewall.allowedTCPPorts

@@ -8,6 +8,7 @@
   httpx,
   hypothesis,
   jiwer,
+  jsonschema,
   onnx,
   playwright,
   pytest,
@@ -18,6 +19,7 @@
   srt,
   transformers,
   webvtt-py,
+  zeroconf,
 }:
 let
   source = import ../source.nix { inherit lib; };
@@ -27,6 +29,7 @@ let
     httpx
     hypothesis
     jiwer
+    jsonschema
     onnx
     playwright
     pytest
@@ -37,6 +40,7 @@ let
     srt
     transformers
     webvtt-py
+    zeroconf
   ]);
 in
 runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; } ''

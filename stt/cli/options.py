@@ -214,3 +214,12 @@ def track(text: str) -> str:
 def host(text: str) -> str:
     """Convert the name or address of a host; an IPv6 address may stand in brackets, as it does in URLs."""
     return text[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", text) else text
+
+
+def address(text: str) -> tuple[str, int]:
+    """Convert `HOST:PORT`; a port alone is one of this machine, for its own programs."""
+    name, _, port = text.rpartition(":")
+    try:
+        return host(name) or "127.0.0.1", count(0, 65535)(port)
+    except ValueProblem:
+        raise ValueProblem("HOST:PORT, or a port alone for this machine only", text) from None

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, host, items, path, seconds
+from stt.cli.options import Command, Flag, Group, Option, ValueProblem, address, count, host, items, path, seconds
 from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
@@ -18,6 +18,7 @@ examples:
   stt serve --open                                talk to it in the browser
   stt serve                                       for programs on this machine
   STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
+  stt serve --wyoming 0.0.0.0:10300 --wyoming-announce   for Home Assistant as well
   stt serve --host unix:/run/stt/stt.sock         for a proxy on this machine
   stt serve --tls-cert chain.pem --tls-key key.pem --host 0.0.0.0 --api-key-file /etc/stt/keys
 
@@ -44,6 +45,9 @@ def _run(args: argparse.Namespace) -> int:
         log_level=level,
         host=args.host,
         dialects=args.dialects,
+        wyoming=args.wyoming,
+        wyoming_ends_turns=args.wyoming_ends_turns,
+        wyoming_announce=args.wyoming_announce,
         page=not args.no_page,
         open_page=args.open,
         port=args.port,
@@ -55,9 +59,12 @@ def _run(args: argparse.Namespace) -> int:
         max_connections=args.max_connections,
         max_waiting_per_address=args.max_waiting_per_address,
         max_buffer_s=args.max_buffer,
+        max_upload_bytes=args.max_upload << 20,
+        max_files=args.max_files,
         idle_timeout_s=args.idle_timeout,
         drain_timeout_s=args.drain_timeout,
         engine_timeout_s=args.engine_timeout,
+        cluster=args.cluster,
     )
 
 
@@ -146,6 +153,20 @@ _LIMITS: Final = Group(
             help="seconds of audio of one session that may wait; then its client has to",
         ),
         Option(
+            name="--max-upload",
+            default=1024,
+            convert=count(1, 1 << 20),
+            metavar="MIB",
+            help="the longest file that is taken, in MiB; a longer one is refused with 413",
+        ),
+        Option(
+            name="--max-files",
+            default=16,
+            convert=count(1, 1_000_000),
+            metavar="N",
+            help="files that are recognized at a time; others wait, each in the place of a session",
+        ),
+        Option(
             name="--idle-timeout",
             default=60.0,
             convert=seconds(0.001, _WEEK_S),
@@ -168,6 +189,22 @@ _LIMITS: Final = Group(
         ),
     ),
 )
+_WYOMING: Final = Group(
+    "Wyoming (Home Assistant)",
+    (
+        Option(
+            name="--wyoming",
+            convert=address,
+            metavar="[HOST:]PORT",
+            help="speak Wyoming there as well, by custom at 10300; it has no keys; without a host, this machine only",
+        ),
+        Flag(
+            name="--wyoming-ends-turns",
+            help="end utterances by --end-of-turn of silence instead of waiting for the client to end them",
+        ),
+        Flag(name="--wyoming-announce", help="let Home Assistant find it (zeroconf; pip install 'stt-live[zeroconf]')"),
+    ),
+)
 SERVE: Final = Command(
     name="serve",
     help="serve live sessions over WebSockets",
@@ -186,6 +223,7 @@ SERVE: Final = Command(
         Flag(name="--open", help="show the page in the default browser"),
         Flag(name="--no-page", help="no page at /"),
         _ACCESS,
+        _WYOMING,
         _LIMITS,
         Option(
             name="--log-format",
@@ -198,6 +236,12 @@ SERVE: Final = Command(
             default="info",
             choices=("debug", "info", "warning", "error"),
             help="the least that is logged",
+        ),
+        Option(
+            name="--cluster",
+            metavar="ADDRESS",
+            help="recognize on the engines of a Ray cluster (`stt cluster`) instead of one here: HOST:PORT, or auto: "
+            "the cluster that this machine is part of",
         ),
         engine_options(),
         TERMS,

@@ -59,8 +59,9 @@ class SessionOptions:
 class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
-    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`; of
-    files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot work.
+    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `overloaded`, `not_ready`,
+    `draining`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot
+    work.
     """
 
     def __init__(self, code: str, message: str, *, option: str | None = None) -> None:

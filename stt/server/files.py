@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import IO, Final, Self, TypeVar
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -59,7 +59,7 @@ async def receive_form(request: Request, limit: int) -> Form:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise NotAdmittedError("bad_option", f"expected a body of multipart/form-data, got {kind[:60] or 'none'!r}")
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers,
         _bounded(request, limit),
         max_files=4,
@@ -161,6 +161,24 @@ async def attend(
         LOGGER.exception("request %s failed", name)
         await fail(NotAdmittedError("engine_failed", "the server failed; please try again"))
     return None
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, which takes a body that breaks off for a whole one, and leaves the file that broke off open."""
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: int) -> None:
+        super().__init__(headers, self._whole(stream), **limits)
+        self._ended = False
+
+    def on_end(self) -> None:
+        """Remember the last boundary."""
+        self._ended = True
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for piece in stream:
+            yield piece
+        if not self._ended:
+            raise MultiPartException("it breaks off")
 
 
 class _TooLargeError(MultiPartException):
@@ -297,7 +315,9 @@ class FileJob:
                 failures.append(event.message)
             await sink(event)
 
-        turns = replace(turns, interim_s=None, speculative=False)
+        # Nobody waits for the turns of a file to end, so `auto` is silence here.
+        policy = "silence" if turns.end_of_turn == "auto" else turns.end_of_turn
+        turns = replace(turns, interim_s=None, speculative=False, end_of_turn=policy)
         async with service.hearing_files:
             source = await asyncio.to_thread(_open, file, channel)
             try:

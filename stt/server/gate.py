@@ -20,18 +20,17 @@ class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
     def __init__(
-        self,
-        service: Service,
-        settings: ServerSettings,
-        turns: TurnSettings | None,
-        language: str | None,
-        terms: tuple[str, ...] = (),
+        self, service: Service, settings: ServerSettings, language: str | None, terms: tuple[str, ...] = ()
     ) -> None:
         self.service = service
         self.settings = settings
-        self.turns = turns or TurnSettings()
         self.language = language
         self.terms = terms
+
+    @property
+    def turns(self) -> TurnSettings:
+        """How sound becomes turns where a client does not say otherwise."""
+        return self.service.turns
 
     @property
     def languages(self) -> frozenset[str]:

@@ -22,11 +22,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from stt.errors import SettingsError, SttError
+from stt.server import announce
 from stt.server.access import is_loopback
 from stt.server.logs import configure, log
 from stt.server.notify import Manager
 from stt.server.settings import ServerSettings
-from stt.server.sockets import Door, TimedHttp, WebSocketProtocol, listen, most_connections
+from stt.server.sockets import Door, TimedHttp, WebSocketProtocol, listen, listen_tcp, most_connections
+from stt.server.wyoming import WyomingServer
 
 if TYPE_CHECKING:
     from stt.server.service import Service
@@ -66,7 +68,12 @@ def serve(
     manager = manager or Manager(None)
     if manager.watched:
         faulthandler.enable()  # what a loop hung in, for the log: the watchdog ends it by SIGABRT
-    server = Server(app, settings, manager)
+    try:
+        wyoming = _listen_wyoming(settings)
+    except SettingsError:
+        listener.close()
+        raise
+    server = Server(app, settings, manager, wyoming)
     try:
         server.config.load()
     except OSError as error:
@@ -97,6 +104,24 @@ def serve(
     return 0
 
 
+def _listen_wyoming(settings: ServerSettings) -> socket.socket | None:
+    """Listen for Wyoming, where that is wanted, and say who can use it: it has no keys."""
+    if settings.wyoming is None:
+        return None
+    if settings.wyoming_announce:
+        announce.check()
+    listener = listen_tcp(*settings.wyoming, settings)
+    url, local = _where(listener, "tcp")
+    if settings.wyoming_announce and local:
+        listener.close()
+        msg = f"expected an address that others reach where Wyoming is announced to them, got {settings.wyoming[0]}"
+        raise SettingsError(msg)
+    log("listening for Wyoming", url=url)
+    if not local:
+        log("anyone who reaches this address can use the server: Wyoming has no keys", logging.WARNING, url=url)
+    return listener
+
+
 def _where(listener: socket.socket, scheme: str) -> tuple[str, bool]:
     """Say where a socket listens, and whether only this machine reaches it."""
     name = listener.getsockname()
@@ -124,7 +149,9 @@ def page_address(url: str) -> str | None:
 class Server(uvicorn.Server):
     """uvicorn, which drains before it shuts down, and cuts off connections that do not get on."""
 
-    def __init__(self, app: Starlette, settings: ServerSettings, manager: Manager) -> None:
+    def __init__(
+        self, app: Starlette, settings: ServerSettings, manager: Manager, wyoming: socket.socket | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -151,6 +178,7 @@ class Server(uvicorn.Server):
         if files is not None:
             log("few connections: the limit of open files is low", logging.WARNING, connections=most, files=files)
         self._door = Door(settings, self._service.metrics, most)
+        self._wyoming = WyomingServer(app.state.gate, wyoming, most) if wyoming is not None else None
         self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._hurry = asyncio.Event()
         self._manager = manager
@@ -201,12 +229,16 @@ class Server(uvicorn.Server):
                     ssl_handshake_timeout=self._door.request_s if self.config.ssl is not None else None,
                 )
             )
+        if self._wyoming is not None:
+            await self._wyoming.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running turns end while `/health` and `/ready` still answer; then shut down."""
         if self._service.failure is None:
             self._manager.stopping(self._service.settings.drain_timeout_s + _STOPPING_S)
             await self._service.drain(self._hurry)
+        if self._wyoming is not None:
+            await self._wyoming.close()
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

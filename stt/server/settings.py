@@ -27,6 +27,12 @@ class ServerSettings:
     """Certificate chain (PEM); with `tls_key`, the server speaks wss:// and https://."""
     tls_key: Path | None = None
 
+    wyoming: tuple[str, int] | None = None
+    """Address and port (0: any that is free) to speak Wyoming at, which has no keys; `None`: it is not spoken."""
+    wyoming_ends_turns: bool = False
+    """Whether the server finds out where an utterance of Wyoming ends; else its client says so."""
+    wyoming_announce: bool = False
+    """Whether the local network is told of it (zeroconf)."""
     page: bool = True
     """Whether `GET /` is a page to talk to."""
     max_sessions: int = 100
@@ -74,7 +80,10 @@ class ServerSettings:
                 msg = f"expected {expected}, got {got}"
                 raise SettingsError(msg)
 
-        check(0 <= self.port <= 65535, "a port of 0 to 65535", self.port)
+        for port in (self.port, *(self.wyoming[1:] if self.wyoming is not None else ())):
+            check(0 <= port <= 65535, "a port of 0 to 65535", port)
+        more = self.wyoming_ends_turns or self.wyoming_announce
+        check(self.wyoming is not None or not more, "an address for Wyoming beside its other options", "none")
         check(self.max_sessions >= 1, "max_sessions of 1 or more", self.max_sessions)
         check(
             self.max_connections is None or self.max_connections >= 8,

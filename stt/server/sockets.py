@@ -9,9 +9,9 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -49,15 +49,24 @@ def listen(settings: ServerSettings) -> socket.socket:
     """
     if settings.socket_path is not None:
         return _listen_at(settings.socket_path)
-    host = settings.host
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host  # as URLs have IPv6
+    return listen_tcp(settings.host, settings.port, settings)
+
+
+def listen_tcp(name: str, port: int, settings: ServerSettings) -> socket.socket:
+    """Open a listening TCP socket.
+
+    Raises:
+        SettingsError: it cannot be listened on.
+
+    """
+    host = name[1:-1] if name.startswith("[") and name.endswith("]") else name  # as URLs have IPv6
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
-            host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, proto)
     except OSError as error:
-        msg = f"cannot listen on {settings.host}: {error.strerror}"
+        msg = f"cannot listen on {name}: {error.strerror}"
         raise SettingsError(msg) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +85,7 @@ def listen(settings: ServerSettings) -> socket.socket:
         listener.listen(512)
     except OSError as error:
         listener.close()
-        msg = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        msg = f"cannot listen on {name} port {port}: {error.strerror}"
         raise SettingsError(msg) from error
     return listener
 
@@ -129,6 +138,21 @@ def most_connections(settings: ServerSettings) -> tuple[int, int | None]:
     return max(_FEWEST_CONNECTIONS, soft - _OTHER_FILES), soft
 
 
+class Caller(Protocol):
+    """A connection, as far as a door knows it."""
+
+    client: tuple[str, int] | None
+    """Where it comes from; `None`: through a Unix socket."""
+
+    @property
+    def connections(self) -> Collection[Any]:
+        """All there are beside it, itself included."""
+        ...
+
+    @property
+    def transport(self) -> asyncio.WriteTransport: ...
+
+
 class Door:
     """Connections whose request is not whole, in the order in which they came. Used in the event loop alone.
 
@@ -141,10 +165,10 @@ class Door:
         self._most = most
         self._most_of_address = settings.max_waiting_per_address
         self._metrics = metrics
-        self._waiting: dict[TimedHttp, float] = {}
-        self._of_address: dict[str, dict[TimedHttp, float]] = {}
+        self._waiting: dict[Caller, float] = {}
+        self._of_address: dict[str, dict[Caller, float]] = {}
 
-    def enter(self, connection: "TimedHttp", now: float) -> None:
+    def enter(self, connection: Caller, now: float) -> None:
         """Let one wait; at the end of the queue."""
         self.leave(connection)
         self._waiting[connection] = now
@@ -157,7 +181,7 @@ class Door:
         if len(connection.connections) > self._most:
             self.drop(next(iter(self._waiting)), "too_many")
 
-    def leave(self, connection: "TimedHttp") -> None:
+    def leave(self, connection: Caller) -> None:
         """Forget one that is gone, or whose request is whole."""
         self._waiting.pop(connection, None)
         if connection.client is not None and (same := self._of_address.get(connection.client[0])) is not None:
@@ -165,7 +189,7 @@ class Door:
             if not same:
                 del self._of_address[connection.client[0]]
 
-    def drop(self, connection: "TimedHttp", why: str) -> None:
+    def drop(self, connection: Caller, why: str) -> None:
         """End one at once."""
         self.leave(connection)
         self._metrics.dropped.labels(why).inc()

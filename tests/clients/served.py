@@ -10,13 +10,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-@asynccontextmanager
-async def stt_serve() -> AsyncIterator[str]:
-    """Run a server of its own; the host and port it is ready at."""
+def free_port() -> int:
+    """Find a port at which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = (sys.executable, "-m", "stt.cli", "serve", "--port", str(port))
+        return free.getsockname()[1]
+
+
+@asynccontextmanager
+async def stt_serve(*options: str) -> AsyncIterator[str]:
+    """Run a server of its own; the host and port it is ready at."""
+    port = free_port()
+    command = (sys.executable, "-m", "stt.cli", "serve", "--port", str(port), *options)
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
 
     def is_ready() -> bool:

@@ -15,6 +15,7 @@ from serving import Running, serving
 from spoken import silence
 from stt.audio import to_pcm16
 from stt.recognition import Utterance
+from stt.settings import TurnSettings
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 PCM_16K = {"format": {"type": "audio/pcm", "rate": 16_000}}
@@ -124,9 +125,51 @@ async def test_turns_that_the_client_commits() -> None:
         await append(websocket, tone(0.5))
         await send(websocket, "input_audio_buffer.commit")
         items = [await until(websocket, f"{TRANSCRIPTION}.completed") for _ in range(3)]
-    assert [kinds(item) for item in items] == [["committed", "completed"]] * 3
+    every = [event for item in items for event in item]
+    ids = [item[-1]["item_id"] for item in items]
+    assert [kinds([event for event in every if event["item_id"] == one]) for one in ids] == [
+        ["committed", "completed"]
+    ] * 3
     assert [item[-1]["transcript"] for item in items] == ["w0 w1 w0 w1", "", "w0"]
-    assert len({event["item_id"] for item in items for event in item}) == 3
+    assert {event["item_id"] for event in every} == set(ids)
+
+
+async def test_what_the_client_commits_is_committed_at_once() -> None:
+    """Before the engine has said anything; texts that come later are of the items that were told."""
+    model = grows()
+    async with serving(model) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None)
+        model.free.clear()
+        for sound in (tone(1.0), silence(1.0), tone(2.0)):
+            await append(websocket, sound)
+            await send(websocket, "input_audio_buffer.commit")
+        committed = [event for _ in range(3) for event in await until(websocket, "input_audio_buffer.committed")]
+        assert kinds(committed) == ["committed"] * 3
+        ids = [event["item_id"] for event in committed]
+        assert [event["previous_item_id"] for event in committed] == [None, *ids[:2]]
+        model.free.set()
+        items = [await until(websocket, f"{TRANSCRIPTION}.completed") for _ in range(3)]
+    assert [[{event["item_id"] for event in item}, item[-1]["transcript"]] for item in items] == [
+        [{ids[0]}, "w0 w1"],
+        [{ids[1]}, ""],
+        [{ids[2]}, "w0 w1 w2 w3"],
+    ]
+
+
+async def test_deltas_before_a_commit_have_its_item() -> None:
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None)
+        for kind in ("clear", "commit", "commit"):
+            await append(websocket, tone(3.0))
+            delta = (await until(websocket, f"{TRANSCRIPTION}.delta"))[-1]
+            await send(websocket, f"input_audio_buffer.{kind}")
+            if kind == "clear":
+                cleared = delta["item_id"]
+                await until(websocket, "input_audio_buffer.cleared")
+                continue
+            rest = await until(websocket, f"{TRANSCRIPTION}.completed")
+            assert {event["item_id"] for event in rest} == {delta["item_id"]} != {cleared}
+            assert rest[-1]["transcript"] == "w0 w1 w2 w3 w4 w5"
 
 
 @pytest.mark.parametrize("vad", [True, False])
@@ -305,6 +348,29 @@ async def test_an_engine_that_fails() -> None:
     assert kinds(turn) == ["speech_started", "speech_stopped", "committed", "failed"]
     assert turn[-1]["error"]["type"] == "server_error"
     assert "secret" not in json.dumps(turn)
+
+
+@pytest.mark.parametrize("vad", [True, False])
+async def test_an_engine_that_fails_on_a_part(vad: bool) -> None:
+    """What there is of the text comes as deltas; that it is not all is told, and the next item is none the worse."""
+
+    def hear(utterance: Utterance) -> str:
+        if utterance.key.window == 1 and utterance.key.turn == 0:
+            raise RuntimeError("secret words")
+        return "Well."
+
+    turns = TurnSettings(window_s=5, overlap_s=0)
+    async with serving(ScriptedModel(hear), turns=turns) as running, talking(running) as websocket:
+        await update(websocket, **({} if vad else {"turn_detection": None}))
+        for wanted in ("failed", "completed"):
+            await append(websocket, tone(7.0), silence(1.0))
+            if not vad:
+                await send(websocket, "input_audio_buffer.commit")
+            item = await until(websocket, f"{TRANSCRIPTION}.{wanted}")
+            assert kinds(item) == [*(["speech_started", "speech_stopped"] if vad else []), "committed", wanted]
+            assert len({event["item_id"] for event in item}) == 1
+            text = "".join(event["delta"] for event in item if event["type"].endswith("delta"))
+            assert text == ("Well." if wanted == "failed" else "Well. Well.")
 
 
 async def test_keys_of_programs_and_of_browsers() -> None:

@@ -118,6 +118,7 @@ let
       "huggingface-hub"
       "hypothesis"
       "jiwer"
+      "jsonschema"
       "librosa"
       "numpy"
       "onnx"
@@ -131,6 +132,7 @@ let
       "pytest-asyncio"
       "pytest-timeout"
       "pyyaml"
+      "rapidfuzz"
       "safetensors"
       "shtab"
       "silero-vad"
@@ -149,6 +151,7 @@ let
       "uvloop"
       "webvtt-py"
       "websockets"
+      "zeroconf"
     ] package
     // {
       callPackage = callFrom python;

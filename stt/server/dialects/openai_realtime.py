@@ -5,13 +5,15 @@ An *item* is a turn, or what the client committed. One id goes through all that 
     speech_started, delta*, speech_stopped, committed, delta*, completed       turn detection on
                     delta*,                 committed, delta*, completed       the client commits
 
-A commit is a flush of the session. Where it ended a turn, that turn's item is the commit's; where it found none, it
-gets one without words, as it gets exactly one in any case.
+A commit is a flush of the session, and has exactly one item. Where the client alone commits, it is told of that item at
+once, and the turn that the flush ends gives the text. Beside turn detection it is the item of the turn that it ended;
+where it found none, it gets one without words.
 """
 
 import base64
 import binascii
 import secrets
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
@@ -48,13 +50,16 @@ _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 @dataclass(slots=True)
 class _Item:
-    """A turn on its way to the client."""
+    """A turn, or what the client commits, on its way to the client."""
 
-    id: str
-    detected: bool
+    id: str = field(default_factory=lambda: _new("item"))
+    detected: bool = False
     """The client was told that it started."""
+    committed: bool = False
+    completed: bool = False
     deltas: Deltas = field(default_factory=Deltas)
-    failure: str | None = None
+    failed: bool = False
+    """The engine, on a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,13 @@ class _Wrong:
     error: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """The client alone commits, and did."""
+
+    item: _Item
+
+
 class OpenAIRealtime:
     """One connection."""
 
@@ -82,7 +94,9 @@ class OpenAIRealtime:
         self._name = ""
         self._items: dict[int, _Item] = {}  # by turn; one may start before another is completed
         self._previous: str | None = None  # the item last committed
-        self._by_flush = False  # the flush that is not yet acknowledged has ended a turn
+        self._flushes: deque[_Item | None] = deque()  # unacknowledged; `None`: beside turn detection
+        self._by_flush = False  # the oldest of them has ended a turn
+        self._open = _Item()  # what is not committed, where the client alone commits
         self._buffered_s = 0.0  # appended since the last commit or clear
         self._beta = False
 
@@ -123,7 +137,7 @@ class OpenAIRealtime:
                 if empty:
                     text = f"the buffer holds less than {round(_FEWEST_S * 1000)} ms of audio: nothing to commit"
                     return (Answer(_Wrong(error(text, "input_audio_buffer_commit_empty") | {"event_id": event_id})),)
-                return (Flush(),)
+                return self._flush()
             case "input_audio_buffer.clear":
                 self._buffered_s = 0.0
                 return (Clear(),)
@@ -132,6 +146,14 @@ class OpenAIRealtime:
             case kind:
                 msg = f"type must be one of session.update, input_audio_buffer.append and the like, got {shown(kind)}"
                 raise UnreadableError(msg, "type")
+
+    def _flush(self) -> Iterable[Command]:
+        if self._config.vad is not None:
+            self._flushes.append(None)
+            return (Flush(),)
+        item, self._open = self._open, _Item()
+        self._flushes.append(item)
+        return Flush(), Answer(_Committed(item))
 
     def _append(self, audio: Any) -> Iterable[Command]:
         if not isinstance(audio, str):
@@ -169,45 +191,60 @@ class OpenAIRealtime:
             case Malformed() | Ending(how="idle" | "too_many_errors"):
                 code = item.code if isinstance(item, Malformed) else item.how
                 yield _event("error", error=error(item.message, code) | {"event_id": None})
-            case TurnStarted():
-                started = self._items[item.turn] = _Item(_new("item"), detected=self._config.vad is not None)
-                if started.detected:
-                    at_s = max(0.0, item.start_s - self._config.padding_s)
-                    yield _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at_s), item_id=started.id)
+            case Answer(content=_Committed(committed)):
+                yield from self._commit(committed)
+            case TurnStarted() if self._config.vad is not None:
+                started = self._items[item.turn] = _Item(detected=True)
+                at_s = max(0.0, item.start_s - self._config.padding_s)
+                yield _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at_s), item_id=started.id)
             case TranscriptChanged():
-                yield from self._delta(self._items[item.turn], item.text[: item.stable_chars])
+                yield from self._delta(self._item(item.turn), item.text[: item.stable_chars])
             case RecognitionFailed():
-                self._items[item.turn].failure = item.message
+                self._item(item.turn).failed = True
             case TurnCompleted():
-                yield from self._complete(self._items.pop(item.turn), item)
+                yield from self._complete(self._item(item.turn), item)
+                del self._items[item.turn]
             case Acknowledged("flush"):
-                if not self._by_flush:
-                    yield from self._commit(empty := _Item(_new("item"), detected=False))
-                    yield self._completed(empty, "", 0.0)
+                ended = self._flushes.popleft() or (None if self._by_flush else _Item())
                 self._by_flush = False
+                if ended is not None and not ended.completed:
+                    yield from self._commit(ended)
+                    yield self._completed(ended, "", 0.0)
             case Acknowledged("clear"):
                 yield _event("input_audio_buffer.cleared")
             case _:
                 pass
 
+    def _item(self, turn: int) -> _Item:
+        """Return that of a turn. Texts and acknowledgements are in order: the oldest flush is the one to end it."""
+        if turn not in self._items:
+            self._items[turn] = (self._flushes[0] if self._flushes else None) or self._open
+        return self._items[turn]
+
     def _complete(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         if event.why == "asked":
             self._by_flush = True
-        if event.why == "cleared" and not item.detected:
-            return  # nobody has heard of it, but for words that are taken back
+        if item is self._open:
+            self._open = _Item()
+        if event.why == "cleared" and not item.detected:  # nobody has heard of it, but for words that are taken back
+            item.deltas = Deltas()
+            return
         if item.detected:
             yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(event.decided_s), item_id=item.id)
         yield from self._commit(item)
         yield from self._delta(item, event.text)
-        if item.failure is not None and not event.text:
-            failed = error("the engine failed on this audio", "engine_failed", server=True)
+        if item.failed:
+            item.completed = True
+            failed = error("the engine failed on a part of this audio", "engine_failed", server=True)
             yield _event(f"{_TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=failed)
         else:
             yield self._completed(item, event.text, event.end_s - event.start_s)
 
     def _commit(self, item: _Item) -> Iterable[Frame]:
-        yield _event("input_audio_buffer.committed", previous_item_id=self._previous, item_id=item.id)
-        self._previous = item.id
+        if not item.committed:
+            item.committed = True
+            yield _event("input_audio_buffer.committed", previous_item_id=self._previous, item_id=item.id)
+            self._previous = item.id
 
     def _delta(self, item: _Item, text: str) -> Iterable[Frame]:
         if new := item.deltas.extend(text):
@@ -215,6 +252,7 @@ class OpenAIRealtime:
 
     @staticmethod
     def _completed(item: _Item, text: str, duration_s: float) -> Frame:
+        item.completed = True
         usage = {"type": "duration", "seconds": round(duration_s, 3)}
         return _event(f"{_TRANSCRIPTION}.completed", item_id=item.id, content_index=0, transcript=text, usage=usage)
 

@@ -102,7 +102,7 @@ def _chunking(given: Mapping[str, str], turns: TurnSettings) -> TurnSettings:
         return turns
     silence_s = max(0.1, number(silence_ms, f"{name}.silence_duration_ms", 0, 60_000) / 1000)
     try:
-        return replace(turns, end_of_turn_s=silence_s, pause_s=min(turns.pause_s, silence_s))
+        return turns.after_silence(silence_s)
     except SettingsError as wrong:
         raise UnreadableError(str(wrong), name) from None
 
@@ -234,7 +234,7 @@ class _Transcriptions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        stream = _Stream(send, f"req_{secrets.token_hex(8)}")
+        stream = EventStream(send, f"req_{secrets.token_hex(8)}")
         answer = await attend(
             request,
             self._gate,
@@ -246,7 +246,7 @@ class _Transcriptions:
             answer.headers["x-request-id"] = stream.name
             await answer(scope, receive, send)
 
-    async def _hear(self, request: Request, job: FileJob, stream: "_Stream") -> Response | None:
+    async def _hear(self, request: Request, job: FileJob, stream: "EventStream") -> Response | None:
         """Return the answer, unless it was streamed."""
         gate = self._gate
         form = await receive_form(request, gate.settings.max_upload_bytes)
@@ -280,7 +280,7 @@ class _Transcriptions:
         return body
 
 
-class _Stream:
+class EventStream:
     """Server-sent events; the response begins with the first, so that what fails before has a status of its own."""
 
     def __init__(self, send: Send, name: str) -> None:
@@ -288,7 +288,7 @@ class _Stream:
         self.name = name
         self._begun = False
 
-    async def say(self, message: Mapping[str, Any], *, more: bool = True) -> None:
+    async def say(self, message: Mapping[str, Any] | str, *, more: bool = True) -> None:
         if not self._begun:
             self._begun = True
             headers = {
@@ -299,10 +299,11 @@ class _Stream:
             }
             raw = [(key.encode(), value.encode()) for key, value in headers.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": raw})
-        body = f"data: {dump(message)}\n\n".encode()
+        text = message if isinstance(message, str) else dump(message)
+        body = f"data: {text}\n\n".encode()
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def end(self, message: Mapping[str, Any]) -> None:
+    async def end(self, message: Mapping[str, Any] | str) -> None:
         await self.say(message, more=False)
 
     async def fail(self, request: Request, gate: Gate, refused: NotAdmittedError) -> None:

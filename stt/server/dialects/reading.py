@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from stt.engines.languages import language_code
 
-_MOST_TEXTS: Final = 500
+_MOST_TEXTS: Final = 1000
 
 
 class UnreadableError(ValueError):
