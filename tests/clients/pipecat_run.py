@@ -1,0 +1,73 @@
+"""A pipecat pipeline around one speech service, which hears audio as a microphone would give it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.workers.runner import WorkerRunner
+
+from serving import frames
+
+FRAME_S = 0.02
+
+
+@dataclass
+class Arrived:
+    """A frame that came out of the pipeline, and how much audio had gone in by then."""
+
+    frame: Frame
+    at: float
+    """On the monotonic clock."""
+
+
+class _Ear(FrameProcessor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived: list[Arrived] = []
+        self.changed = asyncio.Event()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        self.arrived.append(Arrived(frame, time.monotonic()))
+        self.changed.set()
+        await self.push_frame(frame, direction)
+
+
+async def hear(
+    processors: Sequence[FrameProcessor], audio: np.ndarray, done: Callable[[list[Any]], bool]
+) -> list[Arrived]:
+    """Play audio in real time to the processors, then silence until what came out of them is all that was wanted."""
+    ear = _Ear()
+    worker = PipelineWorker(Pipeline([*processors, ear]), cancel_on_idle_timeout=False, enable_rtvi=False)
+    started = asyncio.Event()
+
+    @worker.event_handler("on_pipeline_started")
+    async def _(*_: Any) -> None:
+        started.set()
+
+    async def play() -> None:
+        await started.wait()
+        began, sent = time.monotonic(), 0
+        pieces = frames(audio, round(FRAME_S * 16_000))
+        try:
+            async with asyncio.timeout(len(audio) / 16_000 + 30):
+                while sent < len(pieces) or not done([arrived.frame for arrived in ear.arrived]):
+                    pcm = pieces[sent] if sent < len(pieces) else bytes(round(FRAME_S * 32_000))
+                    await worker.queue_frame(InputAudioRawFrame(audio=pcm, sample_rate=16_000, num_channels=1))
+                    sent += 1
+                    await asyncio.sleep(max(0.0, began + sent * FRAME_S - time.monotonic()))
+        finally:
+            await worker.queue_frame(EndFrame())
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    async with asyncio.timeout(len(audio) / 16_000 + 60):
+        await asyncio.gather(runner.run(), play())
+    return ear.arrived
