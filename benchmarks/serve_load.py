@@ -21,15 +21,19 @@ import sys
 from stt.recognition import Hypothesis
 from stt.server import ServerSettings, create_app
 from stt.server.run import serve
+from stt.settings import TurnSettings
 
 class Instant:
     name, languages, max_batch = "instant", frozenset({"en"}), 64
     cost = staticmethod(max)
+    def close(self):
+        pass
     def transcribe(self, batch):
         return [Hypothesis(f"{len(u.audio)} samples from a turn") for u in batch]
 
 settings = ServerSettings(port=0, max_sessions=1000)
-sys.exit(serve(create_app(settings, open_model=Instant), settings, log_format="json"))
+turns = TurnSettings(end_of_turn="auto")
+sys.exit(serve(create_app(settings, turns=turns, open_model=Instant), settings, log_format="json"))
 """
 
 

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from nemo_lite.alignment import Head
 from nemo_lite.device import to_device
 from nemo_lite.graphs import Graphs
 from nemo_lite.llm import KVCache, Qwen3
@@ -65,6 +66,8 @@ class Running:
     """Of the state and of the cache."""
     drafting: bool
     ended: bool = False
+    timed: slice | None = None
+    """Where its audio lies in the cache, if it is wanted where the aligning head looks."""
 
 
 class Reach(NamedTuple):
@@ -87,6 +90,7 @@ class GreedyDecoder:
         self.cache = KVCache(llm.config, 0, 0, embedding)
         self.prefixes: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self.tickets = itertools.count()
+        self.aligner: Head | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -125,6 +129,16 @@ class GreedyDecoder:
         elif self.cache.divide(rows, span) and self.unclean:
             self.cache.memory.zero_()
             self.unclean.clear()
+
+    def align_with(self, head: Head | None) -> None:
+        """Keep what this head asks, so that rows can be `timed`; graphs made before are of no use any more."""
+        if head != self.aligner:
+            self.aligner = head
+            self.graphs.clear()
+
+    @property
+    def query_width(self) -> int:
+        return 0 if self.aligner is None else self.llm.config.head_dim
 
     def forget(self) -> None:
         """Let the cache's memory go, and the graphs that know its place."""
@@ -221,7 +235,10 @@ class GreedyDecoder:
         else:
             state = State(*prefill(*inputs))
 
-        joined = [Running(next(self.tickets), place, bool(draft)) for place, draft in zip(places, drafts, strict=False)]
+        joined = [
+            Running(next(self.tickets), place, bool(draft), timed=row.audio if row.timed else None)
+            for place, row, draft in zip(places, rows, drafts, strict=False)
+        ]
         reach = [Reach(len(r.ids) + len(d), len(r.ids) + max_new_tokens) for r, d in zip(rows, drafts, strict=True)]
         if idle:
             fillers = batch - len(rows)
@@ -263,7 +280,7 @@ class GreedyDecoder:
         """
         assert self.static  # noqa: S101
         room = up(max_new_tokens, DRAFT_STEP)
-        self.state = State.none(rows, room, room + 1, self.embedding)
+        self.state = State.none(rows, room, room + 1, self.query_width, self.embedding)
         self.rows = [None] * rows
         for span in range(SPAN_STEP, self.cache.slots + 1, SPAN_STEP):
             for ahead in (0, AHEAD):
@@ -274,7 +291,7 @@ class GreedyDecoder:
     def so_far(self) -> Decoded:
         """What there is of the first row; waits for the device."""
         assert self.state is not None  # noqa: S101
-        [decoded] = Fetch(self.state, [0]).result()
+        [decoded] = Fetch(self.state, [0], [None]).result()
         return decoded
 
     def _pass(self, *, wide: bool) -> None:
@@ -306,9 +323,18 @@ class GreedyDecoder:
                         ended.append(row)
             if ended:
                 assert self.state is not None  # noqa: S101
-                self.fetches.append((Fetch(self.state, [row.row for row in ended]), [row.ticket for row in ended]))
+                fetch = Fetch(self.state, [row.row for row in ended], [self._keys(row) for row in ended])
+                self.fetches.append((fetch, [row.ticket for row in ended]))
                 for row in ended:
                     self.rows[row.row] = None
+
+    def _keys(self, row: Running) -> Tensor | None:
+        """What the aligning head finds in the audio of a row: [frames, d]."""
+        if self.aligner is None or row.timed is None:
+            return None
+        layer, head = self.aligner
+        key = head // (self.llm.config.heads // self.llm.config.kv_heads)
+        return self.cache.view(self.cache.rows, row.timed.stop)[layer, 0, row.row, row.timed, key]
 
     def _pack(self, size: int) -> list[int | None]:
         """Bring the running rows to the first `size` places of the cache; for each place, which row has come there."""
@@ -379,11 +405,12 @@ class GreedyDecoder:
             x = torch.where((frames == TEXT)[:, :, None], F.embedding(ids, self.embedding), audio[frames.clamp(min=0)])
             slots = torch.arange(first, first + n, device=lines.device)[None]
             kv = self.cache.view(lines.shape[0] if places is None else self.cache.rows, up(first + n, SPAN_STEP))
-            hidden = self.llm(x, slots, kv, rows=places, adapter=adapter)
+            hidden, queries = self._hidden(x, slots, kv, rows=places, adapter=adapter)
 
             # the outputs at the prompt's last token and at every token of the draft
             at = (length[:, None] - first - 1 + torch.arange(width + 1, device=lines.device)).clamp(max=n - 1)
             chosen, logprob = self._choose(hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[2])))
+            queries = queries.gather(1, at[:, :, None].expand(-1, -1, queries.shape[2]))
             nothing = torch.zeros_like(length)
             state = State(
                 token=nothing,
@@ -398,10 +425,11 @@ class GreedyDecoder:
                 misses=nothing,
                 ids=chosen.new_zeros(chosen.shape[0], columns),
                 logprobs=logprob.new_zeros(chosen.shape[0], columns),
+                queries=queries.new_zeros(chosen.shape[0], columns, queries.shape[2]),
                 broken=broken(hidden),
             )
             # each its own memory: they are changed in place from here on
-            return advance(State(*(tensor.clone() for tensor in state)), chosen, logprob, self.eos_id)
+            return advance(State(*(tensor.clone() for tensor in state)), chosen, logprob, queries, self.eos_id)
 
         return prefill
 
@@ -413,11 +441,27 @@ class GreedyDecoder:
             expected = state.draft.gather(1, (state.cursor[:, None] + more).clamp(max=state.draft.shape[1] - 1))
             ids = torch.cat([state.token[:, None], expected], dim=1)
             slots = state.position[:, None] + torch.arange(ahead + 1, device=ids.device)
-            hidden = self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
+            hidden, queries = self._hidden(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
             state.broken.logical_or_(broken(hidden))
-            return advance(state, *self._choose(hidden), self.eos_id)
+            return advance(state, *self._choose(hidden), queries, self.eos_id)
 
         return step
+
+    def _hidden(
+        self, x: Tensor, slots: Tensor, kv: Tensor, *, rows: Tensor | None = None, adapter: bool
+    ) -> tuple[Tensor, Tensor]:
+        """What `Qwen3` gives, and the aligning head's queries: [B, n, hidden], [B, n, d]."""
+        if self.aligner is None:
+            return self.llm(x, slots, kv, rows=rows, adapter=adapter), x.new_zeros(*x.shape[:2], 0)
+        wanted, head = self.aligner
+        kept: list[Tensor] = []
+
+        def tap(layer: int, queries: Tensor) -> None:
+            if layer == wanted:
+                kept.append(queries[:, :, head])
+
+        hidden = self.llm(x, slots, kv, rows=rows, adapter=adapter, tap=tap)
+        return hidden, kept[0]
 
     def _choose(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest token at each position and its log-probability: [B, k, hidden] -> [B, k] int64, [B, k]."""

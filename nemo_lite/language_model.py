@@ -5,8 +5,8 @@ theirs, runs without graphs, and gives the model up after every few tokens to wh
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
 SLICE = 4
 """Passes in a row: some 40 ms on a GPU, a small part of what a live session waits for anyway."""
+MOST_TOKENS = 32_768
+"""What Qwen3 was trained to read, and the answer with it."""
 NO_THOUGHT = "<think>\n\n</think>\n\n"
 """What Qwen3 is given to say first where it is not to think aloud, as its own chat template does."""
+
+
+class Answered(NamedTuple):
+    """How an answer ended."""
+
+    why: Literal["stop", "length"]
+    prompt_tokens: int
+    answer_tokens: int
 
 
 class LanguageModel:
@@ -52,19 +62,28 @@ class LanguageModel:
             finally:
                 self.decoder.reset()  # whoever listens may have left
 
-    def answer(self, messages: Sequence[tuple[str, str]], max_new_tokens: int = 512) -> Iterator[str]:
-        """The answer to a conversation, (role, content) each, piece by piece, without thinking aloud."""
+    def answer(self, messages: Sequence[tuple[str, str]], max_new_tokens: int = 512) -> Generator[str, None, Answered]:
+        """The answer to a conversation, (role, content) each, piece by piece, without thinking aloud.
+
+        Raises ValueError for one that is longer than the model was trained to read.
+        """
         tokenizer = self.model.tokenizer
         tokens = tokenizer.conversation(messages) + tokenizer.encode(NO_THOUGHT)
-        said, text = 0, ""
+        if len(tokens) + max_new_tokens > MOST_TOKENS:
+            most = MOST_TOKENS - max_new_tokens
+            raise ValueError(f"expected a conversation of at most {most} tokens, got one of {len(tokens)}")
+        said, text, ids = 0, "", []
         for decoded in self.generate(tokens, max_new_tokens):
-            text = tokenizer.decode(decoded.ids)
+            ids = decoded.ids
+            text = tokenizer.decode(ids)
             sure = aloud(text.rstrip("\ufffd"))  # which may be a part of a character
             if len(sure) > said:
                 yield sure[said:]
                 said = len(sure)
         if rest := aloud(text, so_far=False)[said:]:
             yield rest
+        ended = bool(ids) and ids[-1] == tokenizer.eos_id
+        return Answered("stop" if ended else "length", len(tokens), len(ids))
 
 
 def aloud(text: str, *, so_far: bool = True) -> str:

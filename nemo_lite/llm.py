@@ -9,12 +9,18 @@ at slot 0 and end where they end; what lies behind a row's end is stale, is neve
 to its own position), and is overwritten by the tokens that come. No padding on the left, no mask per row.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.config import LLMConfig
 from nemo_lite.linear import FusedLinear
+
+Tap = Callable[[int, Tensor], None]
+"""Is given each layer's number and its queries [B, n, heads, d], rotated, once the layer's keys are in the cache."""
 
 
 class KVCache:
@@ -86,6 +92,7 @@ class Attention(nn.Module):
         rows: Tensor | None,
         *,
         adapter: bool,
+        tap: Callable[[Tensor], None] | None,
     ) -> Tensor:
         """Inputs x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
         kv [2, B, span, kv_heads, d], written at `slots` and read as a whole, or of more rows, of which `rows` [B].
@@ -98,6 +105,8 @@ class Attention(nn.Module):
         place = (torch.arange(b, device=x.device) if rows is None else rows)[:, None]
         kv[0].index_put_((place, slots), k)
         kv[1].index_put_((place, slots), v)
+        if tap is not None:
+            tap(q)
 
         # the G query heads that share a key head become G * n queries of one head: nothing is repeated in memory
         group = self.heads // self.kv_heads
@@ -143,8 +152,9 @@ class Layer(nn.Module):
         rows: Tensor | None,
         *,
         adapter: bool,
+        tap: Callable[[Tensor], None] | None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, rows, adapter=adapter)
+        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, rows, adapter=adapter, tap=tap)
         return x + self.mlp(self.post_attention_layernorm(x), adapter=adapter)
 
 
@@ -164,13 +174,20 @@ class Qwen3(nn.Module):
                 module.merge()
 
     def forward(
-        self, x: Tensor, slots: Tensor, kv: Tensor, *, rows: Tensor | None = None, adapter: bool = True
+        self,
+        x: Tensor,
+        slots: Tensor,
+        kv: Tensor,
+        *,
+        rows: Tensor | None = None,
+        adapter: bool = True,
+        tap: Tap | None = None,
     ) -> Tensor:
         """Run n tokens of each row and store their keys and values.
 
         x [B, n, hidden] embeddings; slots [B, n], or [1, n] if the rows agree, int64 positions; kv a `KVCache.view`
         whose span reaches beyond the largest slot, of B rows, or of more, of which `rows` [B] int64 are meant
-        -> [B, n, hidden], after the last norm.
+        -> [B, n, hidden], after the last norm. `tap` sees the queries on the way.
         """
         d, group = self.config.head_dim, self.config.heads // self.config.kv_heads
         half = torch.arange(0, d, 2, device=x.device, dtype=torch.float32)
@@ -183,11 +200,18 @@ class Qwen3(nn.Module):
         bias = bias[:, None, None].expand(-1, 1, group, -1, -1).reshape(slots.shape[0], 1, -1, span)
         if x.dtype == torch.float16:
             x = x.float()  # the sum over the layers outgrows 65,504 where each summand does not
-        for layer, layer_kv in zip(self.layers, kv, strict=True):
-            x = layer(x, rope, bias, slots, layer_kv, rows, adapter=adapter)
+        for number, (layer, layer_kv) in enumerate(zip(self.layers, kv, strict=True)):
+            seen = None if tap is None else partial(tap, number)
+            x = layer(x, rope, bias, slots, layer_kv, rows, adapter=adapter, tap=seen)
         return self.norm(x)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x [B, n, heads, d]; `sin` has its first half negated."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+
+
+def look(queries: Tensor, keys: Tensor) -> Tensor:
+    """Logarithm of the attention of queries [..., n, d] to keys [..., frames, d] alone: [..., n, frames] float32."""
+    scores = queries.float() @ keys.float().mT
+    return (scores * queries.shape[-1] ** -0.5).log_softmax(dim=-1)

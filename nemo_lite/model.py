@@ -12,17 +12,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from os import PathLike
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nemo_lite import hub
+from nemo_lite.alignment import Attention, Head
 from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
 from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, most_slots, up
@@ -36,6 +37,9 @@ from nemo_lite.llm import Qwen3
 from nemo_lite.state import TEXT, Decoded, Row
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.weights import load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
 
@@ -63,6 +67,17 @@ class Transcription:
     """Tokens of the draft that were kept."""
     forwards: int
     """Passes through the language model."""
+    attention: Attention | None = field(default=None, compare=False, repr=False)
+    """[tokens, frames] where the aligning head looked for each of `token_ids`, if `timed`; for `alignment.align`."""
+
+
+class Piece(NamedTuple):
+    """A part of a text that some of its tokens make: `token_ids[first:last]`."""
+
+    text: str
+    first: int
+    last: int
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,8 @@ class Request:
     """The clips of all rows, one after the other."""
     lengths: list[int]
     """Their encoder frames."""
+    timed: list[bool] | None = None
+    """Of which rows it is wanted where the aligning head looks; `None`: of none."""
 
 
 class CanaryQwen(nn.Module):
@@ -91,6 +108,8 @@ class CanaryQwen(nn.Module):
         self.proj = nn.Linear(config.encoder.d_model, config.llm.hidden)
         self.llm = Qwen3(config.llm)
         self.embed_tokens = nn.Embedding(config.llm.vocab, config.llm.hidden)
+        self.checkpoint: Path | None = None
+        """Where its weights were read from."""
         self.requires_grad_(requires_grad=False).eval()
 
     @classmethod
@@ -115,6 +134,7 @@ class CanaryQwen(nn.Module):
         config = read_config(files.checkpoint, files.llm)
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
+        model.checkpoint = files.checkpoint
         return model.prepare(int8=int8)
 
     @classmethod
@@ -181,6 +201,7 @@ class CanaryQwen(nn.Module):
         prompt: str | Sequence[str] = DEFAULT_PROMPT,
         max_new_tokens: int = 256,
         drafts: Sequence[Sequence[int] | None] | None = None,
+        timed: Sequence[bool] | None = None,
     ) -> list[Transcription]:
         """Transcribe a batch of clips of any lengths, greedily.
 
@@ -189,11 +210,12 @@ class CanaryQwen(nn.Module):
         drafts: token ids expected per row, e.g. those of the previous hypothesis. They are scored in one pass and the
             longest prefix that greedy decoding gives is kept, so a draft changes the time taken and never the result
             (in float32; in bfloat16 as far as a pass of many tokens rounds like a pass of one).
+        timed: for which rows to give `attention` as well (after `align_with`); changes nothing else.
         Raises ValueError for audio that is not one-dimensional, floating point, finite and within reason, for a number
         of clips, prompts or drafts that does not fit, and for token ids outside the vocabulary.
         """
         _at_least_one(max_new_tokens)
-        if (request := self.request(waveforms, prompt, drafts)) is None:
+        if (request := self.request(waveforms, prompt, drafts, timed)) is None:
             return []
         with self.alone():
             decoded = self.decoder.decode(*self.rows(request), max_new_tokens)
@@ -204,6 +226,7 @@ class CanaryQwen(nn.Module):
         waveforms: Sequence[Waveform | Sequence[Waveform]],
         prompt: str | Sequence[str],
         drafts: Sequence[Sequence[int] | None] | None,
+        timed: Sequence[bool] | None = None,
     ) -> "Request | None":
         """Check what `transcribe` is given and put it in order on the host, without the model; `None`: no rows."""
         if isinstance(waveforms, (np.ndarray, Tensor)) and waveforms.ndim < 2:
@@ -226,15 +249,29 @@ class CanaryQwen(nn.Module):
         names = [f"row {i}" for i, row in enumerate(clips) for _ in row]
         flat = [clip for row in clips for clip in row]
         lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in flat]
-        return Request(tokens, checked, self._load(flat, names) if flat else None, lengths)
+        wanted = [False] * len(rows) if timed is None else [bool(want) for want in timed]
+        if len(wanted) != len(rows):
+            raise ValueError(f"expected as many `timed` as rows, got {len(wanted)} and {len(rows)}")
+        if any(wanted) and self.decoder.aligner is None:
+            raise ValueError("expected a model with an aligning head, for rows that are `timed`; see `align_with`")
+        return Request(tokens, checked, self._load(flat, names) if flat else None, lengths, wanted)
 
     def rows(self, request: "Request") -> tuple[list[Row], Tensor]:
         """Encode the audio of a request: what the decoder takes. Within `alone`, and valid until the next request."""
         audio = self._embed(request.batch)
         starts = range(0, len(request.lengths) * audio.shape[1], audio.shape[1])
         places = iter(zip(starts, request.lengths, strict=True))
-        rows = [self._row(ids, places, draft) for ids, draft in zip(request.tokens, request.drafts, strict=True)]
+        timed = request.timed or [False] * len(request.tokens)
+        rows = [
+            self._row(ids, places, draft, timed=want)
+            for ids, draft, want in zip(request.tokens, request.drafts, timed, strict=True)
+        ]
         return rows, audio.flatten(0, 1)
+
+    def align_with(self, head: Head | None) -> None:
+        """Keep what this head asks from now on, so that rows can be `timed`; graphs are captured anew."""
+        with self.alone():
+            self.decoder.align_with(head)
 
     def generate_text(self, prompt: str, *, max_new_tokens: int = 512, adapter: bool = False) -> Transcription:
         """Answer a prompt without audio, with the adapter off: the language model as it was ("LLM mode").
@@ -367,7 +404,7 @@ class CanaryQwen(nn.Module):
             [audio] = encode(mel, mel_lengths)
         return audio
 
-    def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...]) -> Row:
+    def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...], *, timed: bool) -> Row:
         """Put the frames of one clip after the other (where they start, how many) in the place of the placeholders."""
         ids: list[int] = []
         frames: list[int] = []
@@ -379,7 +416,7 @@ class CanaryQwen(nn.Module):
             else:
                 ids.append(token)
                 frames.append(TEXT)
-        return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft)
+        return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft, timed)
 
     def _draft(self, draft: Sequence[int] | None, row: int) -> tuple[int, ...]:
         tokens = tuple(int(token) for token in draft) if draft is not None else ()
@@ -394,25 +431,37 @@ class CanaryQwen(nn.Module):
         stop = "overflow" if decoded.overflowed else "eos" if ended else "length"
         text = self.tokenizer.decode(decoded.ids)
         return Transcription(
-            text, tuple(decoded.ids), tuple(decoded.logprobs), stop, decoded.draft_kept, decoded.forwards
+            text,
+            tuple(decoded.ids),
+            tuple(decoded.logprobs),
+            stop,
+            decoded.draft_kept,
+            decoded.forwards,
+            decoded.attention,
         )
 
-    def words(self, transcription: Transcription) -> list[tuple[str, float]]:
-        """The words of a transcription, each with its probability: the product of its tokens'."""
-        words: list[tuple[str, float]] = []
-        text, pending = "", 0.0
+    def pieces(self, transcription: Transcription) -> list[Piece]:
+        """The text as its tokens make it, in pieces of whole characters."""
+        pieces: list[Piece] = []
+        text, first, pending = "", 0, 0.0
         for i, logprob in enumerate(transcription.logprobs):
             pending += logprob
             longer = self.tokenizer.decode(list(transcription.token_ids[: i + 1]))
             new = longer[len(text) :]
             if not new or new.endswith("\ufffd"):  # the end token, or a part of a character: it counts with the rest
                 continue
-            text = longer
-            if new[0].isspace() or not words:
-                words.append((new.strip(), math.exp(pending)))
+            pieces.append(Piece(new, first, i + 1, math.exp(pending)))
+            text, first, pending = longer, i + 1, 0.0
+        return pieces
+
+    def words(self, transcription: Transcription) -> list[tuple[str, float]]:
+        """The words of a transcription, each with its probability: the product of its tokens'."""
+        words: list[tuple[str, float]] = []
+        for piece in self.pieces(transcription):
+            if piece.text[0].isspace() or not words:
+                words.append((piece.text.strip(), piece.probability))
             else:
-                words[-1] = (words[-1][0] + new, words[-1][1] * math.exp(pending))
-            pending = 0.0
+                words[-1] = (words[-1][0] + piece.text, words[-1][1] * piece.probability)
         return words
 
 

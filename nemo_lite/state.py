@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.device import to_device, to_host
+from nemo_lite.llm import look
 
 PATIENCE = 2
 """A draft is given up after this many passes in a row that kept nothing of it."""
@@ -33,12 +34,19 @@ class Row:
     frames: np.ndarray
     """[n] int64 rows of the flattened audio embeddings, or TEXT."""
     draft: tuple[int, ...] = ()
+    timed: bool = False
+    """Whether it is wanted where the aligning head looks."""
 
     @property
     def head(self) -> int:
         """Tokens before the first audio; 0 if there is no audio."""
+        return self.audio.start
+
+    @property
+    def audio(self) -> slice:
+        """Positions from the first of the audio to the last."""
         audio = np.flatnonzero(self.frames != TEXT)
-        return int(audio[0]) if audio.size else 0
+        return slice(int(audio[0]), int(audio[-1]) + 1) if audio.size else slice(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ class Decoded:
     """How many tokens of the draft were what greedy decoding gives."""
     overflowed: bool = False
     """The numbers overflowed after these tokens; there is nothing to go on with."""
+    attention: np.ndarray | None = None
+    """[len(ids), frames] logarithm of where the aligning head looks in the audio, where that was wanted."""
 
     @property
     def forwards(self) -> int:
@@ -72,11 +82,14 @@ class State(NamedTuple):
     misses: Tensor  # [B] passes in a row that kept nothing of it
     ids: Tensor  # [B, M] the tokens chosen; columns from `made` on mean nothing
     logprobs: Tensor  # [B, M] float32
+    queries: Tensor  # [B, M, d] what the aligning head asked as it predicted each of them; d = 0 without such a head
     broken: Tensor  # [B] bool: something was computed for this row that is no number
 
     @classmethod
-    def none(cls, rows: int, drafted: int, columns: int, like: Tensor) -> "State":
-        """Rows that have ended before they began, with room for drafts of `drafted` tokens and so many `columns`."""
+    def none(cls, rows: int, drafted: int, columns: int, query: int, like: Tensor) -> "State":
+        """Rows that have ended before they began, with room for drafts of `drafted` tokens, so many `columns`, and the
+        aligning head's queries of width `query`.
+        """
         count = torch.zeros(rows, dtype=torch.int64, device=like.device)
         no = torch.zeros(rows, dtype=torch.bool, device=like.device)
         return cls(
@@ -92,6 +105,7 @@ class State(NamedTuple):
             misses=count.clone(),
             ids=count.new_zeros(rows, columns),
             logprobs=torch.zeros(rows, columns, device=like.device),
+            queries=like.new_zeros(rows, columns, query),
             broken=no,
         )
 
@@ -106,11 +120,11 @@ class State(NamedTuple):
         return state
 
 
-def advance(state: State, chosen: Tensor, logprob: Tensor, eos_id: int) -> State:
+def advance(state: State, chosen: Tensor, logprob: Tensor, queries: Tensor, eos_id: int) -> State:
     """Take what is right of the next k tokens of each draft, and one token more; in place.
 
-    chosen, logprob [B, k + 1]: what greedy decoding gives after the last token, and after each of the k. A row that
-    has ended goes on computing, and writes where nobody reads.
+    chosen, logprob [B, k + 1], queries [B, k + 1, d]: what greedy decoding gives after the last token, and after each
+    of the k. A row that has ended goes on computing, and writes where nobody reads.
     """
     k, last = chosen.shape[1] - 1, state.draft.shape[1] - 1
     alive = ~state.ended
@@ -124,6 +138,7 @@ def advance(state: State, chosen: Tensor, logprob: Tensor, eos_id: int) -> State
     columns = (state.made[:, None] + place).clamp(max=state.ids.shape[1] - 1)  # the last one is spare
     state.ids.scatter_(1, columns, chosen)
     state.logprobs.scatter_(1, columns, logprob)
+    state.queries.scatter_(1, columns[:, :, None].expand(-1, -1, queries.shape[2]), queries)
     state.token.copy_(token)
     state.kept.add_(run * alive)
     state.made.add_((run + 1) * alive)
@@ -179,23 +194,29 @@ class Copy:
 
 
 class Fetch:
-    """The rows of a state that have ended, on their way to the host."""
+    """The rows of a state that have ended, on their way to the host; of some, where the aligning head looked."""
 
-    def __init__(self, state: State, rows: Sequence[int]) -> None:
+    def __init__(self, state: State, rows: Sequence[int], keys: Sequence[Tensor | None]) -> None:
+        """`keys`: for each row the aligning head's [frames, d] of its audio, where they are wanted."""
         index = to_device(torch.tensor(rows), state.token.device)
         counts = torch.stack([state.made, state.kept])
         wanted = (state.ids, state.logprobs, counts.T)
-        self.copy = Copy(*(tensor.index_select(0, index) for tensor in wanted))
+        attention = [look(state.queries[row], k) for row, k in zip(rows, keys, strict=True) if k is not None]
+        self.timed = [k is not None for k in keys]
+        self.copy = Copy(*(tensor.index_select(0, index) for tensor in wanted), *attention)
 
     @property
     def ready(self) -> bool:
         return self.copy.ready
 
     def result(self) -> list[Decoded]:
-        decoded = []
-        for ids, logprobs, (made, kept) in zip(*(tensor.tolist() for tensor in self.copy.result()), strict=True):
-            good = next((i for i in range(made) if not math.isfinite(logprobs[i])), made)
-            decoded.append(Decoded(ids[:good], logprobs[:good], min(kept, good), overflowed=good < made))
+        ids, logprobs, counts, *attention = self.copy.result()
+        looks, decoded = iter(attention), []
+        rows = zip(ids.tolist(), logprobs.tolist(), counts.tolist(), self.timed, strict=True)
+        for tokens, sure, (made, kept), timed in rows:
+            good = next((i for i in range(made) if not math.isfinite(sure[i])), made)
+            seen = next(looks)[:good].numpy() if timed else None
+            decoded.append(Decoded(tokens[:good], sure[:good], min(kept, good), good < made, seen))
         return decoded
 
 
@@ -225,7 +246,7 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Rows on top of each other, the narrower ones filled up with zeros."""
     if len(tensors) == 1:
         return tensors[0]
-    if tensors[0].ndim == 2:
+    if (others := tensors[0].ndim - 2) >= 0:
         widest = max(tensor.shape[1] for tensor in tensors)
-        tensors = [F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors]
+        tensors = [F.pad(tensor, (*[0, 0] * others, 0, widest - tensor.shape[1])) for tensor in tensors]
     return torch.cat(list(tensors))

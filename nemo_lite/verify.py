@@ -1,20 +1,18 @@
 """One run on a machine with the real weights that tells all that is worth knowing of it, to be pasted in one piece."""
 
-import io
 import json
 import math
 import re
 import time
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 import torch
 
+from nemo_lite.calibration import CLIPS, read_clip
 from nemo_lite.device import BACKENDS, numerics
 from nemo_lite.model import CanaryQwen, Transcription
 
-CLIPS = files("nemo_lite") / "clips"
 WORST = 0.1
 """The largest word error rate that the clips may have: they are clear speech of easy sentences."""
 LATENCY_S = 20.0
@@ -28,7 +26,7 @@ def verify(model: CanaryQwen, say: Callable[[str], None] = print) -> bool:
     change anything, times, memory. Whoever pastes them has told everything.
     """
     rows = [json.loads(line) for line in (CLIPS / "clips.jsonl").read_text().splitlines()]
-    clips = [_read(row["file"]) for row in rows]
+    clips = [read_clip(row["file"]) for row in rows]
     for line in _where(model):
         say(line)
     faults = []
@@ -144,10 +142,3 @@ def _timed(model: CanaryQwen, call: Callable[[], Any], rounds: int = 3) -> float
             torch.cuda.synchronize(model.device)
         times.append(time.perf_counter() - began)
     return min(times[1:])
-
-
-def _read(name: str) -> torch.Tensor:
-    import soundfile
-
-    samples, _ = soundfile.read(io.BytesIO((CLIPS / name).read_bytes()), dtype="float32")
-    return torch.from_numpy(samples)

@@ -21,6 +21,7 @@ in
           python.httpx
           python.hypothesis
           python.jiwer
+          python.jsonschema
           python.onnx
           python.playwright
           python.pytest

@@ -43,6 +43,7 @@ in
       ../CITATION.cff
       ../Containerfile
       ../Makefile
+      ../deploy
       ../docs
       ../nix
       ../packaging

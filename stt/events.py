@@ -79,6 +79,8 @@ class TranscriptChanged(_Starts, _Ends):
     cause: Literal["interim", "pause", "cut", "end"]
     """`pause`: the speaker stopped, and this is the turn's final text if nothing more is said."""
     latency: Latency
+    words: tuple[Word, ...] = ()
+    """As those of `TurnCompleted`; those of an interim are spread over its time, after those the engine told."""
 
     @property
     def committed(self) -> str:

@@ -11,17 +11,15 @@ The terminal program, the server and the file command are this call with another
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-import numpy as np
-
 from stt.audio import Samples, as_samples, samples, seconds
 from stt.control import Clear, Configure, Control, Flush
-from stt.endofturn import EndOfTurn, Pause, choose
+from stt.endofturn import EndOfTurn, choose
+from stt.endofturn.pauses import Pauses
 from stt.errors import EngineError
 from stt.events import (
     Acknowledged,
@@ -38,7 +36,7 @@ from stt.recognition import Hypothesis, Kind, RecognitionOptions, RecognitionSer
 from stt.settings import TurnSettings
 from stt.transcript import Transcript
 from stt.turns import TextStands, TurnEnded, TurnEvent, TurnSegmenter, Window
-from stt.vad import BLOCK, FRAME, Probabilities, SileroVad, SpeechDetector
+from stt.vad import BLOCK, Probabilities, SileroVad, SpeechDetector
 from stt.vad_pool import VadPool
 
 Source = AsyncIterable[Samples | Control]
@@ -62,12 +60,8 @@ _INLINE: Final = samples(0.5)
 _AHEAD: Final = 24
 _TEXTS: Final = 1_000  # ends of turns and acknowledgements that wait behind them, too
 
-_BEFORE_TURN_S: Final = 0.5  # heard by end-of-turn policies: a turn begins with a breath, not with the one before
-
 _Cause = Literal["interim", "pause", "cut", "end"]
 _KINDS: Final[dict[_Cause, Kind]] = {"interim": "interim", "pause": "speculative", "cut": "final", "end": "final"}
-
-_LOGGER: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -136,11 +130,9 @@ class Session:
         self._detector = vad.detector() if isinstance(vad, VadPool) else SpeechDetector(vad)
         self._settings = settings
         self._given_policy = end_of_turn  # by the caller, whatever the settings say
-        self._end_of_turn = end_of_turn or choose(settings, self._options.language)
-        self._segmenter = TurnSegmenter(replace(settings, end_of_turn_s=self._end_of_turn.longest_s))
-        self._pause: Pause | None = None
-        self._judging: asyncio.Task[None] | None = None
-        self._recent: deque[Samples] = deque()  # for the end-of-turn policy
+        policy = end_of_turn or choose(settings, self._options.language)
+        self._segmenter = TurnSegmenter(replace(settings, end_of_turn_s=policy.longest_s))
+        self._pauses = Pauses(policy, self._segmenter.set_gap)
         self._began = 0  # where the turn did that is heard now
         self._resumed: dict[int, int] = {}  # where the speaker last went on, by turns whose end is not yet sent
         self._sending = asyncio.Lock()
@@ -207,7 +199,7 @@ class Session:
             failure = error
         await self._take_rest(sink, tasks)
         await self._push(self._segmenter.finish(), sink)
-        self._end_pause()
+        self._pauses.end()
         self._put(None)
         return failure
 
@@ -220,26 +212,18 @@ class Session:
         self, frames: list[Samples], probabilities: Probabilities, sink: Sink, tasks: asyncio.TaskGroup
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
-            self._remember(frame)
             self.speech = float(probability)
-            if self._pause is not None and (news := self._pause.news()) is not None:
-                await self._send(sink, TurnPaused(self._pause.turn, self._pause.end, news))
+            self._pauses.hear(frame)
+            if (news := self._pauses.news()) is not None:
+                await self._send(sink, news)
             events = self._segmenter.feed((frame,), (probability,))
             if events:
                 await self._push(events, sink)
-            if self._pause is not None:
-                self._pause.advance(self._segmenter.now)
+            self._pauses.advance(self._segmenter.now)
             for event in events:
                 if isinstance(event, TurnPaused):
-                    self._begin_pause(event.turn, event.end, sink, tasks)
-            await self._at_rest()
-
-    def _remember(self, frame: Samples) -> None:
-        most = samples(self._end_of_turn.audio_s)
-        if most:
-            self._recent.append(frame)
-        while self._recent and (len(self._recent) - 1) * FRAME >= most:
-            self._recent.popleft()
+                    self._begin_pause(event, sink, tasks)
+            await self._pauses.at_rest()
 
     async def _score(self, block: Samples) -> tuple[list[Samples], Probabilities]:
         if not isinstance(self._detector, SpeechDetector):
@@ -266,17 +250,14 @@ class Session:
 
     async def _settle(self, sink: Sink, tasks: asyncio.TaskGroup) -> None:
         """Go on by the settings and options there now are, also in a pause that has begun."""
-        self._end_of_turn = self._given_policy or choose(self._settings, self._options.language)
-        self._segmenter.configure(replace(self._settings, end_of_turn_s=self._end_of_turn.longest_s))
-        if (pause := self._pause) is not None:
-            self._end_pause()
-            self._begin_pause(pause.turn, pause.end, sink, tasks)
-            await self._at_rest()
-
-    async def _at_rest(self) -> None:
-        """Where nobody waits for single results, take no audio while the policy has something to do."""
-        if self._pause is not None and not self._options.live:
-            await self._pause.at_rest()
+        before = self._pauses.policy
+        policy = self._given_policy or choose(self._settings, self._options.language)
+        self._segmenter.configure(replace(self._settings, end_of_turn_s=policy.longest_s))
+        self._pauses.policy = policy
+        pause = self._pauses.end()
+        if pause is not None and policy.audio_s <= before.audio_s:  # who has not heard what was said cannot judge it
+            self._begin_pause(pause, sink, tasks)
+            await self._pauses.at_rest()
 
     async def _push(self, events: list[TurnEvent], sink: Sink) -> None:
         """Send what the detector found, ask for texts, and wait while too much is unanswered."""
@@ -289,11 +270,11 @@ class Session:
                 case TurnPaused():
                     await self._send(sink, event)
                 case TurnResumed():
-                    self._end_pause()
+                    self._pauses.end()
                     self._resumed[event.turn] = event.at
                     await self._send(sink, event)
                 case TurnEnded(turn, _, _, _, why):
-                    self._end_pause()
+                    self._pauses.end()
                     if why == "cleared":
                         self._take_back(turn)
                     self._put(event)
@@ -355,42 +336,20 @@ class Session:
 
     # the end of a turn
 
-    def _begin_pause(self, turn: int, end: int, sink: Sink, tasks: asyncio.TaskGroup) -> None:
+    def _begin_pause(self, event: TurnPaused, sink: Sink, tasks: asyncio.TaskGroup) -> None:
         async def hear() -> None:
             await self._push(self._segmenter.ask(), sink)
             self._put(told := asyncio.Event())
             await told.wait()
 
-        pause = Pause(
-            turn, end, self._segmenter.now, self._text_of(turn), self._last_audio, None if self._options.live else hear
-        )
-        self._pause = pause
-        self._judging = tasks.create_task(self._judge(pause))
-
-    async def _judge(self, pause: Pause) -> None:
-        try:
-            gap_s = await self._end_of_turn.judge(pause)
-            if gap_s is not None:
-                self._segmenter.set_gap(pause.turn, pause.end, samples(gap_s))
-        except Exception:  # a policy that fails leaves the turn to its longest silence
-            _LOGGER.exception("the end-of-turn policy failed")
-        finally:
-            pause.finish()
-
-    def _end_pause(self) -> None:
-        if self._pause is not None and self._judging is not None:
-            self._judging.cancel()
-        self._pause = self._judging = None
+        heard = None if self._options.live else hear
+        self._pauses.begin(event, self._segmenter.now, self._began, self._text_of(event.turn), heard, tasks)
 
     def _text_of(self, turn: int) -> Callable[[], tuple[str, int]]:
         def text() -> tuple[str, int]:
             return (self._turn.transcript.text, self._done) if self._turn.number == turn else ("", -1)
 
         return text
-
-    def _last_audio(self, most: int) -> Samples:
-        most = min(most, self._segmenter.now - self._began + samples(_BEFORE_TURN_S))
-        return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
     # texts
 
@@ -458,7 +417,8 @@ class Session:
         async with self._sending:
             if cause == "pause" and self._resumed.get(turn.number, 0) >= end:
                 cause = "interim"  # it is over
-            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency))
+            words = turn.transcript.words if self._options.words else ()
+            await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency, words))
 
     async def _fail(self, sink: Sink) -> None:
         message, self._turn.failure = self._turn.failure, None

@@ -108,7 +108,8 @@ class EngineSettings:
     engine: str = "auto"
     """`whisper`, `canary-qwen`, or `auto`: canary-qwen where a GPU and its weights are there, else whisper."""
     model: str | None = None
-    """A directory with weights or a hub id; `None`: the engine's default."""
+    """A directory with weights or a hub id; `None`: the engine's default; `auto`: of Whisper's weights on this machine
+    the most accurate that keep up with speech."""
     model_dir: str | None = None
     """Where weights are, or are to be downloaded to; `None`: the shared Hugging Face cache."""
     device: str = "auto"
@@ -117,3 +118,5 @@ class EngineSettings:
     """What it computes in: `float32`, `bfloat16`, `float16`, whisper also `int8`; `auto`: what suits the device."""
     threads: int = 0
     """CPU threads of the engine; 0: as many as this process may use cores."""
+    language: str | None = "en"
+    """What the weights have to know where they are chosen (`auto`); `None`: many languages."""

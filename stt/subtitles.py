@@ -16,7 +16,7 @@ from typing import Final
 
 from stt.clock import samples, seconds
 from stt.events import TurnCompleted
-from stt.words import Word, joint, split_text
+from stt.words import Word, is_opening, joint, may_break, split_text
 
 LINE: Final = 42
 """Characters of a line; those that are two columns wide (Chinese, Japanese, Korean) count twice."""
@@ -87,10 +87,11 @@ def _spread(turn: TurnCompleted) -> Iterator[Word]:
 
 
 def _unbroken(pieces: Iterable[str]) -> list[str]:
-    """Keep punctuation with what it follows."""
+    """Keep together what no line may break."""
     found: list[str] = []
     for piece in pieces:
-        if found and not any(map(str.isalnum, piece)):
+        lone = not any(map(str.isalnum, piece)) and not is_opening(piece[-1])
+        if found and (lone or not may_break(found[-1], piece)):
             found[-1] += piece
         else:
             found.append(piece)
@@ -165,6 +166,8 @@ def _price(words: Sequence[Word], first: int, end: int, limit: int) -> float:
 
 
 def _break_price(word: Word, after: Word) -> float:
+    if not may_break(word.text, after.text):
+        return 3.0
     if _SENTENCE_END.search(word.text):
         return 0.0
     pause_s = seconds(after.start - word.end)

@@ -21,7 +21,7 @@ from stt.server.dialects.native import PATH
 from stt.server.families import FAMILIES, Family
 from stt.server.notify import Manager
 from stt.server.run import Server
-from stt.server.service import Service
+from stt.server.service import OpenEngine, Service
 from stt.server.sockets import listen, listen_tcp
 from stt.settings import TurnSettings
 from stt.vad_pool import VadPool
@@ -72,6 +72,7 @@ async def serving(
     ready: bool = True,
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
+    elsewhere: OpenEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()
@@ -84,6 +85,7 @@ async def serving(
         open_model=open_model,  # type: ignore[arg-type]
         open_vad=vad,
         dialects=dialects,
+        elsewhere=elsewhere,
     )
     listener = listen(limits)
     wyoming = listen_tcp(*limits.wyoming, limits) if limits.wyoming is not None else None

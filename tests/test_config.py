@@ -28,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 
 def words(command: Command) -> list[str]:
     """The words without which a command does not run."""
-    return [command.name, *(argument.name for argument in command.arguments if argument.nargs == "+")]
+    return [command.name, *(argument.name for argument in command.arguments if argument.nargs in ("+", None))]
 
 
 def values(file: Path | None, *argv: str, **environment: str) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from stt.engines.canary_qwen import CanaryQwen
 from stt.errors import EngineError, EngineLostError
 from stt.recognition import Hypothesis, Kind, LocalRecognizer, Recognition, RecognitionOptions, Utterance, WindowKey
 from stt.recognition.continuous import places
+from stt.server.metrics import MeasuredModel, Metrics
 
 TOY = Path(__file__).parent / "data" / "canary-toy"
 
@@ -269,6 +270,17 @@ async def test_random_schedules_lose_nothing_and_mix_nothing_up(seed: int) -> No
     while recognizer.alive:
         await asyncio.sleep(0.001)
     assert model.batch.running == 0
+
+
+async def test_the_server_counts_the_steps_and_changes_nothing_else() -> None:
+    metrics = Metrics()
+    for model in (Continuous(), ScriptedModel()):
+        with LocalRecognizer(MeasuredModel(model, metrics)) as recognizer:
+            result = await recognizer.submit(ask("a", 20))
+            assert result is not None
+            assert result.hypothesis.text == "w20"
+        assert [len(batch) for batch in model.batches] == ([1] if type(model) is ScriptedModel else [])
+    assert metrics.registry.get_sample_value("stt_batch_size_count") == 20 % 7 + 1 + 1
 
 
 @pytest.fixture(scope="module")

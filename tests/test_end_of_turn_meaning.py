@@ -1,27 +1,33 @@
 """Turns that end by meaning: the text's rules, the policy over a judge that is scripted, the model itself."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from scripted import tone
 from spoken import silence
-from stt.audio import Samples
-from stt.endofturn import Meaning, Silence, choose, smart_turn, weights
-from stt.endofturn.texts import log_odds
+from stt.audio import Samples, samples
+from stt.endofturn import Meaning, Pause, Silence, choose, fused, smart_turn, weights
+from stt.endofturn.meaning import PACES, Pace
+from stt.endofturn.texts import read
 from stt.errors import EngineError, SettingsError
+from stt.events import TurnCompleted
 from stt.settings import Eagerness, TurnSettings
+from stt.vad import FRAME
 from test_end_of_turn import run
 
 ONE = np.concatenate([tone(1), silence(4)])
 
 
 class Says:
-    def __init__(self, *answers: float | Exception) -> None:
+    def __init__(self, *answers: float | Exception, live: bool = False) -> None:
         self._answers = list(answers)
+        self._live = live
         self.asked: list[int] = []
 
     async def ask(self, audio: Samples, *, patient: bool = False) -> float:
-        assert patient
+        assert patient is not self._live
         self.asked.append(len(audio))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
@@ -29,23 +35,24 @@ class Says:
         return answer
 
 
-@pytest.mark.parametrize(
-    ("eagerness", "answers", "gap_s"),
-    [
-        ("fast", (0.9,), 0.38),
-        ("medium", (0.9,), 0.61),
-        ("medium", (0.5,), 0.69),
-        ("medium", (0.1, 0.9), 0.80),
-        ("medium", (0.0,), 1.52),
-        ("careful", (0.97,), 0.80),
-        ("careful", (0.9,), 1.5),
-        ("careful", (0.1,), 3.0),
-    ],
-)
-async def test_the_surer_the_sooner(eagerness: Eagerness, answers: tuple[float, ...], gap_s: float) -> None:
-    [final] = await run(Meaning(eagerness, Says(*answers), None), ONE)
-    assert 0 <= final.decided_s - final.end_s - gap_s < 0.065  # the frame of the ask, and the next
-    assert final.why == "meaning"
+def waited_s(final: TurnCompleted) -> float:
+    return final.decided_s - final.end_s
+
+
+@pytest.mark.parametrize("eagerness", ["fast", "medium", "careful"])
+async def test_the_surer_the_sooner(eagerness: Eagerness) -> None:
+    pace = PACES[eagerness]
+    finals = [(await run(Meaning(eagerness, Says(p), None), ONE))[0] for p in (0.99, 0.6, 0.2, 0.01)]
+    gaps = [waited_s(final) for final in finals]
+    assert gaps == sorted(gaps)
+    assert pace.delay_s <= gaps[0] < gaps[-1] < pace.latest_s + 0.065
+    assert {final.why for final in finals} == {"meaning"}
+
+
+@pytest.mark.parametrize(("pace", "gap_s"), [(Pace(1.0, 0.3, 1.1), 1.1), (Pace(0.01, 0.7, 2.0), 0.7)])
+async def test_the_delay_and_the_longest_silence_hold_whatever_it_means(pace: Pace, gap_s: float) -> None:
+    [final] = await run(Meaning(pace, Says(0.99), None), ONE)
+    assert 0 <= waited_s(final) - gap_s < 0.065  # the frame of the ask, and the next
 
 
 async def test_nobody_is_asked_before_the_answer_could_end_the_turn_nor_for_sound_before_it() -> None:
@@ -55,28 +62,98 @@ async def test_nobody_is_asked_before_the_answer_could_end_the_turn_nor_for_soun
     assert 1.61 * 16_000 <= judge.asked[0] <= 2.2 * 16_000
 
 
-@pytest.mark.parametrize(("failure", "gap_s"), [(EngineError("damaged"), 0.69), (smart_turn.BusyError("16 wait"), 2.5)])
-async def test_a_model_that_fails_or_is_busy_leaves_it_to_silence(failure: Exception, gap_s: float) -> None:
-    [final] = await run(Meaning("medium", Says(failure), None), ONE)
-    assert 0 <= final.decided_s - final.end_s - gap_s < 0.065  # the frame of the ask, and the next
+async def test_each_pause_is_asked_about_once_and_a_short_one_never() -> None:
+    judge = Says(0.5)
+    short, long = silence(0.25), silence(0.7)
+    policy = Meaning(Pace(0.99, 0.3, 2.5), judge, None)
+    assert len(await run(policy, np.concatenate([tone(1), short, tone(1), long, tone(1), silence(4)]))) == 1
+    assert len(judge.asked) == 2
+
+
+async def test_a_model_that_fails_leaves_it_to_silence_and_text() -> None:
+    [failed] = await run(Meaning("medium", Says(EngineError("damaged")), None), ONE)
+    [missing] = await run(Meaning("medium", None, None), ONE)
+    assert waited_s(failed) == waited_s(missing) < PACES["medium"].latest_s
+
+
+async def test_a_model_that_is_busy_leaves_it_to_silence() -> None:
+    [final] = await run(Meaning("medium", Says(smart_turn.BusyError("16 wait")), None, silence_s=1.0), ONE)
+    assert 0 <= waited_s(final) - 1.0 < 0.033
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "odds"),
+    ("text", "language", "expected"),
     [
-        ("is it?", "en", 2),
-        ("ist es?", "de", 2),
-        ("well,", "en", -2),
-        ("", "en", -2),
-        ("I went to", "en", -1),
-        ("I went to", None, 0),
-        ("my number is five five five", "en", -1),
-        ("my number is 555 1234", "en", 0),
-        ("yes.", "en", 0),
+        ("is it?", "en", (True, False, False)),
+        ("ist es?", "de", (True, False, False)),
+        ("well,", "en", (False, True, False)),
+        ("", "en", (False, True, False)),
+        ("-", None, (False, True, False)),
+        ("I went to", "en", (False, True, False)),
+        ("I went to", None, (False, False, False)),
+        ("I was, um...", "en", (False, True, False)),
+        ("my number is five five five", "en", (False, False, True)),
+        ("My number is 555.", "en", (False, False, True)),
+        ("My number is 555.", None, (False, False, False)),
+        ("It's 303, 5, 5", "en", (False, False, True)),
+        ("My number is 555 1234", "en", (False, False, False)),
+        ("It's 2019.", "en", (False, False, False)),
+        ("We ordered twenty four", "en", (False, False, False)),
+        ("That's K O W", "en", (False, False, True)),
+        ("yes.", "en", (False, False, False)),
     ],
 )
-def test_what_the_words_say(text: str, language: str | None, odds: float) -> None:
-    assert log_odds(text, language) == odds
+def test_what_the_words_say(text: str, language: str | None, expected: tuple[bool, bool, bool]) -> None:
+    reading = read(text, language)
+    assert (reading.question, reading.goes_on, reading.number) == expected
+
+
+def test_words_are_counted_in_any_script_and_long_texts_say_no_more() -> None:
+    assert read("").words == 0
+    assert read("今日は駅に行きます", "ja").words == pytest.approx(read("I go to the", "en").words, abs=0.2)
+    assert read("word " * 12).words == read("word " * 500).words
+
+
+def test_a_question_is_over_sooner_than_a_sentence_and_that_sooner_than_half_of_one() -> None:
+    said = ("What would you like to eat?", "I would like to eat.", "I would like to eat the", "")
+    gaps = [PACES["medium"].enough_s(0.7, read(text)) for text in said]
+    assert gaps == sorted(gaps)
+    assert len(set(gaps)) == len(gaps)
+
+
+@pytest.mark.parametrize("text", ["My number is five five five", "My number is 555.", "You can reach me at 617. 555."])
+def test_who_dictates_a_number_has_two_seconds_by_careful_however_final_it_sounds(text: str) -> None:
+    assert PACES["careful"].enough_s(0.99, read(text)) > 2.2
+
+
+def test_what_is_not_known_adds_nothing() -> None:
+    assert set(fused.weights()) == set(fused.NAMES)
+    assert fused.features(fused.AFTER_S, None, None) == [1.0] + [0.0] * 8
+    odds = [fused.log_odds(silence_s, 0.7, read("I see.")) for silence_s in (0.3, 0.5, 1, 2)]
+    assert odds == sorted(odds)  # patience pays
+
+
+async def test_the_text_counts_from_when_it_is_there() -> None:
+    """Live, at most until the sound alone would have ended the turn: nobody waits for a text."""
+    texts = iter(["", "", "What is it?"])
+    told = []
+
+    def text() -> tuple[str, int]:
+        said = next(texts, "What is it?")
+        told.append(said)
+        return (said, 0) if said else ("", -1)
+
+    pause = Pause(0, 0, samples(0.2), text, lambda most: np.zeros(most, np.float32))
+    judging = asyncio.create_task(Meaning("medium", Says(0.1, live=True)).judge(pause))
+    judging.add_done_callback(lambda _: pause.finish())
+    for now in range(samples(0.2), samples(2), FRAME):
+        pause.advance(now)
+        await pause.at_rest()
+        if judging.done():
+            break
+    assert told == ["", "", "What is it?"]
+    assert await judging == PACES["medium"].enough_s(0.1, read("What is it?"))
+    assert pause.probability == fused.probability(fused.log_odds(fused.AFTER_S, 0.1, read("What is it?")))
 
 
 def test_the_settings_choose_and_refuse() -> None:

@@ -9,7 +9,10 @@ from spoken import normalized, sentences, talk
 from stt.audio import Samples
 from stt.cli import main
 from stt.commands import mic
+from stt.commands.live import Screen
 from stt.errors import DeviceError
+from stt.events import TurnCompleted
+from stt.words import Word
 
 TEXTS = sentences(2, seed=4)
 
@@ -67,3 +70,14 @@ def test_a_microphone_that_goes_leaves_what_it_heard(heard: Any, capfd: pytest.C
     out, err = capfd.readouterr()
     assert [normalized(line) for line in out.splitlines()] == [normalized(text) for text in TEXTS]
     assert err == "stt mic: the microphone is gone\n"
+
+
+async def test_words_are_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (Word("Hello", 16_000, 24_000, 0.912), Word(" there.", 24_000, 40_000))
+    screen = Screen("client", live=False, words=True)
+    for turn in (words, ()):
+        await screen.event(TurnCompleted(0, 16_000, 40_000, "Hello there.", (), None, words=turn))
+    assert capsys.readouterr().out == (
+        "1.00\t1.50\t0.91\tHello\n1.50\t2.50\t-\tthere.\n"
+        "1.00\t2.50\t-\tHello there.\n"  # of a server whose engine gives no words
+    )

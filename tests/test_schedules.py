@@ -16,7 +16,9 @@ import pytest
 from scripted import LoudnessVad
 from stt.audio import Samples
 from stt.control import Clear, Configure, Control, Flush
-from stt.endofturn import Pause
+from stt.endofturn import EndOfTurn, Meaning, Pause
+from stt.endofturn.meaning import Pace
+from stt.endofturn.smart_turn import BusyError
 from stt.errors import EngineError
 from stt.events import (
     Acknowledged,
@@ -112,6 +114,35 @@ class Moody:
                 return self._rng.choice((None, self._rng.uniform(0.1, 2.0)))
 
 
+class Guesses:
+    """For smart-turn: says anything, at any time, or nothing."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+        assert len(audio) <= 128_000
+        for _ in range(self._rng.randrange(5)):
+            await asyncio.sleep(0)
+        if self._rng.random() < 0.1 and not patient:
+            raise BusyError
+        if self._rng.random() < 0.02:
+            raise EngineError("no")
+        return self._rng.random()
+
+
+def policy(rng: random.Random) -> EndOfTurn | None:
+    """What ends the turns of a session: the settings' silence, anything, or meaning."""
+    match rng.randrange(4):
+        case 0 | 1:
+            return None
+        case 2:
+            return Moody(rng)
+        case _:
+            pace = rng.choice(("fast", "medium", "careful", Pace(0.5, 0.3, 0.1, 1.7, 4.0)))
+            return Meaning(pace, Guesses(rng), silence_s=rng.choice((None, 1.2)), eager=rng.random() < 0.5)
+
+
 class Talk:
     """What is said, and when."""
 
@@ -147,7 +178,8 @@ class Checked:
             case TurnStarted(turn):
                 assert turn == self._started + 1
                 self._started = turn
-            case TurnPaused(turn):
+            case TurnPaused(turn, _, probability):
+                assert (probability is not None) == (turn in self._paused), "told at once, and again with what is found"
                 self._paused.add(turn)
             case TurnResumed(turn):
                 self._paused.remove(turn)
@@ -213,7 +245,7 @@ async def schedule(seed: int) -> None:
             for _ in range(rng.randrange(4)):
                 await asyncio.sleep(0)
 
-    end_of_turn = Moody(rng) if rng.random() < 0.5 else None
+    end_of_turn = policy(rng)
     session = Session(service, LoudnessVad(), settings=settings, options=options, end_of_turn=end_of_turn)  # type: ignore[arg-type]
     engine = asyncio.create_task(service.work())
     running = asyncio.create_task(session.run(source(), checked))

@@ -14,7 +14,7 @@ from stt.audio import samples
 from stt.events import Passage, TurnCompleted
 from stt.outputs import Writer
 from stt.subtitles import LEAST_S, LINE, MOST_S, SILENCE_S, Cue, cues, each_word
-from stt.words import Word
+from stt.words import Word, may_break
 
 MS = 0.0011  # what writing milliseconds may do
 
@@ -102,6 +102,27 @@ def test_without_times_of_words_those_of_the_window_are_spread() -> None:
     passage = Passage(0, samples(4), "今日は良い。")
     found = list(cues([TurnCompleted(0, 0, samples(4), passage.text, (passage,), None)]))
     assert shown(found) == [(0, 4, "今日は良い。")]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ちょっとコーヒーを「飲んで」から、駅へ行きましょう。" * 4,
+        "ที่นี่ไม่มีใครเคยเห็นเก้าอี้ตัวนั้นเลยตั้งแต่เมื่อวาน" * 4,
+        "我们（明天）去“北京”的《故宫》看看，好不好？" * 4,  # noqa: RUF001 - fullwidth
+    ],
+)
+def test_lines_of_scripts_without_spaces_break_between_syllables_and_not_at_brackets(text: str, spread: bool) -> None:
+    if spread:
+        passage = Passage(0, samples(30), text)
+        heard = TurnCompleted(0, 0, samples(30), text, (passage,), None)
+    else:  # an engine whose words are characters
+        heard = turn([(char, i * 0.2, i * 0.2 + 0.2) for i, char in enumerate(text)])
+    lines = [line for cue in cues([heard]) for line in cue.text.split("\n")]
+    assert "".join(lines) == text
+    assert len(lines) > 3
+    assert all(may_break(line, after) for line, after in pairwise(lines))
 
 
 def test_word_by_word() -> None:

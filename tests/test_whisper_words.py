@@ -15,13 +15,13 @@ from spoken import sentences, silence
 from spoken_words import Said, talk_timed
 from stt.audio import Samples, samples
 from stt.engines.whisper import Whisper
-from stt.engines.whisper_words import TimedToken, timed_words
+from stt.engines.whisper_words import TimedToken, calibrated, timed_words
 from stt.events import Event, TurnCompleted
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
 from stt.settings import TurnSettings
 from stt.vad import SileroVad
-from stt.words import Word
+from stt.words import Word, may_break
 
 FINALS_ONLY = TurnSettings(interim_s=None, speculative=False)
 
@@ -191,7 +191,9 @@ def test_a_word_that_got_no_time_shares_that_of_its_neighbour() -> None:
 
 def test_punctuation_is_not_doubted() -> None:
     heard = [TimedToken(" yes", 0, 1, 0.9), TimedToken("?", 1, 1, 0.1), TimedToken('"', 1, 1, 0.1)]
-    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, tone(1), 0)] == [('yes?"', 0.9)]
+    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, tone(1), 0)] == [
+        ('yes?"', calibrated(0.9))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,11 @@ def test_punctuation_is_not_doubted() -> None:
         ([" $", "200", " -", " or", " so"], ["$200 -", " or", " so"]),
         (["今", "日は", "、", "良い"], ["今", "日は、", "良い"]),
         (["ส", "วัส", "ดี", " ครับ"], ["ส", "วัส", "ดี", " ครับ"]),
+        (["ท", "ี่", "น", "ี่", "เ", "ก", "่", "า", "ๆ"], ["ที่", "นี่", "เก่าๆ"]),
+        (["彼", "は", "「", "はい", "」", "と"], ["彼", "は", "「はい」", "と"]),
+        (["ち", "ょ", "っ", "と", "コ", "ー", "ヒ", "ー"], ["ちょっ", "と", "コー", "ヒー"]),
+        (["好", "「"], ["好「"]),
+        ([" say", " (", "so", ")", " then"], ["say", " (so)", " then"]),
         ([' "', "Well", '",', " he"], ['"Well",', " he"]),
         (["—", "oh"], ["—oh"]),
         (["...", " ♪"], []),
@@ -214,6 +221,21 @@ def test_tokens_that_are_not_the_text_give_no_words() -> None:
     assert timed_words("something else", tokens((" one", 0, 1)), tone(1), 0) == ()
     # but a text that was cut off a loop has more of them than it needs
     assert shown(timed_words("one", tokens((" one", 0, 0.5), (" one", 0.5, 1)), tone(1), 0)) == [("one", 0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "text", ["今日は「良い」天気ですね。散歩しよう。", "我们明天去北京。好吗", "สวัสดีครับ ที่นี่ไกลมากๆ", "ကျွန်တော်"]
+)
+def test_bytes_of_scripts_without_spaces_become_words_of_whole_syllables(whisper: Whisper, text: str) -> None:
+    """The tokens of the embedded model are parts of such characters."""
+    encoded = whisper._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
+    assert len(encoded) > len(text)
+    pieces = [piece for _, piece in whisper._characters(encoded)]
+    heard = tokens(*((piece, i * 0.1, i * 0.1 + 0.1) for i, piece in enumerate(pieces)))
+    found = timed_words(text, heard, tone(6), 0)
+    assert "".join(word.text for word in found) == text
+    assert all(may_break(word.text, after.text) for word, after in pairwise(found))
+    assert len(found) >= len(text) / 4
 
 
 times = st.floats(0, 8)
@@ -235,3 +257,10 @@ def test_whatever_the_engine_says_words_are_the_text_in_order_and_apart(
     assert "".join(word.text for word in words) == (text if any(map(str.isalnum, text)) else "")
     assert all(500 <= word.start <= word.end <= 500 + max(len(audio), 160) for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_more_probable_word_is_never_less_sure(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert 0 < calibrated(low) <= calibrated(high) < 1
+    assert abs(calibrated(one) - one) < 0.13  # a correction, not another measure

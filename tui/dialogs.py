@@ -1,5 +1,7 @@
 """What opens over the turns: help, devices, saving, editing, a question. Each is left with Escape."""
 
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -11,6 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
+from textual.widgets.text_area import Selection
 
 from tui import export
 from tui.statusbar import bar, level
@@ -136,7 +139,10 @@ class AskScreen(ModalScreen[bool]):
 
 
 class EditScreen(ModalScreen[str | None]):
-    """A turn's text, to be changed; gives `None` if it is to stay."""
+    """A turn's text, to be changed; gives `None` if it is to stay.
+
+    Tab goes from one word that the engine was not sure of to the next, Ctrl and arrows from any word to the next.
+    """
 
     DEFAULT_CSS = f"""
     EditScreen {{ {_CSS}
@@ -148,24 +154,49 @@ class EditScreen(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Leave as it is"),
         Binding("enter,ctrl+s", "save", "Save", priority=True),
+        Binding("tab", "unsure(1)", "Next unsure word", priority=True),
+        Binding("shift+tab", "unsure(-1)", "Unsure word before", priority=True),
     ]
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str, unsure: Sequence[tuple[int, int]] = ()) -> None:
         super().__init__()
-        self._title, self._text = title, text
+        self._title, self._text, self._unsure = title, text, unsure
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = self._title
             yield TextArea(self._text, soft_wrap=True, show_line_numbers=False)
-            yield Label("Enter saves · Esc leaves it as it was", classes="hint")
+            words = "Tab: next unsure word · " if self._unsure else ""
+            yield Label(f"{words}Ctrl+← →: by word · Enter saves · Esc leaves it as it was", classes="hint")
 
     def on_mount(self) -> None:
         area = self.query_one(TextArea)
         area.move_cursor(area.document.end)
 
+    def action_unsure(self, step: int) -> None:
+        """Select the next unsure word, or the one before; after the last comes the first."""
+        area = self.query_one(TextArea)
+        there = list(kept(self._text, area.text, self._unsure))
+        if not there:
+            return
+        at = area.document.get_index_from_location(min(area.selection))
+        later = [span for span in there if span[0] > at] or there
+        before = [span for span in there if span[0] < at] or there
+        start, end = later[0] if step > 0 else before[-1]
+        place = area.document.get_location_from_index
+        area.selection = Selection(place(start), place(end))
+
     def action_save(self) -> None:
         self.dismiss(" ".join(self.query_one(TextArea).text.split()))
+
+
+def kept(before: str, after: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Find where in a text that was changed the spans are that are as they were."""
+    blocks = difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
+    for start, end in spans:
+        for at, now, size in blocks:
+            if at <= start and end <= at + size:
+                yield start - at + now, end - at + now
 
 
 class _Format(Button):

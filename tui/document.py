@@ -8,7 +8,7 @@ one timeline that all audio heard in this session makes.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from stt.clock import seconds
 from stt.events import (
@@ -22,6 +22,9 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
+
+_UNSURE: Final = 0.5
+"""Words less probable than this are marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,14 @@ class Block:
     text: str = ""
     stable_chars: int = 0
     state: Literal["speaking", "paused", "final"] = "speaking"
+    probability: float | None = None
+    """While it is paused: that the speaker is done, where somebody tells."""
     passages: tuple[Passage, ...] = ()
     failure: str = ""
     """Why a part of the turn is missing."""
     edited: bool = False
+    unsure: tuple[tuple[int, int], ...] = ()
+    """Where in the text (start, end) words stand that the engine was not sure of."""
     unfinished: bool = False
     """It ended without a final: its last words may be wrong, or missing."""
 
@@ -137,7 +144,7 @@ class Document:
                 before = self.blocks[index]
                 text = printable(text)
                 self._undo.append(before)
-                edited = replace(before, text=text, stable_chars=len(text), passages=())
+                edited = replace(before, text=text, stable_chars=len(text), passages=(), unsure=())
                 self.blocks[index] = replace(edited, edited=True, unfinished=False)
                 return index
             case Cleared():
@@ -203,9 +210,9 @@ class Document:
                 text = printable(event.text)
                 running = replace(running, text=text, stable_chars=event.stable_chars, end=began.start + event.end)
             case TurnPaused():
-                running = replace(running, state="paused", end=began.start + event.end)
+                running = replace(running, state="paused", end=began.start + event.end, probability=event.probability)
             case TurnResumed():
-                running = replace(running, state="speaking")
+                running = replace(running, state="speaking", probability=None)
             case RecognitionFailed():
                 running = replace(running, failure=printable(event.message))
             case TurnCompleted():
@@ -215,6 +222,7 @@ class Document:
                     state="final",
                     text=text,
                     stable_chars=len(text),
+                    unsure=tuple(_unsure(event)),
                     start=began.start + event.start,
                     end=began.start + event.end,
                     passages=tuple(
@@ -251,6 +259,18 @@ class Document:
         if index is not None:
             self.blocks[index] = before
         return index
+
+
+def _unsure(turn: TurnCompleted) -> Iterator[tuple[int, int]]:
+    """Find the words of a final that the engine was not sure of, white space aside."""
+    at = 0
+    if "".join(word.text for word in turn.words) != turn.text:
+        return
+    for word in turn.words:
+        end = at + len(word.text)
+        if word.confidence is not None and word.confidence < _UNSURE:
+            yield at + len(word.text) - len(word.text.lstrip()), end
+        at = end
 
 
 def matcher(needle: str) -> re.Pattern[str] | None:

@@ -330,7 +330,7 @@ class Live:
         async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
             if recognizer is not None:
                 self._tell_open(source)
-                options = RecognitionOptions(self._plan.language, self._plan.terms)
+                options = RecognitionOptions(self._plan.language, self._plan.terms, words=True)
                 session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
@@ -365,7 +365,8 @@ class Live:
             tls=self._plan.tls,
             settings=self._plan.turns,
             language=self._plan.language or "auto",
-            terms=self._plan.terms,
+            terms=self._plan.terms or None,
+            words=True,
             patience_s=_PATIENCE_S,
             notify=notify,
         )

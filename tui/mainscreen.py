@@ -262,7 +262,9 @@ class MainScreen(Screen[None]):
             what = "Only a finished turn can be edited." if block else "There is no finished turn to edit yet."
             self.message.show(what)
             return
-        text = await self.app.push_screen_wait(EditScreen(f"Turn of {export.wall(block.wall_s)}", block.text))
+        text = await self.app.push_screen_wait(
+            EditScreen(f"Turn of {export.wall(block.wall_s)}", block.text, block.unsure)
+        )
         if text and text != block.text:
             self.apply(Edited(block.stretch, block.turn, text))
 

@@ -43,6 +43,7 @@ class TurnView(ScrollView, can_focus=True):
     TurnView > .turns--bar-speaking { color: $text-success; text-style: bold; }
     TurnView > .turns--bar-paused { color: $text-warning; text-style: bold; }
     TurnView > .turns--tentative { color: $foreground 75%; text-style: italic; }
+    TurnView > .turns--unsure { text-style: underline; }
     TurnView > .turns--failure { color: $text-error; text-style: italic; }
     TurnView > .turns--match { background: $warning 25%; text-style: underline; }
     TurnView > .turns--match-current { background: $foreground; color: $background; text-style: bold; }
@@ -54,6 +55,7 @@ class TurnView(ScrollView, can_focus=True):
         "turns--bar-speaking",
         "turns--bar-paused",
         "turns--tentative",
+        "turns--unsure",
         "turns--failure",
         "turns--match",
         "turns--match-current",
@@ -270,7 +272,9 @@ class TurnView(ScrollView, can_focus=True):
         marker = "▸" if marked and within == 0 else " "
         head = ""
         if within == 0:
-            head = f"{export.wall(block.wall_s)} {_GLYPH[block.state]}{export.duration(block.duration_s):>6}"
+            paused = block.state == "paused" and block.probability is not None
+            told = f"{block.probability:.0%}" if paused else export.duration(block.duration_s)
+            head = f"{export.wall(block.wall_s)} {_GLYPH[block.state]}{told:>6}"
             head += "✎" if block.edited else " "
         muted = self._style("turns--time", base)
         if self._narrow:
@@ -283,6 +287,7 @@ class TurnView(ScrollView, can_focus=True):
         styles: list[tuple[int, int, str]] = []  # later ones lie over earlier ones
         if block.state != "final":
             styles.append((block.stable_chars if block.text else 0, len(text), "turns--tentative"))
+        styles += [(*span, "turns--unsure") for span in block.unsure]
         if len(text) > len(block.text) and block.text:
             styles.append((len(block.text), len(text), "turns--failure"))
         elif block.failure:

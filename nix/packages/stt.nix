@@ -33,6 +33,7 @@
   platformdirs,
   prometheus-client,
   python-multipart,
+  rapidfuzz,
   shtab,
   starlette,
   textual,
@@ -58,6 +59,7 @@ let
     platformdirs
     prometheus-client
     python-multipart
+    rapidfuzz
     safetensors
     silero-vad
     shtab

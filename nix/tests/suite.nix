@@ -8,6 +8,7 @@
   httpx,
   hypothesis,
   jiwer,
+  jsonschema,
   onnx,
   playwright,
   pytest,
@@ -28,6 +29,7 @@ let
     httpx
     hypothesis
     jiwer
+    jsonschema
     onnx
     playwright
     pytest

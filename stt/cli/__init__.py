@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from stt.cli import streams
+from stt.cli.ask import ASK
 from stt.cli.bench import BENCH
 from stt.cli.client import CLIENT
+from stt.cli.cluster import CLUSTER
 from stt.cli.completion import COMPLETION
 from stt.cli.config import CONFIG
 from stt.cli.configfile import locate
@@ -31,7 +33,22 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = tuple(
     talkative(command)
-    for command in (FILE, SERVE, CLIENT, BENCH, TUI, MIC, MODELS, DEVICES, DOCTOR, CONFIG, COMPLETION, MAN)
+    for command in (
+        FILE,
+        SERVE,
+        CLIENT,
+        CLUSTER,
+        BENCH,
+        TUI,
+        MIC,
+        ASK,
+        MODELS,
+        DEVICES,
+        DOCTOR,
+        CONFIG,
+        COMPLETION,
+        MAN,
+    )
 )
 
 DESCRIPTION: Final = """\

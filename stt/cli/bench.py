@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag, Option, count, seconds
+from stt.cli.options import Argument, Command, Flag, Option, count, path, seconds
 from stt.cli.shared import API_KEY, CA, END_OF_TURN, URL
 
 _DESCRIPTION: Final = """\
@@ -16,15 +16,33 @@ _EPILOG: Final = """\
 examples:
   stt serve & stt bench talk.wav                     one session, on this machine
   stt bench *.wav --sessions 4 --duration 120        four people for two minutes
+  stt bench --turns eot/real --sessions 8            when turns end: too early, too late (docs/turn-taking.md)
+  stt bench --turns eot/real --url 'ws://127.0.0.1:15751?end_of_turn=meaning&eagerness=fast'
+  stt bench --turns eot/real --url ws://other:8000/v2/listen    a server that speaks Deepgram's Flux
 
-exit status: 0 if no turn was lost and no session failed, else 1.
+exit status: with --turns 0, else 0 if no turn was lost and no session failed, else 1.
 """
 
 _DAY_S: Final = 24 * 3600.0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stt.commands.bench import bench
+    from stt.commands.bench import bench, bench_turns
+    from stt.errors import SettingsError
+
+    if (args.turns is None) == (not args.paths):
+        raise SettingsError("expected files to speak, or --turns DIR, got " + ("both" if args.paths else "neither"))
+    if args.turns is not None:
+        return bench_turns(
+            args.turns,
+            url=args.url,
+            api_key=args.api_key,
+            ca=args.ca,
+            sessions=args.sessions,
+            traces=args.traces,
+            as_json=args.json,
+            quiet=args.quiet,
+        )
 
     return bench(
         args.paths,
@@ -47,7 +65,7 @@ BENCH: Final = Command(
     description=_DESCRIPTION,
     epilog=_EPILOG,
     run=_run,
-    arguments=(Argument(name="paths", nargs="+", metavar="FILE", help="speech; sessions begin with different files"),),
+    arguments=(Argument(name="paths", nargs="*", metavar="FILE", help="speech; sessions begin with different files"),),
     options=(
         URL,
         API_KEY,
@@ -85,6 +103,16 @@ BENCH: Final = Command(
             convert=seconds(0.05, 60),
             metavar="SECONDS",
             help="silence that ends a turn",
+        ),
+        Option(
+            name="--turns",
+            variable=None,
+            convert=path,
+            metavar="DIR",
+            help="score when the server ends the turns of this benchmark, each a session of its own",
+        ),
+        Option(
+            name="--traces", variable=None, convert=path, metavar="FILE", help="write what was done in each pause there"
         ),
         Flag(name="--json", help="print one JSON object"),
     ),

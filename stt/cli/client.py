@@ -31,6 +31,7 @@ def _run(args: argparse.Namespace) -> int:
         terms=said_terms(args),
         turns=turns,
         fast=args.fast,
+        words=args.words,
         raw=args.json,
         quiet=args.quiet,
     )
@@ -58,6 +59,11 @@ CLIENT: Final = Command(
         replace(LANGUAGE, default=None, help="language spoken", shown_default="that of the server"),
         *(replace(option, default=None, shown_default="that of the server") for option in END_OF_TURN_OPTIONS),
         Flag(name="--fast", help="send a file as fast as the server takes it"),
+        Flag(
+            name="--words",
+            help="print a line for each word, tabs between: when it begins and ends in seconds, how sure the engine "
+            "is (0 to 1), the word; with --json, finals have them",
+        ),
         Flag(name="--json", help="print the messages as they come"),
         TERMS,
     ),

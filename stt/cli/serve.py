@@ -64,6 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         idle_timeout_s=args.idle_timeout,
         drain_timeout_s=args.drain_timeout,
         engine_timeout_s=args.engine_timeout,
+        cluster=args.cluster,
     )
 
 
@@ -235,6 +236,12 @@ SERVE: Final = Command(
             default="info",
             choices=("debug", "info", "warning", "error"),
             help="the least that is logged",
+        ),
+        Option(
+            name="--cluster",
+            metavar="ADDRESS",
+            help="recognize on the engines of a Ray cluster (`stt cluster`) instead of one here: HOST:PORT, or auto: "
+            "the cluster that this machine is part of",
         ),
         engine_options(),
         TERMS,

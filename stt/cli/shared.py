@@ -147,9 +147,9 @@ def engine_options(device: str = "--device") -> Group:
             ),
             Option(
                 name="--model",
-                metavar="DIR|ID",
+                metavar="DIR|ID|auto",
                 help="weights: a directory, a size (small) or a hub id (Systran/faster-whisper-small), which is "
-                "downloaded once",
+                "downloaded once; auto: the best of Whisper's here that keep up with speech (`stt models bench`)",
                 shown_default="those that installed with stt: Whisper tiny, English",
             ),
             MODEL_DIR,
@@ -192,6 +192,7 @@ def engine_settings(args: argparse.Namespace) -> "EngineSettings":
         device=args.engine_device,
         dtype=args.dtype,
         threads=args.threads,
+        language=spoken_language(args),
     )
 
 

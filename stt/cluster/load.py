@@ -5,19 +5,22 @@ stand, of the `m` that the engine can take, used `t * n / m` of it: rows beside 
 (a GPU), and an engine that takes one at a time (a CPU) is in use for as long as the call lasts.
 """
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from stt.recognition import Hypothesis, SpeechModel, Utterance
+from stt.recognition.continuous import ContinuousModel, RunningBatch
 
+_T = TypeVar("_T")
 OVER_S: Final = 10.0
 """Of the recent past, what is measured."""
 FULL: Final = 0.7
-"""Share in use from which nobody is let in: with Poisson arrivals the mean wait at 0.7 is 1.2 calls (M/D/1), at 0.8 two,
-at 0.9 four and a half; and sessions that were let in begin to speak at the same time now and then."""
+"""Share in use from which nobody is let in: with Poisson arrivals the mean wait at 0.7 is 1.2 calls (M/D/1), at 0.8
+two, at 0.9 four and a half; and sessions that were let in begin to speak at the same time now and then."""
 LATE_S: Final = 1.0
 """A final that has been waiting for so long shows that there is too much to do, whatever was measured."""
 
@@ -40,6 +43,8 @@ class Load:
     languages: tuple[str, ...] = ()
     device_bytes: int = 0
     """Memory of its device in use, where that can be told."""
+    pid: int = 0
+    """Its process, on the machine where it runs."""
 
     @property
     def full(self) -> str | None:
@@ -53,10 +58,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
+    """A call, or a step of rows that come and go."""
+
     ended: float
     took_s: float
     rows: int
     stands: int
+    most: int
+    """Rows there could have been."""
     audio_s: float
 
 
@@ -66,7 +75,6 @@ class Gauged:
     def __init__(self, model: SpeechModel, clock: Callable[[], float] = time.monotonic) -> None:
         self._model, self._clock = model, clock
         self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
-        self._began = clock()
         self._done: deque[_Done] = deque()
 
     def cost(self, seconds: Sequence[float]) -> float:
@@ -79,34 +87,93 @@ class Gauged:
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
+        return self.measured(lambda: self._model.transcribe(batch), batch, self.max_batch, heard=batch)
+
+    def running_batch(self) -> RunningBatch | None:
+        """Begin a batch whose rows come and go, where the model can."""
+        running = self._model.running_batch() if isinstance(self._model, ContinuousModel) else None
+        return None if running is None else _GaugedBatch(running, self)
+
+    def measured(
+        self, work: Callable[[], _T], rows: Sequence[Utterance], most: int, heard: Sequence[Utterance] = ()
+    ) -> _T:
+        """Do some work with these rows, and note it; `heard`: those whose audio is taken in."""
         began = self._clock()
         try:
-            return self._model.transcribe(batch)
+            return work()
         finally:
             now = self._clock()
-            stands = sum(utterance.kind != "interim" for utterance in batch)
-            audio_s = sum(len(utterance.audio) for utterance in batch) / 16_000
-            self._done.append(_Done(now, now - began, len(batch), stands, audio_s))
-            self._drop_old(now)
+            stands = sum(utterance.kind != "interim" for utterance in rows)
+            audio_s = sum(len(utterance.audio) for utterance in heard) / 16_000
+            self._done.append(_Done(now, now - began, len(rows), stands, max(1, most), audio_s))
+            while self._done[0].ended < now - OVER_S:
+                self._done.popleft()
 
-    def _drop_old(self, now: float) -> None:
-        while self._done and self._done[0].ended < now - OVER_S:
-            self._done.popleft()
+    def reset(self) -> None:
+        """Forget what was measured: the first calls of an engine load what is needed later."""
+        self._done.clear()
 
     def load(self, replica: str, lag_s: float = 0.0, waiting: int = 0, device_bytes: int = 0) -> Load:
         """Say how it has been lately; from any thread."""
         now = self._clock()
-        done = [call for call in tuple(self._done) if call.ended >= now - OVER_S]
-        over_s = max(1.0, min(OVER_S, now - self._began))
+        done = [call for call in self._done.copy() if call.ended >= now - OVER_S]
         took_s = sum(call.took_s for call in done)
         return Load(
             replica,
-            min(1.0, sum(call.took_s * call.stands / self.max_batch for call in done) / over_s),
+            min(1.0, sum(call.took_s * call.stands / call.most for call in done) / OVER_S),
             lag_s,
             waiting,
-            sum(call.rows for call in done) / (len(done) * self.max_batch) if done else 0.0,
+            sum(call.rows / call.most for call in done) / len(done) if done else 0.0,
             sum(call.audio_s for call in done) / took_s if took_s else 0.0,
             self.name,
             tuple(sorted(self.languages)),
             device_bytes,
+            os.getpid(),
         )
+
+
+class _GaugedBatch:
+    """A `RunningBatch` whose steps are measured."""
+
+    def __init__(self, batch: RunningBatch, gauged: Gauged) -> None:
+        self._batch, self._gauged = batch, gauged
+        self._rows: dict[Hashable, Utterance] = {}
+
+    @property
+    def rows(self) -> int:
+        return self._batch.rows
+
+    @property
+    def free(self) -> int:
+        return self._batch.free
+
+    @property
+    def running(self) -> int:
+        return self._batch.running
+
+    def add(self, batch: Sequence[Utterance]) -> list[Hashable]:
+        """Begin to recognize utterances."""
+        rows = [*self._rows.values(), *batch]
+        tickets = self._gauged.measured(lambda: self._batch.add(batch), rows, self.rows, heard=batch)
+        self._rows.update(zip(tickets, batch, strict=True))
+        return tickets
+
+    def step(self) -> dict[Hashable, Hypothesis | Exception]:
+        """Let what is running go on."""
+        try:
+            ended = self._gauged.measured(self._batch.step, list(self._rows.values()), self.rows)
+        except BaseException:
+            self._rows.clear()
+            raise
+        self._forget(ended)
+        return ended
+
+    def drop(self, tickets: Iterable[Hashable]) -> None:
+        """Give up on some that are running."""
+        tickets = list(tickets)
+        self._batch.drop(tickets)
+        self._forget(tickets)
+
+    def _forget(self, tickets: Iterable[Hashable]) -> None:
+        for ticket in tickets:
+            self._rows.pop(ticket, None)

@@ -39,8 +39,8 @@ class ReplicaGoneError(Exception):
 class Replicas(Protocol):
     """The replicas of one engine, wherever they are. Every method raises `ReplicaGoneError`, and nothing else.
 
-    `to` names the replica that is wanted: another one answers where it is not there any more, none of `avoid` as long as
-    there are others. Answers carry a `Load` (a plain one in `load`), which says who answered. Where there are no
+    `to` names the replica that is wanted: another one answers where it is not there any more, none of `avoid` as long
+    as there are others. Answers carry a `Load` (a plain one in `load`), which says who answered. Where there are no
     replicas at all, a call waits or raises.
     """
 
@@ -94,8 +94,6 @@ class Counts:
 
     calls: int = 0
     bytes_sent: int = 0
-    audio_s: float = 0.0
-    """Of new sound in them: what a session says, each second once."""
     forgotten: int = 0
     """Calls whose audio had to be sent whole, because the replica had it no more."""
     again: dict[str, int] = field(default_factory=dict)
@@ -345,7 +343,7 @@ class ClusterRecognizer:
     # where calls go
 
     async def _home(self, session: _Session, turn: int, avoid: frozenset[str]) -> str:
-        """Return the replica that a session talks to; another one where that is gone, or late at the start of a turn."""
+        """Return the replica of a session; another one where that is gone, or full at the start of a turn."""
         new_turn, session.turn = turn != session.turn, turn
         known = self._loads.get(session.home or "")
         late = new_turn and known is not None and known[1].full is not None
@@ -355,7 +353,7 @@ class ClusterRecognizer:
             session.home = None
             session.finding = self._start(self._find_home(avoid))
         try:
-            session.home = await asyncio.shield(session.finding)
+            home = await asyncio.shield(session.finding)
         except asyncio.CancelledError:
             if session.finding is not None and session.finding.cancelled():
                 raise ReplicaGoneError("the session is gone") from None
@@ -363,7 +361,8 @@ class ClusterRecognizer:
         finally:
             if session.finding is not None and session.finding.done():
                 session.finding = None
-        return session.home
+        session.home = home
+        return home
 
     async def _find_home(self, avoid: frozenset[str]) -> str:
         try:

@@ -1,7 +1,8 @@
 """One replica: an engine with the local scheduler and its keeper, behind calls that may come from many fronts.
 
 Batching over the sessions of all fronts is done here, by the code that does it in one process (`LocalRecognizer`):
-finals first, fair, newest interim only. Whatever carries the calls (Ray Serve, a test) brings messages and takes answers.
+finals first, fair, newest interim only. Whatever carries the calls (Ray Serve, a test) brings messages and takes
+answers.
 """
 
 import asyncio
@@ -114,7 +115,8 @@ class Replica:
         return self._gauged
 
     def _changed(self) -> None:
-        if self._keeper.state == "ready":
+        if self._keeper.state == "ready" and self._gauged is not None:
+            self._gauged.reset()  # of the warm-up
             self._ready.set()
 
 

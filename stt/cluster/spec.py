@@ -14,8 +14,8 @@ PREFIX: Final = "stt-"
 """Of the names of Serve applications that are ours: fronts find all of them."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _AIM: Final = 0.5
-"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in above
-`FULL`; between the two is room for as many sessions again as come in meanwhile."""
+"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in
+above `FULL`; between the two is room for as many sessions again as come in meanwhile."""
 _FILL: Final = 0.9
 """Batches that are so full leave no rows for anyone, whatever the share in use says: interims have begun to stretch."""
 
@@ -48,7 +48,11 @@ class EngineSpec:
         check(_NAME.fullmatch(self.name) is not None, "a name of a-z, 0-9 and -, at most 40 long", repr(self.name))
         check(self.replicas is None or self.replicas >= 1, "1 replica or more", self.replicas)
         check(1 <= self.least <= self.most, "1 <= min <= max", f"{self.least} and {self.most}")
-        check(self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus)), "a part of a GPU, or whole ones", self.gpus)
+        check(
+            self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus)),
+            "a part of a GPU, or whole ones",
+            self.gpus,
+        )
         check(self.cpus >= 0, "0 CPUs or more", self.cpus)
         check(self.timeout_s > 0, "timeout_s above 0", self.timeout_s)
 

@@ -106,7 +106,7 @@ def size(message: Message) -> int:
 
 def checksum(pcm: Pcm) -> int:
     """Tell audio that is the same from audio that is not; against mistakes, not against malice."""
-    return zlib.crc32(pcm)
+    return zlib.crc32(memoryview(pcm))  # pyright: ignore[reportArgumentType] - an array is a buffer
 
 
 class AudioCache:

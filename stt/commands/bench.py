@@ -4,14 +4,17 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
+from stt import turnbench
 from stt.audio import Samples
 from stt.bench import Figures, percentiles, run, script
 from stt.client import authorization, session_url, trusting
+from stt.errors import OutputError, reason
 from stt.sources import FileSource
 
 
@@ -59,6 +62,66 @@ def bench(
     )
     print(json.dumps(_summary(figures, server, gap_s)) if as_json else "\n".join(_lines(figures, server, gap_s)))
     return 1 if figures.errors or figures.turns != figures.expected_turns else 0
+
+
+def bench_turns(
+    directory: Path,
+    *,
+    url: str,
+    api_key: str | None,
+    ca: str | None,
+    sessions: int,
+    traces: Path | None,
+    as_json: bool,
+    quiet: bool = False,
+) -> int:
+    """Score when a server ends turns and print the table; returns 0.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        OutputError: the traces cannot be written.
+        RemoteError: the server cannot be reached, refuses, or breaks off.
+        SettingsError: there is no such benchmark, or the URL or the key cannot be used.
+
+    """
+    authorization(api_key)
+    turnbench.wire_of(url)  # said before the recordings are read
+    turns = asyncio.run(turnbench.read(directory))
+    found = asyncio.run(
+        turnbench.score(
+            turns,
+            url,
+            sessions=sessions,
+            api_key=api_key,
+            tls=trusting(ca) if ca else None,
+            say=lambda line: None if quiet else print(line, file=sys.stderr, flush=True),
+        )
+    )
+    if traces is not None:
+        try:
+            traces.write_text(found.traces(), "utf-8")
+        except OSError as error:
+            msg = f"--traces {traces}: {reason(error)}"
+            raise OutputError(msg) from error
+    print(json.dumps(found.figures()) if as_json else "\n".join(_table(directory.name, found.figures())))
+    return 0
+
+
+def _table(name: str, f: dict[str, Any]) -> list[str]:
+    def percent(value: float) -> str:
+        return f"{100 * value:.1f} %"
+
+    cut = f"{percent(f['cut_off'])} of {f['holds']} [{' to '.join(map(percent, f['cut_off_95']))}]"
+    low, high = (f"{1000 * s:.0f}" for s in f["latency_s_95"])
+    p50, p90 = (f"{1000 * f[f'latency_s_p{q}']:.0f}" for q in (50, 90))
+    return [
+        f"{name:15}{f['turns']} turns",
+        f"pauses cut off {cut}",
+        f"turns cut off  {percent(f['turns_cut_off'])}",
+        f"ends after     {1000 * f['latency_s']:.0f} ms on average [{low} to {high}], p50 {p50}, p90 {p90}",
+        f"never ended    {f['not_ended']}",
+        "[]: 95 % intervals, speakers resampled; an end that did not come counts as 4 s",
+    ]
 
 
 async def _read(paths: list[str]) -> list[Samples]:

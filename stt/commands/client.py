@@ -20,6 +20,7 @@ def run(
     turns: TurnSettings | None,
     fast: bool,
     raw: bool,
+    words: bool = False,
     quiet: bool = False,
 ) -> int:
     """Stream until the file ends, or Ctrl-C; returns the exit status.
@@ -31,14 +32,15 @@ def run(
         SettingsError: the URL, the key or the CA file cannot be used.
 
     """
-    screen = Screen("client", live=not raw, raw=raw)
+    screen = Screen("client", live=not raw, raw=raw, words=words)
     session = RemoteSession(
         url,
         api_key=api_key,
         tls=trusting(ca) if ca else None,
         settings=turns,
         language=language,
-        terms=terms,
+        terms=terms or None,
+        words=words,
         notify=screen.notice,
         on_message=screen.message,
     )

@@ -13,6 +13,7 @@ from stt.errors import DeviceError
 from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted
 from stt.session import AudioSource, Sink
 from stt.sources import find_device, input_devices
+from stt.words import Word
 
 
 class Running(Protocol):
@@ -93,10 +94,11 @@ def choose(device: str | None) -> int:
 class Screen:
     """Finals as lines of standard output; on a terminal, the running turn below them as it changes."""
 
-    def __init__(self, command: str, *, live: bool, raw: bool = False) -> None:
-        """Show for a command; `live`: the running turn, too; `raw`: messages in place of turns."""
+    def __init__(self, command: str, *, live: bool, raw: bool = False, words: bool = False) -> None:
+        """Show for a command; `live`: the running turn, too; `raw`: messages in place of turns; `words`: words."""
         self._command = command
         self._raw = raw
+        self._words = words
         self._live = live and sys.stdout.isatty()
         self.failed = False
 
@@ -111,7 +113,7 @@ class Screen:
             case TurnCompleted() if not self._raw:
                 self.clear()
                 if event.text:
-                    print(event.text, flush=True)
+                    print("\n".join(_word_lines(event)) if self._words else event.text, flush=True)
             case RecognitionFailed():
                 self.failed = True
                 self.notice(event.message)
@@ -132,3 +134,13 @@ class Screen:
         """Take the running turn off the terminal."""
         if self._live:
             print("\r\x1b[K", end="", flush=True)
+
+
+def _word_lines(turn: TurnCompleted) -> list[str]:
+    """Return start, end, confidence and text of each word; of the turn as a whole where its words have no times."""
+    words = turn.words or (Word(turn.text, turn.start, turn.end),)
+    return [
+        f"{word.start_s:.2f}\t{word.end_s:.2f}\t{'-' if word.confidence is None else f'{word.confidence:.2f}'}\t"
+        f"{word.text.strip()}"
+        for word in words
+    ]

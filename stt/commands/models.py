@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from nemo_lite import hub
 from stt.endofturn import weights as smart_turn
-from stt.engines import canary_qwen, whisper
+from stt.engines import canary_qwen, choice, speed, whisper
+from stt.engines.choice import PUBLISHED_WER
+from stt.engines.speed import Speed
 from stt.errors import EngineError, SettingsError
 from stt.hub import our_errors
 from stt.settings import EngineSettings
@@ -33,13 +36,27 @@ class Model:
     """What to know before choosing it."""
     problem: str | None = None
     """Why what is on this machine cannot be used, and what to do."""
+    wer: float | None = None
+    """Per cent of words wrong, as published (`stt.engines.choice`)."""
+    speed: Speed | None = None
+    """On this machine, where it was measured."""
 
 
 def known() -> Iterator[Model]:
     """All models that have a name here."""
     try:
         embedded = whisper.embedded_path()
-        yield Model("(default)", "whisper", None, str(embedded), _size(embedded), "en")
+        yield Model(
+            "(default)",
+            "whisper",
+            None,
+            str(embedded),
+            _size(embedded),
+            "en",
+            note="Whisper tiny.en",
+            wer=PUBLISHED_WER["tiny.en"],
+            speed=_speed(embedded),
+        )
     except EngineError:
         yield Model("(default)", "whisper", None, None, None, "en")
     for name, model in hub.KNOWN.items():
@@ -74,7 +91,16 @@ def known() -> Iterator[Model]:
     for name, repo in whisper.sizes().items():
         path = whisper.cached(repo)
         languages = "en" if name.endswith(".en") or "distil" in name else "many"
-        yield Model(name, "whisper", repo, str(path) if path else None, _size(path) if path else None, languages)
+        yield Model(
+            name,
+            "whisper",
+            repo,
+            str(path) if path else None,
+            _size(path) if path else None,
+            languages,
+            wer=PUBLISHED_WER.get(name),
+            speed=_speed(path) if path else None,
+        )
 
 
 def list_models(*, as_json: bool, quiet: bool = False) -> int:
@@ -84,20 +110,60 @@ def list_models(*, as_json: bool, quiet: bool = False) -> int:
             print(json.dumps(asdict(model)))
         return 0
     models = list(known())
-    print(f"{'NAME':20} {'ENGINE':12} {'LANGUAGES':10} {'SIZE':>9}  WHERE")
+    print(f"{'NAME':20} {'ENGINE':12} {'LANGUAGES':10} {'SIZE':>9} {'WER':>7} {'SPEED':>7}  WHERE")
     for model in models:
         size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
         where = f"damaged; `stt models download {model.name}`" if model.problem else model.path or "-"
-        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9}  {where}")
+        wer = f"{model.wer:.1f} %" if model.wer is not None else ""
+        fast = f"{model.speed.factor:.0f} x" if model.speed is not None else ""
+        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9} {wer:>7} {fast:>7}  {where}")
     if not quiet:
-        print(
-            "-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use", file=sys.stderr
-        )
+        print(_LEGEND, file=sys.stderr)
     for model in models:
         if model.note and not quiet:
             print(f"{model.name}: {model.licence}; {model.note}", file=sys.stderr)
         if model.problem:
             print(f"{model.name}: {model.problem}", file=sys.stderr)
+    return 0
+
+
+_LEGEND: Final = """\
+-: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use
+WER: words wrong, mean over 14 sets of short English recordings, as published (OLMoASR report, 2025, table 4)
+SPEED: seconds of speech heard per second on this machine; `stt models bench` measures it"""
+
+
+def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> int:
+    """Time models on this machine, by default all Whisper models that are here; returns 0.
+
+    Raises:
+        SettingsError: one that is named is not here.
+        EngineError: one cannot be opened, or failed.
+
+    """
+    here = dict(choice.here("en")) | dict(choice.here(None))
+    if missing := [name for name in names if name not in here]:
+        msg = f"bench: {missing[0]} is not here (`stt models download {missing[0]}`); here are {', '.join(here)}"
+        raise SettingsError(msg)
+    if not as_json:
+        print(f"{'NAME':20} {'LOADED IN':>9} {'FINAL OF 6 S':>12} {'SPEED':>7} {'WER':>7}  LIVE")
+    for name in names or here:
+        began = time.monotonic()
+        model = whisper.Whisper(str(here[name]), device=settings.device, dtype=settings.dtype, name=name)
+        found = speed.measure(model, time.monotonic() - began)
+        model.close()
+        speed.remember(str(here[name]), settings.device, settings.dtype, settings.threads, found)
+        wer = choice.PUBLISHED_WER.get(name)
+        if as_json:
+            row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "wer": wer}
+            print(json.dumps(row), flush=True)
+            continue
+        published = f"{wer:.1f} %" if wer is not None else ""
+        print(
+            f"{name:20} {found.load_s:7.1f} s {found.final_s:10.2f} s {found.factor:5.0f} x {published:>7}  "
+            f"{'yes' if found.live else 'too slow'}",
+            flush=True,
+        )
     return 0
 
 
@@ -145,6 +211,12 @@ def verify(names: Sequence[str], settings: EngineSettings) -> int:
     )
     print(f"{engine.name}: loaded and warm in {time.monotonic() - began:.0f} s, up to {engine.max_batch} at a time")
     return 0 if engine.verify() else 1
+
+
+def _speed(path: Path) -> Speed | None:
+    """What is known of a model, run as the engine does by default."""
+    default = EngineSettings()
+    return speed.recall(str(path), default.device, default.dtype, default.threads)
 
 
 def _size(path: Path) -> int:

@@ -23,6 +23,7 @@ def run(
     log_level: str,
     open_page: bool,
     dialects: Sequence[str],
+    cluster: str | None = None,
     **settings: object,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status.
@@ -41,6 +42,16 @@ def run(
     keys = (*api_keys, *(read_keys(api_key_file) if api_key_file is not None else ()))
     limits = ServerSettings(api_keys=keys, **settings)  # type: ignore[arg-type] - named by the command line
     spoken = [FAMILIES[name] for name in dialects or FAMILIES]
-    app = create_app(limits, engine=engine, turns=turns, language=language, terms=terms, dialects=spoken)
+    elsewhere = None
+    if cluster is not None:
+        if engine != EngineSettings():
+            msg = "--cluster: its engines are chosen by `stt cluster up`; leave out the options that choose one here"
+            raise SettingsError(msg)
+        from stt.commands.cluster import engines_of
+
+        elsewhere = engines_of(cluster)
+    app = create_app(
+        limits, engine=engine, turns=turns, language=language, terms=terms, dialects=spoken, elsewhere=elsewhere
+    )
     manager = Manager.from_environment(os.environ)
     return serve(app, limits, log_format=log_format, log_level=log_level, manager=manager, open_page=open_page)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -36,19 +37,21 @@ def choose(settings: TurnSettings, language: str | None = "en") -> EndOfTurn:
     return Meaning(pace(settings), judge, language, silence_s=settings.end_of_turn_s, eager=settings.eager)
 
 
-def prepare(settings: TurnSettings) -> None:
+def prepare(settings: TurnSettings) -> TurnSettings:
     """Have what the policy of these settings needs, before sessions begin: it may take a download.
 
-    Weights are fetched where turns are to end by meaning; `auto` goes by what is on this machine. Blocks, for a minute
-    at most. Where they cannot be had, a warning says so, and silence and text decide.
+    Weights are fetched where turns are to end by meaning; `auto` goes by what is on this machine, and comes back as
+    `silence` where they are not. Blocks, for a minute at most. Where they cannot be had, a warning says so, and silence
+    and text decide.
     """
     if settings.end_of_turn == "meaning" and weights.find() is None:
         try:
             weights.fetch(weights.WITHIN_S)
         except EngineError as error:
             _say_once(str(error))
-    if settings.end_of_turn != "silence":
-        smart_turn.shared()
+    if settings.end_of_turn == "auto" and smart_turn.shared() is None:
+        return replace(settings, end_of_turn="silence")
+    return settings
 
 
 async def warm_up(settings: TurnSettings) -> None:

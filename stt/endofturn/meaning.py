@@ -1,9 +1,11 @@
 """A turn ends when it sounds, and reads, as if the speaker were done; the surer, the sooner.
 
-smart-turn is asked as the silence grows, the text adds its log-odds, and the turn ends when the probability reaches a
-threshold that falls with the silence:
+smart-turn is asked once in a pause, shortly before its answer could end the turn; the text counts from when it is
+there. How probable it is that the speaker is done (`fused`) grows with the silence, and what a little more patience
+could still save shrinks: of those who will go on, the part that does so in the next moment falls as 1 / silence. So a
+turn ends, not before delay_s and at the latest at latest_s, when
 
-    p >= threshold - fall x (silence - 0.19 s)        never before delay_s, at the latest at latest_s
+    log-odds(silence) + ln(silence / 0.5 s) >= log-odds of the threshold
 """
 
 import logging
@@ -12,20 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from stt.audio import Samples
-from stt.endofturn import smart_turn
+from stt.endofturn import fused, smart_turn
 from stt.endofturn.policy import Pause
-from stt.endofturn.texts import log_odds
+from stt.endofturn.texts import Reading, read
 from stt.errors import EngineError
 from stt.settings import Eagerness, TurnSettings
 
 _LOGGER: Final = logging.getLogger(__name__)
 
-_ASKED_AT_S: Final = (0.51, 0.80, 0.99, 1.50)
-"""Silences at which the answer changes most (an ask is 50 ms of a core)."""
-_FALLS_FROM_S: Final = 0.19
-_UNKNOWN: Final = 0.5  # the probability by sound where nobody can tell
-# A turn that is as good as surely unfinished has until `unfinished_s`.
-_UNFINISHED: Final = 0.2
+_ASK_S: Final = 0.32  # a third of all pauses is over by then, and later answers are no better
+_ASK_AHEAD_S: Final = 0.1  # of the delay: an answer takes 50 ms of a core that others use, too
+_STEP_S: Final = 0.064  # how often to look for the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +32,30 @@ class Pace:
     """How sure to be, and how soon."""
 
     threshold: float
-    fall: float
-    """Of the threshold, per second of silence."""
+    """Probability that ends a turn after half a second; a longer silence needs less, a shorter one more."""
     delay_s: float
     """No turn ends before."""
     latest_s: float
-    """Silence that ends a turn, unless it is surely unfinished."""
-    unfinished_s: float
-    """Silence that ends those as well."""
+    """Silence that ends a turn whatever it means."""
 
-    def reached_s(self, p: float) -> float:
-        """Return the silence at which this probability is enough; infinity: none is."""
-        if p >= self.threshold:
-            return self.delay_s
-        if not self.fall:
-            return math.inf
-        return max(self.delay_s, _FALLS_FROM_S + (self.threshold - p) / self.fall)
+    @property
+    def ask_s(self) -> float:
+        """The silence at which to ask."""
+        return min(self.delay_s, max(_ASK_S, self.delay_s - _ASK_AHEAD_S))
+
+    def enough_s(self, sound: float | None, text: Reading | None) -> float:
+        """Return the silence that ends a turn, by what is known of it (`fused.features`)."""
+        if self.threshold >= 1:
+            return self.latest_s
+        missing = fused.logit(self.threshold) - fused.log_odds(fused.AFTER_S, sound, text)
+        enough_s = fused.AFTER_S * math.exp(min(missing / (1 + fused.weights()["silence"]), 9))
+        return min(max(enough_s, self.delay_s), self.latest_s)
 
 
 PACES: Final[dict[Eagerness, Pace]] = {
-    "fast": Pace(0.80, 0.6, 0.38, 2.5, 2.5),
-    "medium": Pace(0.80, 0.6, 0.61, 2.5, 2.5),
-    "careful": Pace(0.96, 0.0, 0.80, 1.5, 3.0),
+    "fast": Pace(0.62, 0.32, 2.5),
+    "medium": Pace(0.80, 0.40, 2.5),
+    "careful": Pace(0.92, 0.60, 3.0),
 }
 
 
@@ -63,12 +64,10 @@ def pace(settings: TurnSettings) -> Pace:
     found = PACES[settings.eagerness]
     if settings.eot_threshold is not None:
         found = replace(found, threshold=settings.eot_threshold)
-    if settings.eot_timeout_s is not None:
-        latest_s = settings.eot_timeout_s
-        found = replace(found, delay_s=min(found.delay_s, latest_s), latest_s=latest_s, unfinished_s=latest_s)
+    if (latest_s := settings.eot_timeout_s) is not None:
+        found = replace(found, delay_s=min(found.delay_s, latest_s), latest_s=latest_s)
     if (delay_s := settings.eot_delay_s) is not None:
-        latest_s = max(found.latest_s, delay_s)
-        found = replace(found, delay_s=delay_s, latest_s=latest_s, unfinished_s=max(found.unfinished_s, latest_s))
+        found = replace(found, delay_s=delay_s, latest_s=max(found.latest_s, delay_s))
     return found
 
 
@@ -105,50 +104,50 @@ class Meaning:
         eager: bool = False,
     ) -> None:
         self._pace = pace if isinstance(pace, Pace) else PACES[pace]
-        self._silence_s = self._pace.unfinished_s if silence_s is None else min(silence_s, self._pace.unfinished_s)
+        self._silence_s = self._pace.latest_s if silence_s is None else min(silence_s, self._pace.latest_s)
         self._eager = eager
         self._judge = judge
         self._language = language
-        self.longest_s: float | None = self._pace.unfinished_s
+        self.longest_s: float | None = self._pace.latest_s
         self.audio_s = smart_turn.SECONDS if judge is not None else 0.0
 
     async def judge(self, pause: Pause) -> float | None:
-        """Ask as the silence grows, until the probability is enough for it."""
+        """Ask for the sound, then wait for the text until it is too late for it."""
         pace = self._pace
-        asks = [pace.delay_s, *(at for at in _ASKED_AT_S if pace.delay_s < at <= pace.latest_s)]
-        asks = [0.0, *asks] if self._eager else asks
-        p = _UNKNOWN
-        for at, until in zip(asks, [*asks[1:], pace.latest_s], strict=True):
+        try:
+            if self._eager:
+                self._tell(pause, await self._sound(pause), None)
+            at = pace.ask_s
             await pause.lasts(at)
-            try:
-                p = await self._probability(pause)
-            except smart_turn.BusyError:
-                return max(at, self._silence_s)  # by silence alone, until there is room again
-            pause.probability = p
-            if at >= pace.delay_s and (enough_s := max(at, pace.reached_s(p))) <= until:
-                return enough_s
-        return pace.unfinished_s if p < _UNFINISHED else pace.latest_s
-
-    async def _probability(self, pause: Pause) -> float:
-        by_sound = _UNKNOWN
-        if self._judge is not None:
-            try:
-                by_sound = await self._judge.ask(pause.audio(smart_turn.SECONDS), patient=pause.patient)
-            except smart_turn.BusyError:
-                raise
-            except EngineError as error:
-                _LOGGER.warning("turns end by silence and text: %s", error)
-                self._judge = None
+            sound = await self._sound(pause)
+        except smart_turn.BusyError:
+            return max(pace.delay_s, self._silence_s)  # by silence alone
+        self._tell(pause, sound, None)
         await pause.heard()
-        if (text := pause.whole_text) is None:
-            return by_sound
-        return _sigmoid(_logit(by_sound) + log_odds(text, self._language))
+        enough_s = pace.enough_s(sound, None)
+        while True:
+            if (words := pause.whole_text) is not None:
+                text = read(words, self._language)
+                self._tell(pause, sound, text)
+                return pace.enough_s(sound, text)
+            if enough_s <= at + _STEP_S:
+                return enough_s
+            at += _STEP_S
+            await pause.lasts(at)
 
+    async def _sound(self, pause: Pause) -> float | None:
+        """Return the probability that the speaker is done by the sound; `None`: nobody can tell."""
+        if self._judge is None:
+            return None
+        try:
+            return await self._judge.ask(pause.audio(smart_turn.SECONDS), patient=pause.patient)
+        except smart_turn.BusyError:
+            raise
+        except EngineError as error:
+            _LOGGER.warning("turns end by silence and text: %s", error)
+            self._judge = None
+            return None
 
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-6), 1 - 1e-6)
-    return math.log(p / (1 - p))
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+    def _tell(self, pause: Pause, sound: float | None, text: Reading | None) -> None:
+        """Tell what is known now, as of half a second of silence: that is what the threshold is for."""
+        pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text))

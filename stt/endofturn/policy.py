@@ -39,8 +39,10 @@ class Pause:
         self.patient = hear is not None
         """Whether audio waits for the policy, and not the other way round."""
         self._told: float | None = None
-        self._now = now
+        self.now = now
+        """Sample index up to which audio was taken."""
         self._waits_for: int | None = None
+        self._busy_since = now
         self._changed = asyncio.Event()
         self._at_rest = asyncio.Event()
 
@@ -71,7 +73,7 @@ class Pause:
     async def lasts(self, silence_s: float) -> None:
         """Wait until the silence has lasted for so long; whoever waits is cancelled when the pause is over before."""
         self._waits_for = self.end + samples(silence_s)
-        while self._now < self._waits_for:
+        while self.now < self._waits_for:
             self._changed.clear()
             self._at_rest.set()
             await self._changed.wait()
@@ -81,8 +83,9 @@ class Pause:
 
     def advance(self, now: int) -> None:
         """Tell up to where audio was taken."""
-        self._now = now
-        if self._waits_for is not None and now >= self._waits_for:
+        self.now = now
+        if self._waits_for is not None and now >= self._waits_for and self._at_rest.is_set():
+            self._busy_since = now
             self._at_rest.clear()
             self._changed.set()
 
@@ -93,13 +96,18 @@ class Pause:
         self._told = self.probability
         return self._told
 
+    @property
+    def ahead(self) -> int:
+        """How much audio was taken since the policy has something to do; 0: it has nothing."""
+        return 0 if self._at_rest.is_set() else self.now - self._busy_since
+
     def finish(self) -> None:
         """Tell that the policy has nothing more to say."""
         self._waits_for = None
         self._at_rest.set()
 
     async def at_rest(self) -> None:
-        """Wait until the policy has nothing to do before more audio is taken: what makes files come out the same."""
+        """Wait until the policy has nothing to do before more audio is taken."""
         await self._at_rest.wait()
 
 

@@ -1,15 +1,19 @@
 """What the words say about whether the speaker is done: pure.
 
-The figures are log-odds. Punctuation is the
-engine's guess and holds in every language; the words are English, and other languages have no such rule.
+Punctuation is the engine's guess and holds in every language; the words are English, and other languages have no such
+rule. What each of these weighs is fitted (`fused`).
 """
 
+import math
 import re
+from dataclasses import dataclass
 from typing import Final
 
 _DANGLING: Final = frozenset(
     [
         "a",
+        "about",
+        "ah",
         "an",
         "and",
         "are",
@@ -18,30 +22,49 @@ _DANGLING: Final = frozenset(
         "because",
         "but",
         "by",
+        "can",
+        "could",
+        "er",
         "for",
         "from",
+        "had",
+        "has",
+        "have",
+        "he",
+        "hmm",
         "how",
+        "i",
+        "i'm",
         "if",
         "in",
         "into",
         "is",
         "it's",
+        "like",
+        "mm",
         "my",
         "of",
         "on",
         "or",
         "our",
+        "she",
+        "since",
         "so",
         "than",
         "that",
         "the",
         "their",
         "then",
+        "they",
+        "this",
         "to",
         "uh",
         "um",
         "until",
         "was",
+        "we",
+        "we're",
+        "well",
         "were",
         "what",
         "when",
@@ -49,41 +72,63 @@ _DANGLING: Final = frozenset(
         "which",
         "while",
         "who",
+        "will",
         "with",
         "would",
+        "you",
+        "you're",
         "your",
     ]
 )
-_DIGIT: Final = ["zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-# Digits said one by one come in groups of three and four: less than a whole telephone number asks for more.
-_DIGITS: Final = re.compile(rf"(?:(?:{'|'.join(_DIGIT)}|\d)[\s,.-]*)+$", re.IGNORECASE)
-_ONE: Final = re.compile("|".join((*_DIGIT, r"\d")), re.IGNORECASE)
+_DIGIT: Final = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
+# Digits come in groups of three and four: where a number was announced, or they are said in groups already, less than
+# a whole telephone number asks for more. "It's 2019" does not.
+_ANNOUNCED: Final = re.compile(
+    r"\b(?:number|phone|cell|mobile|code|account|card|serial|reach me|call me|dial)\b|(?:\d[\s,.-]+){2}\d+\W*$",
+    re.IGNORECASE,
+)
+_DIGITS: Final = re.compile(rf"(?:\b(?:{_DIGIT})\b|\d)(?:[\s,.-]*(?:\b(?:{_DIGIT})\b|\d))*\W*$", re.IGNORECASE)
+_ONE: Final = re.compile(rf"\b(?:{_DIGIT})\b|\d", re.IGNORECASE)
 _NUMBER: Final = 7
+_SPELLED: Final = re.compile(r"(?:\b[A-Z]\b[\s.-]*){2,}\W*$")
 _GOES_ON: Final = ("...", "…", ",", "、", "，", "-", "–", "—")  # noqa: RUF001
+_QUESTION: Final = ("?", "？", "؟")  # noqa: RUF001
+_WORD: Final = re.compile(r"[\w']+")
+# Scripts without spaces: two characters are about a word.
+_CHARACTER: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
+_ENOUGH_WORDS: Final = 12  # whoever has said so much may be done; more says no more
 
 
-def log_odds(text: str, language: str | None = "en") -> float:
-    """Return what a text adds to the log-odds that its speaker is done.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a turn's text says."""
 
-    Args:
-        text: all that was said in the turn.
-        language: ISO 639-1 code; `None`: not known.
+    question: bool
+    """It ends as one."""
+    goes_on: bool
+    """There is nothing in it, it ends in a comma or dots, or (English) with a word that something follows."""
+    number: bool
+    """It ends in single letters, or in digits of a number that is not yet whole (English)."""
+    words: float
+    """How many, as ln(1 + n), up to 12."""
 
-    """
+
+def read(text: str, language: str | None = "en") -> Reading:
+    """Read all that was said in a turn, in a language (ISO 639-1 code; `None`: not known)."""
     text = text.rstrip()
-    if text.endswith(("?", "？", "؟")):  # noqa: RUF001
-        return 2.0
-    odds = -2.0 if not text or text.endswith(_GOES_ON) else 0.0
-    if language == "en":
-        odds -= _dangles(text) + _in_a_number(text)
-    return odds
-
-
-def _dangles(text: str) -> bool:
-    words = re.findall(r"[\w']+", text.lower())
-    return bool(words) and words[-1] in _DANGLING
+    words = _WORD.findall(text.lower())
+    written = len(_CHARACTER.findall(text))
+    count = written / 2 if written else len(words)
+    english = language == "en"
+    return Reading(
+        question=text.endswith(_QUESTION),
+        goes_on=not words or text.endswith(_GOES_ON) or (english and words[-1] in _DANGLING),
+        number=english and (_in_a_number(text) or _SPELLED.search(text) is not None),
+        words=math.log1p(min(count, _ENOUGH_WORDS)),
+    )
 
 
 def _in_a_number(text: str) -> bool:
     said = _DIGITS.search(text)
-    return said is not None and 2 <= len(_ONE.findall(said[0])) < _NUMBER
+    announced = _ANNOUNCED.search(text) is not None
+    return said is not None and announced and len(_ONE.findall(said[0])) < _NUMBER

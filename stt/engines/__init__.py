@@ -8,7 +8,7 @@ from stt.engines.languages import language_code
 from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
-from stt.recognition import SpeechModel
+from stt.recognition import Described, SpeechModel
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
@@ -54,12 +54,16 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         "threads": settings.threads,
     }
     if engine == "whisper":
+        if settings.model == "auto" and settings.model_dir is None:
+            from stt.engines.choice import open_best
+
+            return OpenedEngine(*open_best(settings))
         from stt.engines.whisper import Whisper
 
         return OpenedEngine(Whisper(settings.model, **where), reason)
     from stt.engines.canary_qwen import CanaryQwen
 
-    model = CanaryQwen(settings.model, **where)
+    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where)
     slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
     return OpenedEngine(model, reason + slow)
 
@@ -71,10 +75,10 @@ def _choose(settings: EngineSettings) -> tuple[str, str]:
     """
     from stt.engines import canary_qwen
 
-    named = settings.model is not None or settings.model_dir is not None
+    named = settings.model not in (None, "auto") or settings.model_dir is not None
     missing = "canary-qwen's weights are not here; `stt models download canary-qwen` gets them"
     try:
-        located = canary_qwen.locate(settings.model, settings.model_dir)
+        located = canary_qwen.locate(settings.model if named else None, settings.model_dir)
     except EngineError as error:
         located, missing = None, str(error)
     if named:
@@ -112,7 +116,7 @@ def _torch_without_cuda() -> str | None:
     )
 
 
-def check_language(model: SpeechModel, language: str | None) -> None:
+def check_language(model: Described, language: str | None) -> None:
     """Tell before the first word whether an engine knows a language; `None` and `auto` (find out) are always fine.
 
     Raises:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
+from stt.engines.canary_answers import CanaryAnswers
+from stt.engines.canary_words import Piece, timed_tokens, wants_words, with_confidence
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
+from stt.engines.whisper_words import sound_in, timed_words
 from stt.errors import EngineError, EngineLostError
 from stt.hub import our_errors
 from stt.machine import install_canary
 from stt.recognition import Hypothesis, Utterance
+from stt.words import Word
 
 if TYPE_CHECKING:
     from nemo_lite import Transcription
@@ -69,6 +73,7 @@ class CanaryQwen:
 
             import nemo_lite
             from nemo_lite import CanaryQwen as Model
+            from nemo_lite.calibration import calibration
             from nemo_lite.device import out_of_memory
         except (ImportError, OSError) as error:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
@@ -88,6 +93,8 @@ class CanaryQwen:
                     None if dtype in ("auto", "int8") else getattr(torch, dtype),
                     int8=dtype == "int8",  # the weights; what is computed is as with auto
                 )
+            self._calibration = calibration(self._model)
+            self._model.align_with(self._calibration and self._calibration.head)
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
@@ -143,7 +150,7 @@ class CanaryQwen:
             else:
                 self._check_device(error)
 
-        return CanaryRows(batch, _hypothesis, failed)
+        return CanaryRows(batch, self._hypothesis, failed)
 
     @property
     def name(self) -> str:
@@ -164,6 +171,11 @@ class CanaryQwen:
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
         return sum(seconds) if self._device == "cpu" else max(seconds)
+
+    @property
+    def language_model(self) -> CanaryAnswers:
+        """What answers questions, over the same weights."""
+        return CanaryAnswers(self._model)
 
     def verify(self) -> bool:
         """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
@@ -186,6 +198,7 @@ class CanaryQwen:
                 [utterance.audio for utterance in batch],
                 max_new_tokens=_MAX_NEW_TOKENS,
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
+                timed=[wants_words(utterance) for utterance in batch],
             )
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -195,11 +208,36 @@ class CanaryQwen:
                 msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
                 raise EngineError(msg) from error
         else:
-            return [_hypothesis(*each) for each in zip(found, batch, strict=True)]
+            return [self._hypothesis(*each) for each in zip(found, batch, strict=True)]
         # Outside of the handler: the exception's frames hold on to the very tensors that have to go.
         self._empty_cache()
         half = len(batch) // 2
         return self.transcribe(batch[:half]) + self.transcribe(batch[half:])
+
+    def _hypothesis(self, found: "Transcription", utterance: Utterance) -> Hypothesis:
+        confidence = math.exp(sum(found.logprobs) / len(found.logprobs)) if found.logprobs else None
+
+        def said(repetition: Repetition) -> int:
+            """Believe a repetition that came to its end by itself."""
+            return repetition.copies if len(found.token_ids) < _MAX_NEW_TOKENS else 1
+
+        text = cut_loop(found.text.strip(), seconds(len(utterance.audio)), said)
+        words = self._words(text, found, utterance) if wants_words(utterance) else ()
+        return Hypothesis(text, found.token_ids, confidence, words=words)
+
+    def _words(self, text: str, found: "Transcription", utterance: Utterance) -> tuple[Word, ...]:
+        from nemo_lite.alignment import align
+
+        pieces = self._model.pieces(found)
+        if found.attention is None or self._calibration is None or not pieces:
+            return ()
+        spans, surety = align(found.attention[: pieces[-1].last])
+        timed = [Piece(p.text, spans[p.first][0], spans[p.last - 1][1], p.probability) for p in pieces]
+        audio, start = utterance.audio, utterance.start
+        sound = sound_in(audio, [(begin - start, end - start) for begin, end in utterance.silences])
+        words = timed_words(text, timed_tokens(timed, sound), audio, start, utterance.silences)
+        logprob = sum(found.logprobs) / len(found.logprobs)
+        return with_confidence(words, logprob - self._calibration.logprob, surety - self._calibration.surety)
 
     def _check_device(self, error: RuntimeError) -> None:
         import torch
@@ -263,15 +301,3 @@ def download(model: str | None, model_dir: str | None) -> Path | str:
     with our_errors():
         hub.download(model or MODEL, folder=Path(model_dir).expanduser() if model_dir is not None else None)
     return Path(model_dir).expanduser() if model_dir is not None else model or MODEL
-
-
-def _hypothesis(transcription: "Transcription", utterance: Utterance) -> Hypothesis:
-    logprobs = transcription.logprobs
-    confidence = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
-
-    def said(repetition: Repetition) -> int:
-        """Believe a repetition that came to its end by itself."""
-        return repetition.copies if len(transcription.token_ids) < _MAX_NEW_TOKENS else 1
-
-    text = cut_loop(transcription.text.strip(), seconds(len(utterance.audio)), said)
-    return Hypothesis(text, transcription.token_ids, confidence)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from nemo_lite import ContinuousBatch
 from nemo_lite.device import out_of_memory
 from nemo_lite.model import Transcription
+from stt.engines.canary_words import wants_words
 from stt.errors import EngineError
 from stt.recognition import Hypothesis, Utterance
 
@@ -49,6 +50,7 @@ class CanaryRows:
             tickets = self._batch.add(
                 [utterance.audio for utterance in batch],
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
+                timed=[wants_words(utterance) for utterance in batch],
             )
         except RuntimeError as error:
             self._failed(error)

@@ -23,6 +23,8 @@ from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
 from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
+from stt.engines.terms import lexicon
+from stt.engines.whisper_terms import Scored, mean_logprob, with_terms
 from stt.engines.whisper_words import TimedToken, timed_words
 from stt.errors import EngineError
 from stt.hub import fetch
@@ -82,7 +84,9 @@ class Whisper:
         device: str = "auto",
         dtype: str = "auto",
         threads: int = 0,
+        name: str | None = None,
     ) -> None:
+        """Load weights; `name`: what they are called, where that is not `model`."""
         path = resolve(model, model_dir)
         let_threads_sleep()
         try:
@@ -105,7 +109,7 @@ class Whisper:
                     compute_type=computes,
                     cpu_threads=threads or cores(),
                 )
-                self._use(place, computes, model or model_dir or "tiny.en")
+                self._use(place, computes, name or model or model_dir or "tiny.en")
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
                     self.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
                 break
@@ -186,8 +190,12 @@ class Whisper:
             found = self._align(view, tokenizer, [(heard[row].hypothesis, batch[row].audio) for row in rows])
             for at, (row, aligned) in enumerate(zip(rows, found, strict=True)):
                 heard[row] = self._without_loop(aligned, batch[row].audio)
-                if batch[row].kind != "interim" and heard[row] is aligned and aligned.unheard:
+                if batch[row].kind == "interim":
+                    continue
+                if heard[row] is aligned and aligned.unheard:
                     heard[row] = self._look_again(aligned, batch[row], _rows(view, [at]), tokenizer, splits)
+                if batch[row].options.terms and heard[row].hypothesis.text:
+                    heard[row] = self._with_terms(heard[row], batch[row], _rows(view, [at]), tokenizer)
         return heard
 
     def _generate(self, encoded: Any, prompts: list[list[int]], batch: Sequence[Utterance]) -> Any:
@@ -212,11 +220,16 @@ class Whisper:
     def _text(self, tokens: Sequence[int]) -> str:
         return self._model.hf_tokenizer.decode(tokens).strip()
 
-    def _align(self, encoded: Any, tokenizer: Any, heard: list[tuple[Hypothesis, Samples]]) -> list[_Aligned]:
-        """Say where in the audio each token lies, by the decoder's attention: one pass over what it wrote."""
+    def _align(
+        self, encoded: Any, tokenizer: Any, heard: list[tuple[Hypothesis, Samples]], before: Sequence[int] = ()
+    ) -> list[_Aligned]:
+        """Say where in the audio each token lies, by the decoder's attention: one pass over what it wrote.
+
+        `before`: tokens of a text that came before, for it to go by.
+        """
         results = self._model.model.align(
             encoded,
-            tokenizer.sot_sequence,
+            [*([tokenizer.sot_prev] if before else []), *before, *tokenizer.sot_sequence],
             [list(hypothesis.tokens) for hypothesis, _ in heard],
             [max(1, min(len(audio) // _HOP, _FULL_CONTEXT)) for _, audio in heard],
         )
@@ -231,6 +244,29 @@ class Whisper:
             probabilities = tuple(result.text_token_probs[: len(spans)])
             found.append(_Aligned(hypothesis, spans, probabilities, tuple(unheard(spans, audio))))
         return found
+
+    def _with_terms(self, aligned: _Aligned, utterance: Utterance, encoded: Any, tokenizer: Any) -> _Aligned:
+        """Put the session's terms where they were said: at most one pass more."""
+        hypothesis = aligned.hypothesis
+        if self._text(hypothesis.tokens) != hypothesis.text:
+            return aligned  # a loop was cut
+
+        def score(before: Sequence[int], tokens: Sequence[int]) -> Scored:
+            rewritten = replace(hypothesis, tokens=tuple(tokens))
+            [found] = self._align(encoded, tokenizer, [(rewritten, utterance.audio)], before)
+            return Scored(rewritten.tokens, found.probabilities, found.spans)
+
+        better = with_terms(
+            lexicon(utterance.options.terms),
+            Scored(hypothesis.tokens, aligned.probabilities, aligned.spans),
+            list(self._characters(hypothesis.tokens)),
+            tokenizer.encode,
+            score,
+        )
+        if better is None:
+            return aligned
+        written = replace(hypothesis, text=self._text(better.tokens), tokens=better.tokens)
+        return replace(aligned, hypothesis=written, spans=better.spans, probabilities=better.probabilities)
 
     def _with_words(self, aligned: _Aligned, utterance: Utterance) -> Hypothesis:
         """Say when each word was said: the pass over the tokens has been made, whoever asks."""
@@ -263,14 +299,14 @@ class Whisper:
             timed = sum(end - start >= least for start, end in itertools.pairwise(times))
             if timed * 3 >= repetition.copies * 2:  # attention is no stopwatch: most of them had time, so all were said
                 return repetition.copies
-            surely = _mean_logprob(aligned.probabilities[firsts[0] : firsts[1]]) >= _UNSURE_LOGPROB
+            surely = mean_logprob(aligned.probabilities[firsts[0] : firsts[1]]) >= _UNSURE_LOGPROB
             return max(1, timed) if surely else 0
 
         text = cut_loop(hypothesis.text, seconds(len(audio)), said)
         if text == hypothesis.text:
             return aligned
         kept = bisect.bisect_left(self._ends(hypothesis.tokens), len(text)) + 1 if text else 0
-        confidence = math.exp(_mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
+        confidence = math.exp(mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
         return _Aligned(
             replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence),
             aligned.spans[:kept],
@@ -310,9 +346,9 @@ class Whisper:
     def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
         """Keep the one that says more and leaves less unheard; the first in doubt."""
         more = len(second.hypothesis.text) > len(first.hypothesis.text) and second.unheard_s < first.unheard_s
-        if not more or _mean_logprob(second.probabilities) < _SURE_LOGPROB:
+        if not more or mean_logprob(second.probabilities) < _SURE_LOGPROB:
             return first
-        confidence = math.exp(_mean_logprob(second.probabilities))
+        confidence = math.exp(mean_logprob(second.probabilities))
         hypothesis = replace(second.hypothesis, confidence=confidence, language=first.hypothesis.language)
         return replace(second, hypothesis=hypothesis)
 
@@ -345,10 +381,6 @@ def _joined(left: _Aligned, right: _Aligned, at_s: float, end_s: float) -> _Alig
             else ((at_s, end_s),)
         ),
     )
-
-
-def _mean_logprob(probabilities: Sequence[float]) -> float:
-    return sum(math.log(max(p, 1e-10)) for p in probabilities) / len(probabilities)
 
 
 def _rows(encoded: Any, rows: Sequence[int]) -> Any:

@@ -1,7 +1,8 @@
 """Recognition as a service to sessions: what is asked and answered (`service`), the scheduler in
-this process (`local`), and who watches over it (`keeper`).
+this process (`local`), who watches over it (`keeper`), and what a server knows of both (`engine`).
 """
 
+from stt.recognition.engine import Described, ServedEngine, ServedRecognizer
 from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
 from stt.recognition.service import (
@@ -18,6 +19,7 @@ from stt.recognition.service import (
 )
 
 __all__ = [
+    "Described",
     "GivenUpError",
     "Hypothesis",
     "Keeper",
@@ -27,6 +29,8 @@ __all__ = [
     "Recognition",
     "RecognitionOptions",
     "RecognitionService",
+    "ServedEngine",
+    "ServedRecognizer",
     "SpeechModel",
     "Ticket",
     "Utterance",

@@ -51,6 +51,10 @@ class Keeper:
         """Whether a thread still opens or runs an engine that nobody waits for."""
         return self._threads.busy or (self.recognizer is not None and self.recognizer.hung)
 
+    def refusal(self) -> str | None:
+        """Why it can bear no more sessions: nothing is known here but what the server's own limits say."""
+        return None
+
     async def close(self, timeout_s: float) -> None:
         """Close the recognizer, once `run` has ended; the call that runs has this long."""
         if self.recognizer is not None:

@@ -24,7 +24,7 @@ from stt.server.dialect import Request as DialectRequest
 from stt.server.families import FAMILIES, Family
 from stt.server.gate import KEY_WANTED, Gate, log_refusal
 from stt.server.host import Host
-from stt.server.service import Service
+from stt.server.service import OpenEngine, Service, local_engine
 from stt.server.settings import ServerSettings
 from stt.server.wire import WebSocketWire, response
 from stt.settings import EngineSettings, TurnSettings
@@ -40,6 +40,7 @@ def create_app(
     language: str | None = "en",
     terms: Sequence[str] = (),
     open_model: OpenModel | None = None,
+    elsewhere: OpenEngine | None = None,
     open_vad: Callable[[], VadPool] = VadPool,
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
 ) -> Starlette:
@@ -55,6 +56,7 @@ def create_app(
         language: default for sessions; `None`: the engine finds out.
         terms: those of sessions that name none.
         open_model: opens the engine instead, for programs that bring their own.
+        elsewhere: makes an engine that does not run in this process; then none is opened here.
         open_vad: opens the detector instead.
         dialects: what is spoken.
 
@@ -68,8 +70,9 @@ def create_app(
         check_language(model, language)
         return model
 
-    service = Service(settings, open_model or open_default, open_vad, turns)
-    gate = Gate(service, settings, turns, language, checked(terms))
+    here = local_engine(open_model or open_default, settings.engine_timeout_s)
+    service = Service(settings, elsewhere or here, open_vad, turns)
+    gate = Gate(service, settings, language, checked(terms))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -92,18 +95,30 @@ def create_app(
             return response(Denial(401, {"error": KEY_WANTED, "code": "unauthorized"}))
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def upgrade(_: Request) -> Response:
-        text = "this is a WebSocket; connect with ws:// or wss://"
-        return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
-
-    def admit(websocket: WebSocket, name: str, dialect: Dialect) -> SessionOptions:
-        gate.check(websocket)
-        given: Offered = websocket.scope["offered"]
-        request = DialectRequest(name, given.query, websocket.headers, gate.languages, gate.terms)
+    def admit(connection: HTTPConnection, name: str, dialect: Dialect) -> SessionOptions:
+        gate.check(connection)
+        given: Offered = connection.scope["offered"]
+        request = DialectRequest(name, given.query, connection.headers, gate.languages, gate.terms)
         options = dialect.open(request, gate.turns, language)
-        gate.room()
+        gate.room(options.channels)
         gate.speaks(options.recognition.language)
         return options
+
+    def upgrade(kind: type[Dialect]) -> Callable[[Request], Awaitable[Response]]:
+        """Answer as the WebSocket would be: browsers do not tell a page why one was refused, but it can ask here."""
+
+        async def answer(request: Request) -> Response:
+            dialect = kind()
+            try:
+                admit(request, "", dialect)
+            except NotAdmittedError as error:
+                denial = dialect.refuse(error)
+                log_refusal(request, denial.status, error.code)
+                return response(denial)
+            text = "this is a WebSocket; connect with ws:// or wss://"
+            return JSONResponse({"error": text, "code": "upgrade_required"}, 426, {"upgrade": "websocket"})
+
+        return answer
 
     def talk(kind: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
         async def serve(websocket: WebSocket) -> None:
@@ -142,7 +157,7 @@ def create_app(
         Route("/ready", ready),
         Route("/metrics", metrics),
         *(WebSocketRoute(kind.path, talk(kind)) for kind in kinds),
-        *(Route(kind.path, upgrade) for kind in kinds),
+        *(Route(kind.path, upgrade(kind)) for kind in kinds),
         *(route for family in dialects for make in family.http for route in make(gate)),
         WebSocketRoute("/{path:path}", nowhere),
     ]

@@ -13,6 +13,7 @@ is new, can do so there: an interim that a newer one has replaced was never enco
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from stt.control import Control
@@ -37,6 +38,8 @@ class Request:
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
     terms: tuple[str, ...] = ()
     """Those of the server, for who names none."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,16 @@ class SessionOptions:
     """Of the answer that lets the client in."""
     tick_s: float | None = None
     """Seconds of audio between two `Tick`s; `None`: none."""
+    channels: int = 1
+    """More: each channel of the audio is a session of its own, and has what is `OfChannel`."""
 
 
 class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
-    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `not_ready`, `draining`; of
-    files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot work.
+    `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `overloaded`, `not_ready`,
+    `draining`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot
+    work.
     """
 
     def __init__(self, code: str, message: str, *, option: str | None = None) -> None:
@@ -149,7 +155,15 @@ class Answer:
     content: Any
 
 
-Command = Audio | Encoded | Control | Finish | Malformed | Answer
+@dataclass(frozen=True, slots=True)
+class OfChannel:
+    """What belongs to one of several channels, as a command or as what is to be told; a command alone is for all."""
+
+    channel: int
+    item: "Event | Tick | Control"
+
+
+Command = Audio | Encoded | Control | Finish | Malformed | Answer | OfChannel
 
 
 # Notices: what the host has to tell between the events of the session.
@@ -179,7 +193,7 @@ class Ending:
     message: str
 
 
-Notice = Opened | Tick | Ending | Malformed | Answer
+Notice = Opened | Tick | Ending | Malformed | Answer | OfChannel
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ class Speech:
 
     def words(self, event: TurnCompleted | TranscriptChanged) -> tuple[Word, ...]:
         """Return the words of a text, as they stand in it; their times begin and end within it, in order."""
-        if isinstance(event, TranscriptChanged):
-            return spread(event.text, self._spoken(event.turn, event.start, event.end))
         if event.words:
             return event.words
+        if isinstance(event, TranscriptChanged):
+            return spread(event.text, self._spoken(event.turn, event.start, event.end))
         words: list[Word] = []
         for passage in event.passages:
             start, end = max(passage.start, event.start), min(passage.end, event.end)

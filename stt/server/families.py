@@ -7,7 +7,8 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 from stt.server.dialect import Dialect
-from stt.server.dialects import openai_rest
+from stt.server.dialects import deepgram_rest, openai_chat, openai_rest
+from stt.server.dialects.deepgram_live import DeepgramLive
 from stt.server.dialects.flux import Flux
 from stt.server.dialects.native import Native
 from stt.server.dialects.openai_realtime import OpenAIRealtime
@@ -34,9 +35,19 @@ FAMILIES: Final[dict[str, Family]] = {
         Family(
             "openai",
             (OpenAIRealtime,),
-            http=(openai_rest.routes,),
-            paths=(f"POST {openai_rest.PATH}", "GET /v1/models", f"WS {OpenAIRealtime.path}"),
+            http=(openai_rest.routes, openai_chat.routes),
+            paths=(
+                f"POST {openai_rest.PATH}",
+                f"POST {openai_chat.PATH}",
+                "GET /v1/models",
+                f"WS {OpenAIRealtime.path}",
+            ),
         ),
-        Family("deepgram", (Flux,), paths=(f"WS {Flux.path}",)),
+        Family(
+            "deepgram",
+            (DeepgramLive, Flux),
+            http=(deepgram_rest.routes,),
+            paths=(f"WS {DeepgramLive.path}", f"POST {deepgram_rest.PATH}", f"WS {Flux.path}"),
+        ),
     )
 }

@@ -1,6 +1,6 @@
 """A file that a client sends whole: from its request to the turns in it, whatever the client speaks.
 
-    request -> receive_form (a private file on disk, bounded) -> FileJob.run -> events -> sink
+    request -> receive_form, receive_body (a private file on disk, bounded) -> FileJob.run -> events -> sink
 
 Files come behind everybody who speaks live: `RecognitionOptions(live=False)` tells the recognizer so. A client that
 hangs up cancels its work. Of those that were taken in, a few are heard at a time, the others wait.
@@ -8,9 +8,11 @@ hangs up cancels its work. Of those that were taken in, a few are heard at a tim
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import IO, Final, Self, TypeVar
 
@@ -23,13 +25,14 @@ from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.recognition import RecognitionOptions
 from stt.server.dialect import NotAdmittedError
 from stt.server.gate import Gate
-from stt.server.logs import log
+from stt.server.logs import LOGGER, log
 from stt.session import Session, Sink
 from stt.settings import TurnSettings
 from stt.sources import FileSource
 
 _FIELD_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 200
+_WRITTEN_BYTES: Final = 1 << 20  # at once, off the event loop
 # A client that is refused reads the answer only once it has sent its file: what is on its way is read and dropped.
 _DROPPED_BYTES: Final = 64 << 20
 _DROPPING_S: Final = 5.0
@@ -83,6 +86,50 @@ async def receive_form(request: Request, limit: int) -> Form:
     return Form(fields, file)
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body that is nothing but a file."""
+
+    file: IO[bytes]
+    sha256: str
+
+
+async def receive_body(request: Request, limit: int, head: bytes = b"") -> Body:
+    """Take a body that is a file; it goes to one on disk that has no name, behind `head`.
+
+    Raises:
+        NotAdmittedError: it is empty, or longer than `limit` bytes.
+        ClientDisconnect: the client hung up.
+
+    """
+    file, digest = tempfile.TemporaryFile(prefix="stt-"), hashlib.sha256()  # noqa: SIM115 - the caller's, or closed below
+
+    def keep(data: bytes) -> None:
+        digest.update(data)
+        file.write(data)
+
+    try:
+        file.write(head)
+        waiting = bytearray()
+        async for piece in _bounded(request, limit):
+            waiting += piece
+            if len(waiting) >= _WRITTEN_BYTES:
+                await asyncio.to_thread(keep, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(keep, bytes(waiting))
+        file.flush()
+        if file.tell() == len(head):
+            raise NotAdmittedError("bad_audio", "the body is empty (0 bytes), expected audio")  # noqa: TRY301
+    except BaseException as error:
+        file.close()
+        if isinstance(error, _TooLargeError):
+            raise _too_large(limit) from None
+        if isinstance(error, OSError):
+            raise _no_room(error) from error
+        raise
+    return Body(file, digest.hexdigest())
+
+
 async def drop_body(request: Request) -> None:
     """Read what is left of a body that nobody wants, within reason: so that its sender comes to read the answer."""
     dropped = 0
@@ -92,6 +139,28 @@ async def drop_body(request: Request) -> None:
                 dropped += len(piece)
                 if dropped > _DROPPED_BYTES:
                     return
+
+
+async def attend(
+    request: Request,
+    gate: Gate,
+    name: str,
+    hear: Callable[["FileJob"], Awaitable[_T]],
+    fail: Callable[[NotAdmittedError], Awaitable[None]],
+) -> _T | None:
+    """Let a request in, and hear its file; `None`: nobody waits for an answer, or `fail` has given it."""
+    try:
+        gate.check(request)
+        with FileJob(gate, request, name) as job:
+            return await hear(job)
+    except ClientDisconnect:
+        pass
+    except NotAdmittedError as refused:
+        await fail(refused)
+    except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
+        LOGGER.exception("request %s failed", name)
+        await fail(NotAdmittedError("engine_failed", "the server failed; please try again"))
+    return None
 
 
 class _Parser(MultiPartParser):
@@ -206,8 +275,30 @@ class FileJob:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
 
-    async def run(self, file: IO[bytes], options: RecognitionOptions, turns: TurnSettings, sink: Sink) -> Heard:
+    @staticmethod
+    async def channels(file: IO[bytes]) -> int:
+        """Say how many channels a file on disk has.
+
+        Raises:
+            NotAdmittedError: it is no audio.
+
+        """
+        source = await asyncio.to_thread(_open, file, 0)
+        count = source.channels
+        await asyncio.to_thread(source.close)
+        return count
+
+    async def run(
+        self,
+        file: IO[bytes],
+        options: RecognitionOptions,
+        turns: TurnSettings,
+        sink: Sink,
+        channel: int | None = None,
+    ) -> Heard:
         """Hear it all; events go to `sink` as they come. Whoever opened the file closes it.
+
+        Where it is one channel of a file on disk, the file can be heard once more.
 
         Raises:
             NotAdmittedError: it is no audio, or the engine failed.
@@ -224,9 +315,11 @@ class FileJob:
                 failures.append(event.message)
             await sink(event)
 
-        turns = replace(turns, interim_s=None, speculative=False)
+        # Nobody waits for the turns of a file to end, so `auto` is silence here.
+        policy = "silence" if turns.end_of_turn == "auto" else turns.end_of_turn
+        turns = replace(turns, interim_s=None, speculative=False, end_of_turn=policy)
         async with service.hearing_files:
-            source = await asyncio.to_thread(_open, file)
+            source = await asyncio.to_thread(_open, file, channel)
             try:
                 session = Session(
                     service.recognizer,
@@ -252,12 +345,13 @@ class FileJob:
         return heard
 
 
-def _open(file: IO[bytes]) -> FileSource:
+def _open(file: IO[bytes], channel: int | None) -> FileSource:
     empty = not file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         if not empty:
-            return FileSource(file)
+            again = file if channel is None else os.fdopen(os.dup(file.fileno()), "rb")
+            return FileSource(again, channel=channel)
         problem = "the file is empty (0 bytes), expected audio"
     except AudioError as error:
         problem = str(error)

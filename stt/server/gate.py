@@ -20,18 +20,17 @@ class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
     def __init__(
-        self,
-        service: Service,
-        settings: ServerSettings,
-        turns: TurnSettings | None,
-        language: str | None,
-        terms: tuple[str, ...] = (),
+        self, service: Service, settings: ServerSettings, language: str | None, terms: tuple[str, ...] = ()
     ) -> None:
         self.service = service
         self.settings = settings
-        self.turns = turns or TurnSettings()
         self.language = language
         self.terms = terms
+
+    @property
+    def turns(self) -> TurnSettings:
+        """How sound becomes turns where a client does not say otherwise."""
+        return self.service.turns
 
     @property
     def languages(self) -> frozenset[str]:
@@ -55,14 +54,14 @@ class Gate:
             origin = ascii(headers["origin"][:100])
             raise NotAdmittedError("forbidden_origin", f"pages of {origin} may not connect; see --allowed-origin")
 
-    def room(self) -> None:
-        """See whether one more can be served now.
+    def room(self, places: int = 1) -> None:
+        """See whether one more can be served now, or one that holds several places.
 
         Raises:
             NotAdmittedError: none can.
 
         """
-        if why := self.service.refusal():
+        if why := self.service.refusal(places):
             raise NotAdmittedError(*why)
 
     def speaks(self, language: str | None) -> str | None:

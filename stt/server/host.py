@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final
 
 from stt.audio import Samples, samples, seconds
@@ -30,13 +31,14 @@ from stt.server.dialect import (
     How,
     Malformed,
     Notice,
+    OfChannel,
     Opened,
     SessionOptions,
     Tick,
 )
 from stt.server.logs import LOGGER, log
 from stt.server.service import Service
-from stt.server.streams import Inbox, Outbox
+from stt.server.streams import Inbox, Outbox, apart
 from stt.server.wire import LAST_WORD_S, GoneError, Wire
 from stt.session import Session
 
@@ -53,6 +55,28 @@ class _SlowError(Exception):
     """The client does not read."""
 
 
+@dataclass(slots=True, eq=False)
+class _Channel:
+    """What is heard by itself: all of the audio, mostly."""
+
+    number: int | None
+    """`None` where there is but one."""
+    inbox: Inbox
+    session: Session
+    started: int = -1
+    completed: int = -1
+    """The newest turns; one may start before the final of the one before."""
+
+    @property
+    def between_turns(self) -> bool:
+        """Whether nobody speaks in what was received, also in what the session has not come to yet."""
+        return self.started == self.completed and self.session.done_s >= self.inbox.received_s - _UNDER_WAY_S
+
+    def told(self, item: Event | Tick) -> Event | Notice:
+        """Return it as the dialect is to have it."""
+        return item if self.number is None else OfChannel(self.number, item)
+
+
 class Host:
     """Serves one connection, from the moment it is let in until it ends."""
 
@@ -66,22 +90,29 @@ class Host:
         self._service = service
         self._settings = service.settings
         self._decoder = Decoder()
-        self._inbox = Inbox(self._settings.max_buffer_s)
         self._outbox = Outbox(self._settings.max_unsent_bytes)
-        self._session = Session(
-            service.recognizer,
-            service.vad,
-            settings=options.turns,
-            options=options.recognition,
-            ahead_s=self._settings.max_ahead_s,
-            trace=name,
-        )
+        numbers = range(options.channels) if options.channels > 1 else (None,)
+        self._channels = [
+            _Channel(
+                number,
+                Inbox(self._settings.max_buffer_s),
+                Session(
+                    service.recognizer,
+                    service.vad,
+                    settings=options.turns,
+                    options=options.recognition,
+                    ahead_s=self._settings.max_ahead_s,
+                    trace=name,
+                ),
+            )
+            for number in numbers
+        ]
+        self._inbox = self._channels[0].inbox  # as much came in for each
         self._clock = asyncio.get_running_loop().time
         self._last_heard = self._clock()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._how: How | None = None
         self._saying_goodbye = False
-        self._started = self._completed = -1  # the newest turns; one may start before the final of the one before
         self._draining = False
         self._errors = 0
         self._counted_s = 0.0
@@ -91,7 +122,7 @@ class Host:
     async def run(self) -> None:
         """Accept, and serve until the end; raises nothing but cancellation. The slot is taken at once."""
         began, reason = time.monotonic(), "cut_off"
-        self._service.enter(self)
+        self._service.enter(self, len(self._channels))
         try:
             await self._wire.accept(self._options.headers)
             log("session started", session=self.id, client=self._wire.client)
@@ -112,7 +143,7 @@ class Host:
             self._decoder.close()
             metrics = self._service.metrics
             self._count_audio()
-            self._service.leave(self)
+            self._service.leave(self, len(self._channels))
             metrics.closed.labels(reason).inc()
             metrics.coalesced.inc(self._outbox.coalesced)
             log(
@@ -125,7 +156,7 @@ class Host:
                 interims=self._interims,
                 coalesced=self._outbox.coalesced or None,
                 errors=self._errors or None,
-                unheard_s=round(self._inbox.waiting_s, 2) or None,
+                unheard_s=round(max(channel.inbox.waiting_s for channel in self._channels), 2) or None,
                 opposed_channels=self._inbox.opposed or None,
             )
 
@@ -135,7 +166,9 @@ class Host:
             async with asyncio.TaskGroup() as tasks:
                 receiving = tasks.create_task(self._receive())
                 sending = tasks.create_task(self._send())
-                await self._session.run(self._heard() if self._options.tick_s else self._inbox, self._sink)
+                listening = [tasks.create_task(self._listen(channel)) for channel in self._channels]
+                for task in listening:
+                    await task
                 self._outbox.finish()
                 await sending
                 receiving.cancel()
@@ -152,7 +185,8 @@ class Host:
         if self._how is None:
             self._how = how
             self._outbox.put(Ending(how, message))
-            self._inbox.finish()
+            for channel in self._channels:
+                channel.inbox.finish()
 
     def drain(self, *, now: bool) -> None:
         """End when the running turn does, when its audio stops coming, or now."""
@@ -164,7 +198,7 @@ class Host:
 
     async def _receive(self) -> None:
         """Read until the client leaves; audio that nobody has room for is left to TCP's own backpressure."""
-        receive, decode, inbox = self._wire.receive, self._dialect.decode, self._inbox
+        receive, decode = self._wire.receive, self._dialect.decode
         pace_s = _PAUSE_EVERY / self._settings.max_messages_per_s
         since, count = self._clock(), 0
         while True:
@@ -179,7 +213,8 @@ class Host:
                 # Messages that lie ready are handed out without a break: without this one, other sessions would wait.
                 await asyncio.sleep(max(0.0, since + pace_s - self._clock()))
                 since = self._clock()
-                inbox.least_s = self._service.piece_s
+                for channel in self._channels:
+                    channel.inbox.least_s = self._service.piece_s
                 self._count_audio()
             self._last_heard = self._clock()
             for command in decode(frame):
@@ -188,8 +223,7 @@ class Host:
     async def _obey(self, command: Command) -> None:
         match command:
             case Audio():
-                if self._how is None:
-                    self._inbox.put(command)
+                self._take(command)
             case Encoded():
                 await self._decode(self._decoder.decode(command), fatal=command.codec.encoding == "container")
             case Malformed():
@@ -199,24 +233,37 @@ class Host:
             case Finish():
                 await self._decode(self._decoder.finish(), fatal=True)
                 self.end("finished")
+            case OfChannel(number, control):
+                if self._how is None and isinstance(control, Control):
+                    self._channels[number].inbox.command(control)
             case _:
                 if self._how is None:
-                    self._inbox.command(command)
+                    for channel in self._channels:
+                        channel.inbox.command(command)
         await self._room()
+
+    def _take(self, audio: Audio) -> None:
+        if self._how is not None:
+            return
+        if len(self._channels) == 1:
+            self._inbox.put(audio)
+            return
+        for channel, part in zip(self._channels, apart(audio), strict=True):
+            channel.inbox.put(part)
 
     async def _decode(self, pieces: AsyncIterator[Audio], *, fatal: bool) -> None:
         try:
             async for audio in pieces:
-                if self._how is None:
-                    self._inbox.put(audio)
+                self._take(audio)
                 await self._room()
         except AudioError as error:
             await self._reject(Malformed("bad_audio", str(error), fatal=fatal))
 
     async def _room(self) -> None:
-        if self._inbox.full:
-            await self._inbox.room()
-            self._last_heard = self._clock()
+        for channel in self._channels:
+            if channel.inbox.full:
+                await channel.inbox.room()
+                self._last_heard = self._clock()
 
     def _count_audio(self) -> None:
         self._service.metrics.audio.inc(self._inbox.received_s - self._counted_s)
@@ -242,33 +289,39 @@ class Host:
             except TimeoutError:
                 raise _SlowError from None
 
-    async def _heard(self) -> AsyncIterator[Samples | Control]:
+    async def _listen(self, channel: _Channel) -> None:
+        async def sink(event: Event) -> None:
+            await self._sink(channel, event)
+
+        await channel.session.run(self._heard(channel) if self._options.tick_s else channel.inbox, sink)
+
+    async def _heard(self, channel: _Channel) -> AsyncIterator[Samples | Control]:
         """Hand on the inbox, with ticks of the audio's clock."""
         every = samples(self._options.tick_s or 1.0)
         taken = 0
-        async for piece in self._inbox:
+        async for piece in channel.inbox:
             yield piece
             if isinstance(piece, Control):
                 continue
             before, taken = taken, taken + len(piece)
             if taken // every > before // every:
-                await self._put(Tick(seconds(taken), self._session.speech))
+                await self._put(channel.told(Tick(seconds(taken), channel.session.speech)))
 
-    async def _sink(self, event: Event) -> None:
+    async def _sink(self, channel: _Channel, event: Event) -> None:
         metrics = self._service.metrics
         match event:
             case TurnStarted(turn):
-                self._started = turn
+                channel.started = turn
             case TranscriptChanged(latency=latency):
                 self._interims += 1
                 metrics.interims.inc()
                 metrics.wait.observe(latency.waited_s)
             case TurnCompleted():
-                self._completed = event.turn
+                channel.completed = event.turn
                 self._turns += 1
                 metrics.turns.labels("words" if event.text else "empty").inc()
                 metrics.ended.labels(event.why).inc()
-                decided = self._inbox.arrival(event.decided)
+                decided = channel.inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))
             case RecognitionFailed():
@@ -276,7 +329,7 @@ class Host:
                 log("recognition failed", logging.ERROR, session=self.id, turn=event.turn, error=event.message)
             case _:
                 pass
-        await self._put(event)
+        await self._put(channel.told(event))
         if self._draining and isinstance(event, TurnCompleted):
             self._look()
 
@@ -310,23 +363,20 @@ class Host:
             return
         idle_s = self._settings.idle_timeout_s
         if self._draining:
-            if self._between_turns:
+            if all(channel.between_turns for channel in self._channels):
                 self.end("going_away")
                 return
             idle_s = min(idle_s, _DRAIN_IDLE_S)
         left_s = self._last_heard + idle_s - self._clock()
         # While audio waits for us it is we who do not listen.
-        if left_s <= 0 and not (self._inbox.full or (self._draining and self._inbox.waiting_s >= self._inbox.least_s)):
+        full = any(channel.inbox.full for channel in self._channels)
+        unheard = any(channel.inbox.waiting_s >= channel.inbox.least_s for channel in self._channels)
+        if left_s <= 0 and not (full or (self._draining and unheard)):
             if self._draining:
                 self.end("going_away")
             else:
                 self._service.metrics.errors.labels("idle").inc()
                 self.end("idle", f"nothing was sent for {idle_s:g} s")
             return
-        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if self._inbox.full else max(left_s, 0.001)
+        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if full else max(left_s, 0.001)
         self._idle_timer = asyncio.get_running_loop().call_later(wait_s, self._look)
-
-    @property
-    def _between_turns(self) -> bool:
-        """Whether nobody speaks in what was received, also in what the session has not come to yet."""
-        return self._started == self._completed and self._session.done_s >= self._inbox.received_s - _UNDER_WAY_S

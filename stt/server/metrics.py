@@ -1,7 +1,7 @@
 """What `/metrics` tells, in a registry of its own: several apps in one process do not mix."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -9,6 +9,8 @@ from prometheus_client.registry import Collector
 
 from stt.endofturn import smart_turn
 from stt.recognition import Hypothesis, SpeechModel, Utterance
+from stt.recognition.answers import LanguageModel
+from stt.recognition.continuous import ContinuousModel, RunningBatch
 
 _SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -95,6 +97,16 @@ class MeasuredModel:
         """Let the engine's memory go."""
         self._model.close()
 
+    @property
+    def language_model(self) -> LanguageModel | None:
+        """What answers questions, where the engine has one."""
+        return getattr(self._model, "language_model", None)
+
+    def running_batch(self) -> RunningBatch | None:
+        """Begin a batch whose rows come and go, where the engine has one."""
+        batch = self._model.running_batch() if isinstance(self._model, ContinuousModel) else None
+        return None if batch is None else _MeasuredRows(batch, self._metrics)
+
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
         began = time.monotonic()
@@ -102,3 +114,28 @@ class MeasuredModel:
         self._metrics.decode.observe(time.monotonic() - began)
         self._metrics.batch.observe(len(batch))
         return result
+
+
+class _MeasuredRows:
+    """A `RunningBatch` whose steps are counted, each as a call."""
+
+    def __init__(self, batch: RunningBatch, metrics: Metrics) -> None:
+        self._batch, self._metrics = batch, metrics
+        self.rows = batch.rows
+        self.add, self.drop = batch.add, batch.drop
+
+    @property
+    def free(self) -> int:
+        return self._batch.free
+
+    @property
+    def running(self) -> int:
+        return self._batch.running
+
+    def step(self) -> dict[Hashable, Hypothesis | Exception]:
+        """Let what is running go on."""
+        began, running = time.monotonic(), self._batch.running
+        done = self._batch.step()
+        self._metrics.decode.observe(time.monotonic() - began)
+        self._metrics.batch.observe(running)
+        return done

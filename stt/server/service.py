@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, Self
 from stt.audio import SAMPLE_RATE
 from stt.endofturn import describe, prepare, warm_up
 from stt.errors import SttError
-from stt.recognition import Keeper, LocalRecognizer, OpenModel
+from stt.recognition import Keeper, OpenModel, ServedEngine, ServedRecognizer
 from stt.server.logs import LOGGER, log
 from stt.server.metrics import MeasuredModel, Metrics
 from stt.server.settings import ServerSettings
@@ -41,13 +41,26 @@ class Drainable(Protocol):
         ...
 
 
+OpenEngine = Callable[[Metrics, Callable[[], None]], ServedEngine]
+"""Makes an engine that keeps itself; its figures go to the one, the other is to be called when its state changed."""
+
+
+def local_engine(open_model: OpenModel, timeout_s: float) -> OpenEngine:
+    """Return what makes an engine in this process."""
+
+    def make(metrics: Metrics, changed: Callable[[], None]) -> ServedEngine:
+        return Keeper(lambda: MeasuredModel(open_model(), metrics), timeout_s, changed)
+
+    return make
+
+
 class Service:
     """Owner of engine, detector and sessions. Use as an async context manager, inside the loop that serves."""
 
     def __init__(
         self,
         settings: ServerSettings,
-        open_model: OpenModel,
+        open_engine: OpenEngine,
         open_vad: Callable[[], VadPool],
         turns: TurnSettings | None = None,
     ) -> None:
@@ -58,13 +71,14 @@ class Service:
         self.on_failure: Callable[[], None] | None = None
         self.vad: VadPool | None = None
         self.sessions: set[Drainable] = set()
+        self._more = 0  # places that some of them hold beyond their first
         self.hearing_files = asyncio.Semaphore(settings.max_files)
         """Held while a file is heard; more of them wait."""
-        self._keeper = Keeper(
-            lambda: MeasuredModel(open_model(), self.metrics), settings.engine_timeout_s, self._engine_changed
-        )
+        self._engine = open_engine(self.metrics, self._engine_changed)
         self._open_vad = open_vad
-        self._turns = turns or TurnSettings()
+        self.turns = turns or TurnSettings()
+        """How sound becomes turns where a session does not say otherwise; once the service is ready, as this machine
+        can do it."""
         self._threads = DaemonThreads()
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,33 +100,34 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._keeper.close(_LAST_BATCH_S)
+        await self._engine.close(_LAST_BATCH_S)
         if self.vad is not None:
             await asyncio.to_thread(self.vad.__exit__, None, None, None)
 
     @property
     def hung(self) -> bool:
         """Whether a thread still opens or runs an engine that nobody waits for: native code, which cannot be ended."""
-        return self._keeper.hung or self._threads.busy or (self.vad is not None and self.vad.hung)
+        return self._engine.hung or self._threads.busy or (self.vad is not None and self.vad.hung)
 
     @property
     def state(self) -> str:
         """`loading`, `ready`, `restarting`, `failed` or `draining`."""
         if self._draining:
             return "draining"
-        return self._keeper.state if self.failure is None else "failed"
+        return self._engine.state if self.failure is None else "failed"
 
     @property
-    def recognizer(self) -> LocalRecognizer | None:
+    def recognizer(self) -> ServedRecognizer | None:
         """What sessions ask; there once the service was ready for the first time."""
-        return self._keeper.recognizer
+        return self._engine.recognizer
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session can begin now (code and text), or `None`."""
+    def refusal(self, places: int = 1) -> tuple[str, str] | None:
+        """Why no session of so many places can begin now (code and text), or `None`."""
         match self.state:
             case "ready":
-                if len(self.sessions) < self.settings.max_sessions:
-                    return None
+                if len(self.sessions) + self._more + places <= self.settings.max_sessions:
+                    why = self._engine.refusal()
+                    return None if why is None else ("overloaded", f"no room for one more: {why}; try again later")
                 return "too_many_sessions", f"all {self.settings.max_sessions} sessions are in use; try again later"
             case "draining":
                 return "draining", "the server is shutting down; connect again in a moment"
@@ -130,16 +145,18 @@ class Service:
         frames = 2 if len(self.sessions) > _MANY_SESSIONS else 1
         return frames * FRAME / SAMPLE_RATE
 
-    def enter(self, session: Drainable) -> None:
-        """Count a session in."""
+    def enter(self, session: Drainable, places: int = 1) -> None:
+        """Count a session in; it holds places, one for each channel that is heard by itself."""
         self.sessions.add(session)
+        self._more += places - 1
         self.metrics.sessions.set(len(self.sessions))
         self.metrics.opened.inc()
         self._empty.clear()
 
-    def leave(self, session: Drainable) -> None:
-        """Count a session out."""
+    def leave(self, session: Drainable, places: int = 1) -> None:
+        """Count a session out, with as many places."""
         self.sessions.discard(session)
+        self._more -= places - 1
         self.metrics.sessions.set(len(self.sessions))
         if not self.sessions:
             self._empty.set()
@@ -196,9 +213,9 @@ class Service:
     async def _open_and_keep(self) -> None:
         try:
             self.vad = (await self._threads.call(self._open_vad)).__enter__()
-            await self._threads.call(lambda: prepare(self._turns))
-            await warm_up(self._turns)
-            await self._keeper.run()
+            self.turns = await self._threads.call(lambda: prepare(self.turns))
+            await warm_up(self.turns)
+            await self._engine.run()
         except Exception as error:  # noqa: BLE001 - kept, logged, told: there is nobody to raise it to
             what = "the engine cannot be opened" if self.recognizer is None else "the engine is lost"
             self.failure = error
@@ -210,14 +227,15 @@ class Service:
                 self.on_failure()
 
     def _engine_changed(self) -> None:
-        if self._keeper.state == "restarting":
-            self.metrics.restarts.inc()
+        if self._engine.state != "ready":
+            if self._engine.state == "restarting":
+                self.metrics.restarts.inc()
             return
         model = self.recognizer.model if self.recognizer is not None else None
         log(
             "ready",
             engine=model.name if model else None,
-            turns_end_by=describe(self._turns),
+            turns_end_by=describe(self.turns),
             after_s=round(time.monotonic() - self._began, 1),
         )
 

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
 from stt.control import Configure, Control
 from stt.events import Event, TranscriptChanged, TurnCompleted
-from stt.server.dialect import MONO_16K, Audio, Format, Notice, Tick
+from stt.server.dialect import MONO_16K, Audio, Format, Notice, OfChannel, Tick
 from stt.vad import FRAME
 
 # More at once would keep the event loop too long.
@@ -154,22 +156,31 @@ class Inbox:
             self._room.set()
 
 
+def apart(audio: Audio) -> list[Audio]:
+    """Take interleaved channels apart."""
+    channels, form = audio.format.channels, Format(audio.format.rate, 1)
+    pcm = np.frombuffer(audio.pcm, "<i2")
+    return [Audio(pcm[channel::channels].tobytes(), form) for channel in range(channels)]
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     item: Event | Notice
+    kind: tuple[type, int]
+    """And its channel."""
     size: int
 
 
 class Outbox:
     """What a client is to be told and has not read yet; it is encoded as it is sent.
 
-    At most one interim waits, the newest, and one tick; the rest up to a bound.
+    At most one interim of a channel waits, the newest, and one tick; the rest up to a bound.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
         self._items: deque[_Waiting] = deque()
-        self._newest: dict[type, _Waiting] = {}  # of the kinds that replace each other
+        self._newest: dict[tuple[type, int], _Waiting] = {}  # of the kinds that replace each other, by channel
         self._bytes = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -184,19 +195,20 @@ class Outbox:
         takes the place of one that still waits, which is removed where it stands and added at the end: what comes out
         is a part of what was put in, in the same order.
         """
-        interim = isinstance(item, TranscriptChanged) and item.cause == "interim"
-        replaces = interim or isinstance(item, Tick)
-        if replaces and (old := self._newest.pop(type(item), None)) is not None:
+        said, channel = (item.item, item.channel) if isinstance(item, OfChannel) else (item, 0)
+        interim = isinstance(said, TranscriptChanged) and said.cause == "interim"
+        replaces, kind = interim or isinstance(said, Tick), (type(said), channel)
+        if replaces and (old := self._newest.pop(kind, None)) is not None:
             self._items.remove(old)
             self._bytes -= old.size
             self.coalesced += interim
         if self._bytes > self._limit:
             return False
-        waiting = _Waiting(item, _size(item))
+        waiting = _Waiting(item, kind, _size(said))
         self._items.append(waiting)
         self._bytes += waiting.size
         if replaces:
-            self._newest[type(item)] = waiting
+            self._newest[kind] = waiting
         self._changed.set()
         return True
 
@@ -221,21 +233,22 @@ class Outbox:
         waiting = self._items.popleft()
         self._bytes -= waiting.size
         self._room.set()
-        if self._newest.get(type(waiting.item)) is waiting:
-            del self._newest[type(waiting.item)]
+        if self._newest.get(waiting.kind) is waiting:
+            del self._newest[waiting.kind]
         return waiting.item
 
 
-def _size(item: Event | Notice) -> int:
+def _size(item: object) -> int:
     """Bytes of memory that an item holds, about: its texts, and something for the rest."""
     match item:
         case TranscriptChanged():
-            return _REST_BYTES + sys.getsizeof(item.text)
+            return _REST_BYTES + sys.getsizeof(item.text) + _REST_BYTES * len(item.words)
         case TurnCompleted():
             return (
                 _REST_BYTES
                 + sys.getsizeof(item.text)
                 + sum(_REST_BYTES + sys.getsizeof(passage.text) for passage in item.passages)
+                + _REST_BYTES * len(item.words)
             )
         case _:
             return _REST_BYTES

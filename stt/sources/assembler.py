@@ -7,20 +7,22 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio import Resampler, Samples, samples
+from stt.errors import AudioError
 
 BLOCK_S: Final = 2.0  # of a file at a time: memory stays flat whatever its length
 LIVE_BLOCK_S: Final = 0.1
 
 
 class Assembler:
-    """Pieces in any format, and holes between them, to blocks of `block_s` at 16 kHz."""
+    """Pieces in any format, and holes between them, to blocks of `block_s` at 16 kHz: of one channel, or all mixed."""
 
-    def __init__(self, block_s: float) -> None:
+    def __init__(self, block_s: float, channel: int | None = None) -> None:
         self.position_s = 0.0
         """Where the next audio goes."""
         self.opposed = False
         """Channels cancelled each other in their mean."""
         self._block_s = block_s
+        self._channel = channel
         self._given = 0  # samples at 16 kHz
         self._format: tuple[int, int] | None = None
         self._resampler: Resampler | None = None
@@ -29,6 +31,11 @@ class Assembler:
 
     def feed(self, audio: npt.NDArray[np.float32], rate: int) -> Iterator[Samples]:
         """Take float32 of shape [frames, channels]."""
+        if self._channel is not None:
+            audio = audio[:, self._channel : self._channel + 1]
+            if not audio.shape[1]:
+                msg = f"there is no channel {self._channel + 1}"
+                raise AudioError(msg)
         if self._format != (rate, audio.shape[1]):
             yield from self.flush()
             self._format = (rate, audio.shape[1])

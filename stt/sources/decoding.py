@@ -29,6 +29,7 @@ class Audio(Protocol):
 
     duration_s: float | None
     """`None` where nothing says."""
+    channels: int
     notes: list[str]
     """What a person should know; grows while it is read."""
 
@@ -37,15 +38,17 @@ class Audio(Protocol):
     def close(self) -> None: ...
 
 
-def open_audio(source: Stored | Pipe, name: str, raw: RawPcm | None, track: int | str | None) -> Audio:
-    """Open whatever it is; a pipe is waited for.
+def open_audio(
+    source: Stored | Pipe, name: str, raw: RawPcm | None, track: int | str | None, channel: int | None = None
+) -> Audio:
+    """Open whatever it is, for one channel or all of them mixed; a pipe is waited for.
 
     Raises:
         AudioError: it holds no audio in a format known here, or not the track that is wanted.
 
     """
     if raw is not None:
-        return _Raw(source, raw)
+        return _Raw(source, raw, channel)
     if isinstance(source, Pipe):
         head = source.peek()
         if not head:
@@ -58,28 +61,28 @@ def open_audio(source: Stored | Pipe, name: str, raw: RawPcm | None, track: int 
                 msg = f"{name}: {error}"
                 raise AudioError(msg) from error
     try:
-        return _open_container(source, name, track)
+        return _open_container(source, name, track, channel)
     except BaseException:
         if isinstance(source, Stored):
             source.close()
         raise
 
 
-def _open_container(source: Stored | Pipe, name: str, track: int | str | None) -> Audio:
+def _open_container(source: Stored | Pipe, name: str, track: int | str | None, channel: int | None) -> Audio:
     from av.error import FFmpegError
 
     try:
-        return FfmpegAudio(source, name, track)
+        return FfmpegAudio(source, name, track, channel)
     except (FFmpegError, BetterElsewhere) as error:
         failure = error
     if isinstance(source, Stored):
-        if (other := _open_sndfile(source, name)) is not None:
+        if (other := _open_sndfile(source, name, channel)) is not None:
             return other
         if source.extension.lower() in _BY_NAME:
             source.name += source.extension
             source.seek(0)
             try:
-                return FfmpegAudio(source, name, track)
+                return FfmpegAudio(source, name, track, channel)
             except FFmpegError as error:
                 failure = error
     if source.head[4:8] == b"ftyp":
@@ -93,12 +96,12 @@ def _open_container(source: Stored | Pipe, name: str, track: int | str | None) -
 _BY_NAME: Final = {".aac", ".al", ".g722", ".g729", ".gsm", ".mp3", ".sln", ".ul"}
 
 
-def _open_sndfile(source: Stored, name: str) -> "_Sndfile | None":
+def _open_sndfile(source: Stored, name: str, channel: int | None) -> "_Sndfile | None":
     import soundfile
 
     source.seek(0)
     try:
-        return _Sndfile(soundfile.SoundFile(cast("BinaryIO", source)), source, name)
+        return _Sndfile(soundfile.SoundFile(cast("BinaryIO", source)), source, name, channel)
     except soundfile.LibsndfileError:
         return None
 
@@ -106,9 +109,10 @@ def _open_sndfile(source: Stored, name: str) -> "_Sndfile | None":
 class _Sndfile:
     """The rare formats that libsndfile alone reads."""
 
-    def __init__(self, sound: Any, source: Stored, name: str) -> None:
-        self._sound, self._source, self._name = sound, source, name
+    def __init__(self, sound: Any, source: Stored, name: str, channel: int | None) -> None:
+        self._sound, self._source, self._name, self._channel = sound, source, name, channel
         self.notes: list[str] = []
+        self.channels: int = sound.channels
         self.duration_s: float | None = sound.frames / sound.samplerate
 
     def close(self) -> None:
@@ -118,7 +122,7 @@ class _Sndfile:
     def __iter__(self) -> Iterator[Samples]:
         import soundfile
 
-        out, rate = Assembler(BLOCK_S), self._sound.samplerate
+        out, rate = Assembler(BLOCK_S, self._channel), self._sound.samplerate
         failure = None
         try:
             while len(block := self._sound.read(round(BLOCK_S * rate), dtype="float32", always_2d=True)):
@@ -135,8 +139,9 @@ class _Sndfile:
 class _Raw:
     """Headerless PCM, as it comes."""
 
-    def __init__(self, source: Stored | Pipe, raw: RawPcm) -> None:
-        self._source, self._raw = source, raw
+    def __init__(self, source: Stored | Pipe, raw: RawPcm, channel: int | None) -> None:
+        self._source, self._raw, self._channel = source, raw, channel
+        self.channels = raw.channels
         self._frame = 2 * raw.channels
         self.notes: list[str] = []
         self.duration_s = source.size / self._frame / raw.rate if isinstance(source, Stored) else None
@@ -146,7 +151,7 @@ class _Raw:
 
     def __iter__(self) -> Iterator[Samples]:
         live = isinstance(self._source, Pipe)
-        out = Assembler(LIVE_BLOCK_S if live else BLOCK_S)
+        out = Assembler(LIVE_BLOCK_S if live else BLOCK_S, self._channel)
         rest = b""
         while data := self._source.read(65_536):
             data, whole = rest + data, (len(rest) + len(data)) // self._frame * self._frame

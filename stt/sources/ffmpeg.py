@@ -39,10 +39,12 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
 class FfmpegAudio:
     """One audio track of whatever FFmpeg reads."""
 
-    def __init__(self, source: Stored | Arriving, name: str, track: int | str | None) -> None:
+    def __init__(
+        self, source: Stored | Arriving, name: str, track: int | str | None, channel: int | None = None
+    ) -> None:
         import av
 
-        self._source, self._name = source, name
+        self._source, self._name, self._channel = source, name, channel
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
         if not isinstance(source, Stored):
             options |= {"probesize": "4096"}  # what is probed is heard late
@@ -54,6 +56,7 @@ class FfmpegAudio:
             raise
         self._stream: Any = self._container.streams.audio[index]
         self._format: str = self._container.format.name
+        self.channels: int = self._stream.codec_context.channels or 1
         self.notes: list[str] = [note] if note else []
         length = self._container.duration
         self._length_s = length / av.time_base if length else None
@@ -79,7 +82,7 @@ class FfmpegAudio:
             self._source.close()
 
     def __iter__(self) -> Iterator[Samples]:
-        out = Assembler(LIVE_BLOCK_S if not isinstance(self._source, Stored) else BLOCK_S)
+        out = Assembler(LIVE_BLOCK_S if not isinstance(self._source, Stored) else BLOCK_S, self._channel)
         timeline, trusted = self._timeline()
         self._failures: list[tuple[float, str]] = []
         told = False

@@ -28,6 +28,7 @@ class FileSource:
             with this source.
         raw: it has no header.
         track: of several audio tracks the one with this number (from 1) or language; `None`: the default one.
+        channel: the one to hear, from 0; `None`: all, mixed.
         notice: is called with lines that a person should read: which of several tracks is heard, say.
 
     Raises:
@@ -42,6 +43,7 @@ class FileSource:
         raw: RawPcm | None = None,
         *,
         track: int | str | None = None,
+        channel: int | None = None,
         notice: Callable[[str], object] | None = None,
     ) -> None:
         opened = not isinstance(path, str | os.PathLike)
@@ -50,7 +52,7 @@ class FileSource:
         """Audio handed out so far."""
         self.duration_s: float | None = None
         """`None` where the header does not say."""
-        self._raw, self._track, self._notice = raw, track, notice
+        self._raw, self._track, self._channel, self._notice = raw, track, channel, notice
         self._audio: Audio | None = None
         self._closed = False
         self._input = Stored(path) if opened else open_input(path)
@@ -97,8 +99,13 @@ class FileSource:
             self.position_s += seconds(len(piece))
             yield piece
 
+    @property
+    def channels(self) -> int:
+        """How many the audio has; of a pipe only once it is read."""
+        return self._audio.channels if self._audio is not None else 1
+
     def _open(self) -> Audio:
-        self._audio = open_audio(self._input, self.name, self._raw, self._track)
+        self._audio = open_audio(self._input, self.name, self._raw, self._track, self._channel)
         self.duration_s = self._audio.duration_s
         return self._audio
 

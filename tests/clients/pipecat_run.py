@@ -20,23 +20,22 @@ FRAME_S = 0.02
 
 @dataclass
 class Arrived:
-    """A frame that came out of the pipeline, and how much audio had gone in by then."""
+    """A frame that came out of the pipeline."""
 
     frame: Frame
-    at: float
-    """On the monotonic clock."""
+    at_s: float
+    """Since the audio began to be played."""
 
 
 class _Ear(FrameProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.arrived: list[Arrived] = []
-        self.changed = asyncio.Event()
+        self.began = time.monotonic()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
-        self.arrived.append(Arrived(frame, time.monotonic()))
-        self.changed.set()
+        self.arrived.append(Arrived(frame, time.monotonic() - self.began))
         await self.push_frame(frame, direction)
 
 
@@ -55,6 +54,7 @@ async def hear(
     async def play() -> None:
         await started.wait()
         began, sent = time.monotonic(), 0
+        ear.began = began
         pieces = frames(audio, round(FRAME_S * 16_000))
         try:
             async with asyncio.timeout(len(audio) / 16_000 + 30):

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from nemo_lite import CanaryQwen
+from nemo_lite.alignment import Head
 from nemo_lite.config import parse_config
 from nemo_lite.decode import AHEAD
 from nemo_lite.graphs import Graphs
@@ -67,10 +68,11 @@ def true_size(data, nano, monkeypatch):
         yield model
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_nothing_that_is_captured_looks_at_data_or_at_the_host(true_size, int8):
+@pytest.mark.parametrize(("int8", "aligner"), [(False, None), (False, Head(9, 13)), (True, Head(27, 0))])
+def test_nothing_that_is_captured_looks_at_data_or_at_the_host(true_size, int8, aligner):
     model = true_size.prepare(static=True, graphs=Graphs(lambda run: (run(), lambda: None)), int8=int8)
     decoder = model.decoder
+    decoder.align_with(aligner)
 
     def captured(function, *inputs):
         with HostTensors() as seen:

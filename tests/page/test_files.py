@@ -23,6 +23,7 @@ from serving import serving
 from spoken import sentences, silence, talk
 from stt.engines import open_engine
 from stt.recognition import SpeechModel, Utterance
+from stt.server.families import FAMILIES
 from stt.settings import EngineSettings
 from stt.vad_pool import VadPool
 
@@ -180,8 +181,6 @@ async def test_a_key_that_is_wanted_is_asked_for_and_the_file_sent(tmp_path: Pat
 
 
 async def test_a_server_that_takes_no_files_says_how_it_would(tmp_path: Path) -> None:
-    from stt.server.families import FAMILIES
-
     async with (
         serving(dialects=(FAMILIES["native"],)) as running,
         browsing(f"{running.http}/", tmp_path) as page,
@@ -195,13 +194,13 @@ async def test_language_and_terms_of_the_settings_are_asked_for(tmp_path: Path) 
     async with serving(model) as running, browsing(f"{running.http}/", tmp_path) as page:
         await page.locator("summary", has_text="Settings").click()
         await page.fill("[name=terms]", "Hibari\n\n zizmor \n")
-        await page.fill("[name=language]", "en")
+        await page.fill("[name=language]", "auto")
         await page.press("[name=language]", "Tab")
         await choose(page, wav(tmp_path))
         await expect(page.locator(".file-state")).to_have_text("Done.", timeout=20_000)
     asked = [utterance.options for batch in model.batches for utterance in batch if utterance.audio.any()]
     assert {(options.language, options.terms, options.live) for options in asked} == {
-        ("en", ("Hibari", "zizmor"), False)
+        (None, ("Hibari", "zizmor"), False)
     }
 
 

@@ -1,6 +1,7 @@
 """What must hold of the page: nothing is lost, nothing moves, it is quick, and every trouble says what to do."""
 
 import asyncio
+import json
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -161,15 +162,64 @@ async def test_words_that_the_engine_is_unsure_of_are_marked(tmp_path: Path) -> 
         assert "wavy" in await unsure.evaluate("(one) => getComputedStyle(one).textDecorationStyle")
 
 
-async def test_terms_are_asked_for_from_the_start(tmp_path: Path) -> None:
-    async with serving() as running, browsing(f"{running.http}/", tmp_path, sound(1)) as page:
+async def test_what_is_set_is_asked_for_from_the_start_and_while_it_runs(tmp_path: Path) -> None:
+    model = ScriptedModel(hear)
+    talk = np.concatenate([silence(0.5), sound(1), silence(1.5), sound(1), silence(3)])
+    async with serving(model) as running, browsing(f"{running.http}/", tmp_path, talk) as page:
         await page.locator("summary", has_text="Settings").click()
         await page.fill("[name=terms]", "Hibari\nzizmor")
+        await page.select_option("[name=end_of_turn]", "silence")
         async with page.expect_websocket() as opened:
             await page.click("#listen")
-        query = httpx.URL((await opened.value).url).params
+        socket = await opened.value
+        query = httpx.URL(socket.url).params
         assert query.get_list("term") == ["Hibari", "zizmor"]
-        assert (query["words"], query["events"]) == ("1", "1")
+        assert (query["words"], query["events"], query["end_of_turn"]) == ("1", "1", "silence")
+        assert "eagerness" not in query
+        sent: list[str] = []
+        socket.on("framesent", lambda frame: sent.append(frame) if isinstance(frame, str) else None)
+        await expect(page.locator("#turns .why")).to_have_count(1, timeout=30_000)
+        await page.fill("[name=terms]", "")
+        await page.press("[name=terms]", "Tab")
+        await page.select_option("[name=eagerness]", "fast")
+        await page.fill("[name=end_of_turn_ms]", "900")
+        await page.press("[name=end_of_turn_ms]", "Tab")
+        await expect(page.locator("#turns .why")).to_have_count(2, timeout=30_000)
+        await expect(page.locator("#notice")).to_be_hidden()
+    assert [json.loads(message) for message in sent] == [
+        {"type": "configure", "terms": []},
+        {"type": "configure", "eagerness": "fast"},
+        {"type": "configure", "end_of_turn_ms": 900},
+    ]
+    terms = [utterance.options.terms for batch in model.batches for utterance in batch if utterance.audio.any()]
+    assert (terms[0], terms[-1]) == (("Hibari", "zizmor"), ())
+
+
+async def test_the_strip_shows_how_probable_it_is_that_the_speaker_is_done(tmp_path: Path) -> None:
+    """Told again and again for one pause: the newest stands."""
+    async with serving() as running, browsing(f"{running.http}/", tmp_path) as page:
+        drawn = await page.evaluate(
+            """async () => {
+                const { Timeline } = await import("/page/timeline.js");
+                const timeline = new Timeline(document.getElementById("timeline"));
+                timeline.take({ type: "turn_started", turn: 0, start: 1 });
+                timeline.take({ type: "heard", at: 1.5, speech: 0.9 });
+                timeline.take({ type: "turn_paused", turn: 0, end: 2 });
+                for (const probability of [0.4, 0.82]) {
+                    timeline.take({ type: "turn_paused", turn: 0, end: 2, probability });
+                }
+                timeline.take({ type: "turn_completed", turn: 0, start: 1, end: 2, decided: 2.5 });
+                timeline.level(3, 0.1);
+                return timeline.marks;
+            }"""
+        )
+    kinds = [(mark["kind"], mark["start"], mark.get("end"), mark.get("probability")) for mark in drawn]
+    assert kinds == [
+        ("speech", 1, 2, None),
+        ("started", 1, None, None),
+        ("pause", 2, 2.5, 0.82),
+        ("end", 2.5, None, None),
+    ]
 
 
 WATCH = """

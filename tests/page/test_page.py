@@ -15,6 +15,7 @@ from serving import serving
 from spoken import silence
 from stt.recognition import Utterance
 from stt.server import page as page_module
+from stt.server.families import FAMILIES
 
 FILES = Path(page_module.__file__).parent
 
@@ -131,8 +132,31 @@ async def test_a_full_server_says_so(tmp_path: Path) -> None:
         browsing(f"{running.http}/", tmp_path, TALK) as page,
     ):
         await page.click("#listen")
-        await expect(page.locator("#notice")).to_contain_text("The server is full: 1 of 1 sessions are taken")
+        await expect(page.locator("#notice")).to_contain_text("all 1 sessions are in use; try again later")
+        await expect(page.locator("#notice")).to_contain_text("stt serve --max-sessions")
         await expect(page.locator("#listen")).to_have_text("Start listening")
+
+
+async def test_a_setting_that_cannot_work_says_which(tmp_path: Path) -> None:
+    async with serving(ScriptedModel(hear)) as running, browsing(f"{running.http}/", tmp_path, TALK) as page:
+        await page.locator("summary", has_text="Settings").click()
+        await page.fill("[name=language]", "xx")
+        await page.click("#listen")
+        await expect(page.locator("#notice")).to_contain_text("language: the engine knows en, got 'xx'")
+        await expect(page.locator("#notice")).to_contain_text("Change it in the settings")
+        await page.fill("[name=language]", "")
+        await page.click("#listen")
+        await expect(page.locator("#state")).to_have_text("Listening.")
+        await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_server_that_speaks_other_dialects_says_so(tmp_path: Path) -> None:
+    async with (
+        serving(dialects=(FAMILIES["openai"],)) as running,
+        browsing(f"{running.http}/", tmp_path, TALK) as page,
+    ):
+        await page.click("#listen")
+        await expect(page.locator("#notice")).to_contain_text("with native among its --dialects")
 
 
 async def test_a_microphone_that_is_refused_or_not_there_says_what_to_do(tmp_path: Path) -> None:
@@ -163,6 +187,14 @@ async def test_every_control_has_a_name(tmp_path: Path) -> None:
         assert unnamed == []
 
 
+SENTENCE = "We ordered twelve boxes of paper, and nobody at the station had seen them since Monday."
+
+
+def hear_sentence(utterance: Utterance) -> str:
+    """As much of a sentence as fits into what was heard."""
+    return " ".join(SENTENCE.split()[: 1 + len(utterance.audio) // 6_000])
+
+
 SIZES = {"light": (900, 760, "light"), "dark": (900, 760, "dark"), "phone": (390, 760, "light")}
 
 
@@ -172,12 +204,25 @@ async def test_nothing_is_wider_than_the_window(tmp_path: Path, name: str, reque
     width, height, scheme = SIZES[name]
     context = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
     async with (
-        serving(ScriptedModel(hear)) as running,
+        serving(ScriptedModel(hear_sentence)) as running,
         browsing(f"{running.http}/", tmp_path, np.concatenate([TALK, sound(8)]), **context) as page,
     ):
         await page.click("#listen")
         await expect(page.locator("#turns li")).to_have_count(4, timeout=30_000)
-        await expect(page.locator("#turns .tentative")).to_contain_text("word")
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        if folder := os.environ.get("STT_SCREENSHOTS"):
-            await page.screenshot(path=f"{folder}/{name}.png")
+        await expect(page.locator("#turns .stable")).to_contain_text("ordered")
+        await expect(page.locator("#turns .tentative")).to_contain_text("paper")
+        await picture(page, name, width)
+        await page.click("#listen")
+        await page.click("#files-tab")
+        (tmp_path / "notes.txt").write_text("no sound")
+        await page.set_input_files("#choose", [tmp_path / "microphone.wav", tmp_path / "notes.txt"])
+        await expect(page.locator(".file-state").first).to_have_text("Done.", timeout=30_000)
+        await expect(page.locator(".file-state").nth(1)).to_contain_text("Failed")
+        await page.locator("#files .turns [data-start]").nth(1).hover()
+        await picture(page, f"files-{name}", width)
+
+
+async def picture(page: Page, name: str, width: int) -> None:
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get("STT_SCREENSHOTS"):
+        await page.screenshot(path=f"{folder}/{name}.png", full_page=name.startswith("files"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing import Client, fuzz, json_values
 from hypothesis import strategies as st
 
+from fuzzing import Client, fuzz, json_values
 from scripted import tone
 from serving import as_json
 from stt.audio import to_pcm16

@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 import pytest
-from fuzzing import SEQUENCES, Client, fuzz, json_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzzing import SEQUENCES, Client, fuzz, json_values
 from scripted import tone
 from serving import serving
 from stt.audio import to_pcm16

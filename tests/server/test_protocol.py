@@ -287,7 +287,7 @@ def test_options(query: str, options: Options) -> None:
         ("eot_threshold=0", "eot_threshold must be a number above 0, up to 1, got '0'"),
         ("eot_threshold=nan", "eot_threshold must be a number above 0, up to 1, got 'nan'"),
         ("eot_delay_ms=5000&eot_timeout_ms=3000", "expected eot_delay_s up to eot_timeout_s (3.0), got 5.0"),
-        ("eot_timeout_ms=100", "expected eot_timeout_s from pause_s (0.3) to 60 seconds, got 0.1"),
+        ("eot_timeout_ms=100", "expected eot_timeout_s from pause_s (0.2) to 60 seconds, got 0.1"),
         ("eager=yes", "eager must be one of 1, 0, true, false, got 'yes'"),
         ("language=", "language must be a code like en, or auto, got ''"),
         ("language=../../etc", "language must be a code like en, or auto, got '../../etc'"),

@@ -17,6 +17,7 @@ from serving import as_json, counted, frames, refused, rest, said, serving, turn
 from spoken import silence
 from stt.errors import SettingsError
 from stt.server import ServerSettings
+from stt.server.dialects.native import PATH
 from stt.server.families import FAMILIES
 
 SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
@@ -178,6 +179,31 @@ BAD_FRAMES: list[tuple[str | bytes, str]] = [
     ('{"samples": "", "sampleRate": 1e9}', "bad_format"),
     ('{"samples": "", "channels": 17}', "bad_format"),
 ]
+
+
+async def test_a_plain_get_is_told_what_the_websocket_would_be() -> None:
+    """Browsers do not tell a page why its WebSocket was refused."""
+    async with serving(max_sessions=1, api_keys=("right",)) as running:
+        key = {"authorization": "Bearer right"}
+        async with httpx.AsyncClient(base_url=running.http) as client:
+            asked = [
+                await client.get(PATH, headers={"authorization": "Bearer wrong"}),
+                await client.get(PATH, headers=key, params={"language": "xx"}),
+                await client.get(PATH, headers=key, params={"channels": "7"}),
+                await client.get(PATH, headers=key | {"origin": "http://elsewhere.test"}),
+                await client.get(PATH, headers=key),
+            ]
+            async with running.connect("?api_key=right"):
+                asked.append(await client.get(PATH, headers=key))
+        assert counted(running, "stt_sessions_refused_total", code="bad_option") == 0, "it is a question"
+    assert [(answer.status_code, answer.json()["code"]) for answer in asked] == [
+        (401, "unauthorized"),
+        (400, "bad_option"),
+        (400, "bad_option"),
+        (403, "forbidden_origin"),
+        (426, "upgrade_required"),
+        (503, "too_many_sessions"),
+    ]
 
 
 async def test_bad_frames_are_answered_and_the_session_lives_on() -> None:

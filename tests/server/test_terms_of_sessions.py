@@ -1,6 +1,7 @@
 """Terms on their way from a client, or the server's own where it names none, to the engine."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from scripted import ScriptedModel, tone
 from serving import Running, refused, serving, turn
 from spoken import silence
+from stt.audio import Samples
 from stt.client import RemoteSession
 from stt.errors import SettingsError
 from stt.recognition import RecognitionOptions
@@ -93,7 +95,7 @@ async def test_a_term_of_the_url_that_cannot_work_is_refused() -> None:
 
 @pytest.mark.parametrize("terms", [SOME, (), tuple(f"{'long ' * 19}{i}" for i in range(MOST_TERMS)), None])
 async def test_a_remote_session_carries_them_however_many(terms: tuple[str, ...] | None) -> None:
-    async def source() -> Any:
+    async def source() -> AsyncIterator[Samples]:
         yield SPOKEN
 
     async def sink(_: object) -> None: ...

@@ -10,11 +10,13 @@ from stage import FAST, SENTENCES, Scripted, meter, on_stage, talk
 from textual.binding import Binding
 from textual.widgets import TextArea
 
-from stt.events import RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnStarted
+from stt.events import Passage, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnStarted
+from stt.words import Word
 from tui import journal
 from tui.condition import Options
 from tui.dialogs import AskScreen, EditScreen, HelpScreen
 from tui.journal import Journal
+from tui.turnview import TurnView
 from tui.updates import (
     EngineFailed,
     InputEnded,
@@ -53,6 +55,45 @@ async def test_typing_in_the_editor_reaches_the_text_while_someone_speaks():
         await play.say(3, "Meanwhile another turn.")
         await play.press("enter")
         assert play.texts[2:] == [f"{SENTENCES[2]}qx", "Meanwhile another turn."]
+
+
+def unsure_turn(turn: int) -> TurnCompleted:
+    """Of "we met Valkwist, and Marotin.", the names are not sure."""
+    words = tuple(
+        Word(text, 300_000 + i, 300_001 + i, confidence)
+        for i, (text, confidence) in enumerate(
+            [("we", 0.9), (" met", None), (" Valkwist,", 0.2), (" and", 0.5), (" Marotin.", 0.49)]
+        )
+    )
+    text = "".join(word.text for word in words)
+    return TurnCompleted(turn, 300_000, 310_000, text, (Passage(300_000, 310_000, text),), FAST, words=words)
+
+
+async def test_words_that_the_engine_is_not_sure_of_are_underlined():
+    async with on_stage() as play:
+        await play.hear(TurnStarted(0, 300_000), unsure_turn(0))
+        view = play.app.screen.query_one(TurnView)
+        underlined = [s.text for y in range(view.size.height) for s in view.render_line(y) if s.style.underline]
+        assert underlined == ["Valkwist,", "Marotin."]
+
+
+async def test_tab_in_the_editor_goes_from_one_unsure_word_to_the_next_and_typing_replaces_it():
+    async with on_stage() as play:
+        await play.hear(TurnStarted(0, 300_000), unsure_turn(0))
+        await play.press("e", "tab")  # from the end on to the first
+        area = play.app.screen.query_one(TextArea)
+        assert area.selected_text == "Valkwist,"
+        await play.press("tab")
+        assert area.selected_text == "Marotin."
+        await play.press("shift+tab")
+        assert area.selected_text == "Valkwist,"
+        await play.press("x", "y", "tab")
+        assert area.selected_text == "Marotin."
+        await play.press("tab", "ctrl+left")  # one that was mended is no more
+        assert area.cursor_location == (0, len("we met xy and Marotin"))
+        await play.press("enter")
+        assert play.texts == ["we met xy and Marotin."]
+        assert play.app.screen.query_one(TurnView).document.blocks[0].unsure == ()
 
 
 async def test_a_running_turn_cannot_be_edited():

@@ -59,6 +59,19 @@ def test_a_turn_grows_pauses_resumes_and_settles():
     assert d.blocks[0].wall_s == 1000.5
 
 
+def test_a_pause_tells_how_probable_the_end_is_until_the_speaker_goes_on():
+    d = document(BEGIN)
+    for event, probability in (
+        (TurnStarted(0, 8000), None),
+        (TurnPaused(0, 16_000), None),
+        (TurnPaused(0, 16_000, 0.72), 0.72),
+        (TurnResumed(0, 20_000), None),
+        (TurnPaused(0, 30_000), None),
+    ):
+        d.apply(Heard(0, event))
+        assert d.blocks[0].probability == probability
+
+
 def test_a_turn_without_words_leaves_nothing():
     d = document(BEGIN, *heard(TurnStarted(0, 0), changed(0, "hm"), completed(0, "")))
     assert d.blocks == []

@@ -1,11 +1,14 @@
-"""What Deepgram's dialects share: refusals, codecs, and words as they are written."""
+"""What Deepgram's dialects share: refusals, codecs, terms, languages, words as they are written, goodbyes."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from stt.server.dialect import Codec, Denial, NotAdmittedError
-from stt.server.dialects.reading import shown
+from stt.engines.languages import language_code
+from stt.server.dialect import Codec, Denial, End, Frame, Goodbye, NotAdmittedError
+from stt.server.dialects.reading import boolean, number, shown, texts
 from stt.server.estimate import CONFIDENCE
+from stt.terms import usable
 from stt.words import Word
 
 MESSAGE_BYTES: Final = 64 << 20
@@ -17,9 +20,16 @@ _CODECS: Final[dict[str, Codec]] = {
     "alaw": Codec("alaw"),
     "opus": Codec("opus"),
     "ogg-opus": Codec("container"),
+    "flac": Codec("container"),
     "": Codec("container"),
 }
+MODEL: Final = {"name": "stt", "version": "live", "arch": "stt"}
+"""Whatever model a client asks for, this is what it gets."""
+MODEL_UUID: Final = "7d0c1f6e-6f0b-4a7e-9a39-6b8a5a3e5c11"
+MOST_CHANNELS: Final = 8
 _CODES: Final = {"unauthorized": "INVALID_AUTH", "bad_option": "Bad Request", "too_many_sessions": "TOO_MANY_REQUESTS"}
+_BARE: Final = re.compile(r"^\W+|\W+$")
+_BOOST: Final = re.compile(r":-?\d+(\.\d+)?$")
 
 
 def refusal(error: NotAdmittedError, request_id: str) -> Denial:
@@ -42,7 +52,68 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
     return Codec(known.encoding, rate, channels)
 
 
-def written(words: Sequence[Word]) -> list[dict[str, Any]]:
+def keyterms(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what the speaker is likely to say: `keyterm`s, and `keywords` without their boost."""
+    return usable(
+        _BOOST.sub("", value) if name == "keywords" else value
+        for name, value in query
+        if name in ("keyterm", "keywords")
+    )
+
+
+def configured_terms(message: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Read the terms of a `Configure`; `None`: those there are stay.
+
+    Raises:
+        UnreadableError: they are no list of strings.
+
+    """
+    given = message.get("keyterms")
+    return None if given is None else usable(texts(given, "keyterms"))
+
+
+def language_of(given: Mapping[str, str], default: str | None) -> str | None:
+    """Return the code of the language; `None`: the engine finds out.
+
+    Raises:
+        UnreadableError: a flag is none.
+
+    """
+    asked = given.get("language")
+    if asked == "multi" or (asked is None and flag(given, "detect_language")):
+        return None
+    return language_code(asked or default)
+
+
+def flag(given: Mapping[str, str], name: str) -> bool:
+    """Read an option that is true or false; it is false where it is missing.
+
+    Raises:
+        UnreadableError: it is neither.
+
+    """
+    return boolean(given.get(name, "false"), name)
+
+
+def raw_format(given: Mapping[str, str]) -> tuple[int, int]:
+    """Return rate and channels of raw audio.
+
+    Raises:
+        UnreadableError: they cannot be.
+
+    """
+    rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
+    return rate, round(number(given.get("channels", 1), "channels", 1, MOST_CHANNELS))
+
+
+def goodbye(end: End, *frames: Frame) -> Goodbye:
+    """Close as Deepgram does, after last words."""
+    if end.how == "idle":
+        return Goodbye(1011, "NET-0001: nothing was sent for too long", frames)
+    return Goodbye(end.code, "" if end.how == "finished" else end.how.replace("_", " "), frames)
+
+
+def written(words: Iterable[Word]) -> list[dict[str, Any]]:
     """Write words so that, joined by spaces, they are the text: without a space, it belongs to the word before."""
     result: list[dict[str, Any]] = []
     for word in words:
@@ -62,3 +133,27 @@ def written(words: Sequence[Word]) -> list[dict[str, Any]]:
                 }
             )
     return result
+
+
+def alternative(words: Iterable[Word]) -> dict[str, Any]:
+    """Write words as the one alternative that there is."""
+    told = listed(words)
+    return {
+        "transcript": " ".join(word["punctuated_word"] for word in told),
+        "confidence": round(sum(word["confidence"] for word in told) / max(1, len(told)), 4),
+        "words": told,
+    }
+
+
+def listed(words: Iterable[Word]) -> list[dict[str, Any]]:
+    """Write words one by one: bare, and as they stand in the text."""
+    return [
+        {
+            "word": _BARE.sub("", word["word"]).lower() or word["word"].lower(),
+            "start": word["start"],
+            "end": word["end"],
+            "confidence": word["confidence"],
+            "punctuated_word": word["word"],
+        }
+        for word in written(words)
+    ]

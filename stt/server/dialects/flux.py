@@ -4,8 +4,9 @@
                           waiting --EndOfTurn(model)--> idle, turn_index + 1
                           speaking|waiting --EndOfTurn(manual|timeout)--> idle, turn_index + 1
 
-A turn begins with its first words, so a cough is none. Without a model of turns, a threshold of confidence stands for
-a silence, and a silence for a confidence (`_CURVE`).
+A turn begins with its first words, so a cough is none. Where turns end by meaning, its thresholds are the policy's, and
+the policy's probability is the confidence. Elsewhere a threshold stands for a silence, and a silence for a confidence
+(`_CURVE`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ import numpy as np
 
 from stt.control import Configure, Flush
 from stt.errors import SettingsError
-from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnResumed
+from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed
 from stt.recognition import RecognitionOptions
 from stt.server.dialect import (
     Answer,
@@ -32,16 +33,25 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    OfChannel,
     Opened,
     Request,
     SessionOptions,
     Tick,
 )
-from stt.server.dialects.deepgram import MESSAGE_BYTES, codec, refusal, written
-from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown, texts
+from stt.server.dialects.deepgram import (
+    MESSAGE_BYTES,
+    codec,
+    configured_terms,
+    goodbye,
+    keyterms,
+    raw_format,
+    refusal,
+    written,
+)
+from stt.server.dialects.reading import UnreadableError, dump, json_object, number, shown
 from stt.server.estimate import Speech
 from stt.settings import TurnSettings
-from stt.terms import usable
 
 PATH: Final = "/v2/listen"
 _UPDATE_S: Final = 0.25
@@ -49,6 +59,8 @@ _EAGER_S: Final = 0.2  # of silence
 # Confidence that a turn is over, and the silence that gives it.
 _CURVE: Final = ((0.0, 0.0), (0.5, 0.4), (0.7, 0.8), (0.9, 1.5), (1.0, 1.9))
 _CONFIDENCES, _SILENCES = zip(*_CURVE, strict=True)
+# Who wants to be surer waits longer before anything is decided: the delays of fast, medium and careful.
+_DELAYS: Final = ((0.5, 0.7, 0.9), (0.38, 0.61, 0.8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +78,20 @@ class Thresholds:
         return silence_s if self.eot_threshold < 1 and silence_s < self.eot_timeout_ms / 1000 else None
 
     def turns(self, turns: TurnSettings) -> TurnSettings:
-        """Return settings with these turns."""
-        gap_s = self.model_s or self.eot_timeout_ms / 1000
-        return replace(turns, end_of_turn_s=gap_s, pause_s=min(_EAGER_S, gap_s), interim_s=turns.interim_s or 0.5)
+        """Return settings with these turns, by meaning where this server's are."""
+        timeout_s = self.eot_timeout_ms / 1000
+        gap_s = self.model_s or timeout_s
+        silent = replace(turns.after_silence(gap_s), pause_s=min(_EAGER_S, gap_s), interim_s=turns.interim_s or 0.5)
+        if turns.end_of_turn == "silence" or self.eot_threshold == 1:
+            return silent
+        return replace(
+            silent,
+            end_of_turn=turns.end_of_turn,
+            eot_threshold=self.eot_threshold,
+            eot_delay_s=min(timeout_s, float(np.interp(self.eot_threshold, *_DELAYS))),
+            eot_timeout_s=timeout_s,
+            eager=self.eager_eot_threshold is not None,
+        )
 
 
 def thresholds(given: Mapping[str, Any], now: Thresholds) -> Thresholds:
@@ -110,6 +133,8 @@ class Flux:
         self._index = 0
         self._window_end = 0.0
         self._quiet = True  # since the last tick
+        self._by_meaning = False
+        self._paused: TurnPaused | None = None  # with the newest probability that the speaker is done
         # of the turn whose texts are sent:
         self._shown: TranscriptChanged | None = None  # its last text; `None`: it has not begun
         self._eager: str | None = None  # what was sent early and still holds
@@ -120,13 +145,13 @@ class Flux:
         given = dict(request.query)
         try:
             self._thresholds = thresholds(given, self._thresholds)
-            rate = round(number(given.get("sample_rate", 16_000), "sample_rate", 8_000, 48_000))
+            rate, _ = raw_format({**given, "channels": "1"})
             settings = self._thresholds.turns(turns)
+            self._by_meaning = settings.end_of_turn != "silence"
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        keyterms = usable(value for name, value in request.query if name == "keyterm")
-        self._recognition = RecognitionOptions(language, keyterms or request.terms, words=True)
+        self._recognition = RecognitionOptions(language, keyterms(request.query) or request.terms, words=True)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 
@@ -154,11 +179,11 @@ class Flux:
                 return [Malformed("unknown_type", text, fatal=True)]
 
     def _configure(self, message: Mapping[str, Any]) -> Iterable[Command]:
-        given, keyterms = message.get("thresholds") or {}, message.get("keyterms")
+        given = message.get("thresholds") or {}
         try:
             if not isinstance(given, dict):
                 raise UnreadableError(f"thresholds must be an object, got {shown(given)}")  # noqa: TRY301
-            keyterms = None if keyterms is None else texts(keyterms, "keyterms")
+            new_terms = configured_terms(message)
             now = thresholds(given, self._thresholds)
             settings = now.turns(self._turns)
         except (UnreadableError, SettingsError) as wrong:
@@ -166,9 +191,9 @@ class Flux:
             return [
                 Answer({"type": "ConfigureFailure", "code": code, "error_code": code, "description": str(wrong)}),
             ]
-        self._thresholds = now
-        if keyterms is not None:
-            self._recognition = replace(self._recognition, terms=usable(keyterms))
+        self._thresholds, self._by_meaning = now, settings.end_of_turn != "silence"
+        if new_terms is not None:
+            self._recognition = replace(self._recognition, terms=new_terms)
         as_now = {
             "eot_threshold": now.eot_threshold,
             "eager_eot_threshold": now.eager_eot_threshold,
@@ -201,18 +226,26 @@ class Flux:
             case TurnCompleted():
                 yield from self._final(item)
                 self._speech.feed(item)
-            case Ending():
+            case Ending() | OfChannel():
                 pass
+            case TurnPaused():
+                self._speech.feed(item)
+                self._paused = item
+                if item.probability is not None and self._shown is not None and self._early(self._shown):
+                    yield from self._eagerly(self._shown)
             case _:
                 self._speech.feed(item)
+                if isinstance(item, TurnResumed):
+                    self._paused = None
                 if isinstance(item, TurnResumed) and self._shown is not None and item.turn == self._shown.turn:
                     yield from self._resumed()
 
     def ended(self, end: End) -> Goodbye:
         """Close."""
-        failed = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
-        frames = (self._message(failed),) if end.how == "failed" else ()
-        return Goodbye(end.code, end.how.replace("_", " ") if end.how != "finished" else "", frames)
+        if end.how != "failed":
+            return goodbye(end)
+        wrong = {"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "the server failed"}
+        return goodbye(end, self._message(wrong))
 
     def _text(self, text: TranscriptChanged) -> Iterable[Frame]:
         if not text.text:
@@ -223,12 +256,29 @@ class Flux:
         self._shown = text
         if begins:
             yield self._turn("StartOfTurn", text)
-        if text.cause == "pause" and self._thresholds.eager_eot_threshold is not None:
-            if self._eager is None:
-                self._eager = text.text
-                yield self._turn("EagerEndOfTurn", text)
+        if self._early(text):
+            yield from self._eagerly(text)
         elif not begins:
             yield self._turn("Update", text)
+
+    def _early(self, text: TranscriptChanged) -> bool:
+        """Whether a text is sure enough to be told as an early end."""
+        enough = self._thresholds.eager_eot_threshold
+        if text.cause != "pause" or enough is None:
+            return False
+        if not self._by_meaning or self._eager is not None:
+            return True
+        paused = self._paused
+        return (
+            paused is not None
+            and (paused.turn == text.turn and paused.end <= text.end)  # not the text of the pause before
+            and (paused.probability or 0.0) >= enough
+        )
+
+    def _eagerly(self, text: TranscriptChanged) -> Iterable[Frame]:
+        if self._eager is None:
+            self._eager = text.text
+            yield self._turn("EagerEndOfTurn", text)
 
     def _resumed(self) -> Iterable[Frame]:
         if self._eager is not None and self._shown is not None:
@@ -240,21 +290,21 @@ class Flux:
         text = final if final.text or self._shown is None else self._shown
         if not text.text:
             return
+        silence_s = max(0.0, final.decided_s - final.end_s)
         trigger = "manual"
-        if final.why == "meaning" or (final.why == "silence" and self._thresholds.model_s is not None):
-            trigger = "model"
-        elif final.why == "silence":
-            trigger = "timeout"
+        if final.why in ("meaning", "silence"):
+            in_time = silence_s < self._thresholds.eot_timeout_ms / 1000
+            by_model = self._by_meaning or self._thresholds.model_s is not None
+            trigger = "model" if in_time and by_model else "timeout"
         if self._shown is None:
             yield self._turn("StartOfTurn", text)
         if self._eager is not None and text.text != self._eager:
             yield from self._resumed()
         if trigger == "model" and self._eager is None and self._thresholds.eager_eot_threshold is not None:
             yield self._turn("EagerEndOfTurn", text)
-        silence_s = max(0.0, final.decided_s - final.end_s)
         self._window_end = max(self._window_end, final.decided_s)
         yield self._turn("EndOfTurn", text, trigger, silence_s)
-        self._shown = self._eager = None
+        self._shown = self._eager = self._paused = None
         self._index += 1
 
     def _turn(
@@ -262,9 +312,12 @@ class Flux:
     ) -> str:
         self._quiet = False
         self._window_end = max(self._window_end, text.end_s)
-        sure = float(np.interp(silence_s, _SILENCES, _CONFIDENCES))
+        told = self._paused.probability if self._paused is not None and self._paused.turn == text.turn else None
         if event == "EagerEndOfTurn":
-            sure = max(float(np.interp(_EAGER_S, _SILENCES, _CONFIDENCES)), self._thresholds.eager_eot_threshold or 0.0)
+            silence_s = _EAGER_S
+        sure = float(np.interp(silence_s, _SILENCES, _CONFIDENCES)) if told is None else told
+        if event == "EagerEndOfTurn":
+            sure = max(sure, self._thresholds.eager_eot_threshold or 0.0)
         elif trigger == "model":
             sure = max(sure, self._thresholds.eot_threshold)
         words = written(self._speech.words(text))

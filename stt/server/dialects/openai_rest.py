@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -26,9 +26,8 @@ from stt.server.dialect import NotAdmittedError
 from stt.server.dialects.openai import MODELS, error, language_name, language_of, refusal, terms
 from stt.server.dialects.reading import UnreadableError, boolean, dump, json_object, number, shown
 from stt.server.estimate import Speech
-from stt.server.files import FileJob, Heard, drop_body, receive_form
+from stt.server.files import FileJob, Heard, attend, drop_body, receive_form
 from stt.server.gate import Gate
-from stt.server.logs import LOGGER
 from stt.server.wire import response
 from stt.settings import TurnSettings
 
@@ -103,7 +102,7 @@ def _chunking(given: Mapping[str, str], turns: TurnSettings) -> TurnSettings:
         return turns
     silence_s = max(0.1, number(silence_ms, f"{name}.silence_duration_ms", 0, 60_000) / 1000)
     try:
-        return replace(turns, end_of_turn_s=silence_s, pause_s=min(turns.pause_s, silence_s))
+        return turns.after_silence(silence_s)
     except SettingsError as wrong:
         raise UnreadableError(str(wrong), name) from None
 
@@ -235,25 +234,19 @@ class _Transcriptions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        stream = _Stream(send, f"req_{secrets.token_hex(8)}")
-        try:
-            self._gate.check(request)
-            with FileJob(self._gate, request, stream.name) as job:
-                answer = await self._hear(request, job, stream)
-        except ClientDisconnect:
-            return
-        except NotAdmittedError as refused:
-            await stream.fail(request, self._gate, refused)
-        except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
-            LOGGER.exception("request %s failed", stream.name)
-            failed = NotAdmittedError("engine_failed", "the server failed; please try again")
-            await stream.fail(request, self._gate, failed)
-        else:
-            if answer is not None:
-                answer.headers["x-request-id"] = stream.name
-                await answer(scope, receive, send)
+        stream = EventStream(send, f"req_{secrets.token_hex(8)}")
+        answer = await attend(
+            request,
+            self._gate,
+            stream.name,
+            lambda job: self._hear(request, job, stream),
+            lambda refused: stream.fail(request, self._gate, refused),
+        )
+        if answer is not None:
+            answer.headers["x-request-id"] = stream.name
+            await answer(scope, receive, send)
 
-    async def _hear(self, request: Request, job: FileJob, stream: "_Stream") -> Response | None:
+    async def _hear(self, request: Request, job: FileJob, stream: "EventStream") -> Response | None:
         """Return the answer, unless it was streamed."""
         gate = self._gate
         form = await receive_form(request, gate.settings.max_upload_bytes)
@@ -287,7 +280,7 @@ class _Transcriptions:
         return body
 
 
-class _Stream:
+class EventStream:
     """Server-sent events; the response begins with the first, so that what fails before has a status of its own."""
 
     def __init__(self, send: Send, name: str) -> None:
@@ -295,7 +288,7 @@ class _Stream:
         self.name = name
         self._begun = False
 
-    async def say(self, message: Mapping[str, Any], *, more: bool = True) -> None:
+    async def say(self, message: Mapping[str, Any] | str, *, more: bool = True) -> None:
         if not self._begun:
             self._begun = True
             headers = {
@@ -306,10 +299,11 @@ class _Stream:
             }
             raw = [(key.encode(), value.encode()) for key, value in headers.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": raw})
-        body = f"data: {dump(message)}\n\n".encode()
+        text = message if isinstance(message, str) else dump(message)
+        body = f"data: {text}\n\n".encode()
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def end(self, message: Mapping[str, Any]) -> None:
+    async def end(self, message: Mapping[str, Any] | str) -> None:
         await self.say(message, more=False)
 
     async def fail(self, request: Request, gate: Gate, refused: NotAdmittedError) -> None:

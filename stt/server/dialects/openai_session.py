@@ -9,7 +9,7 @@ from stt.recognition import RecognitionOptions
 from stt.server.dialect import Codec
 from stt.server.dialects.openai import language_of, terms
 from stt.server.dialects.reading import UnreadableError, number, shown, texts
-from stt.settings import TurnSettings
+from stt.settings import Eagerness, TurnSettings
 
 _SERVER_VAD: Final[dict[str, Any]] = {
     "type": "server_vad",
@@ -19,8 +19,9 @@ _SERVER_VAD: Final[dict[str, Any]] = {
     "idle_timeout_ms": None,
 }
 _SEMANTIC_VAD: Final[dict[str, Any]] = {"type": "semantic_vad", "eagerness": "auto"}
-# Without a model of meaning: seconds of silence that end a turn.
+# Seconds of silence that end a turn where nothing tells what it means.
 _EAGERNESS_S: Final = {"low": 2.0, "medium": 1.2, "high": 0.7, "auto": 1.2}
+_EAGERNESS: Final[dict[str, Eagerness]] = {"low": "careful", "medium": "medium", "high": "fast"}
 _FORMATS: Final = {"audio/pcm": "linear16", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _BETA_FORMATS: Final = {
     "pcm16": {"type": "audio/pcm", "rate": 24_000},
@@ -84,14 +85,11 @@ class SessionConfig:
             if vad is None:
                 return replace(turns, end_of_turn_s=None)
             if vad["type"] == "semantic_vad":
-                silence_s = _EAGERNESS_S[vad["eagerness"]]
-                return replace(turns, end_of_turn_s=silence_s, pause_s=min(turns.pause_s, silence_s))
+                return _semantic(turns, vad["eagerness"])
             silence_s = max(_SHORTEST_S, vad["silence_duration_ms"] / 1000)
             threshold = min(max(vad["threshold"], 0.05), 0.95)
             return replace(
-                turns,
-                end_of_turn_s=silence_s,
-                pause_s=min(turns.pause_s, silence_s),
+                turns.after_silence(silence_s),
                 speech_threshold=threshold,
                 silence_threshold=max(0.03, threshold - 0.15),
                 pre_roll_s=max(turns.pre_roll_s, self.padding_s),
@@ -154,6 +152,15 @@ class SessionConfig:
             "turn_detection": vad,
         }
         return {"type": "transcription", **head, "audio": {"input": heard}, "include": list(self.include)}
+
+
+def _semantic(turns: TurnSettings, eagerness: str) -> TurnSettings:
+    """Return turns that end by meaning, where this server's do; `auto`: as soon as they do."""
+    silent = turns.after_silence(_EAGERNESS_S[eagerness])
+    if turns.end_of_turn == "silence":
+        return silent
+    own = {"eot_threshold": None, "eot_delay_s": None, "eot_timeout_s": None} if eagerness != "auto" else {}
+    return replace(silent, end_of_turn=turns.end_of_turn, eagerness=_EAGERNESS.get(eagerness, turns.eagerness), **own)
 
 
 def _beta(session: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import { Microphone, devices, forbidden } from "./microphone.js";
 import { save } from "./save.js";
-import { Session } from "./session.js";
+import { LISTENING, Session } from "./session.js";
 import { asked, offer, sound, watch } from "./settings.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 
+const PAUSED = "Paused: the microphone is not heard.";
 const $ = (id) => document.getElementById(id);
 
 export class Live {
@@ -46,7 +47,7 @@ export class Live {
       return this.page.notice(error.message);
     }
     const on = {
-      state: (text) => this.page.state(text),
+      state: (text) => this.page.state(this.muted && text === LISTENING ? PAUSED : text),
       event: (message) => this.take(message),
       failed: (code, text) => this.failed(code, text),
     };
@@ -105,7 +106,7 @@ export class Live {
     if (!this.session) return;
     this.paint(!this.muted);
     this.microphone.mute(this.muted);
-    this.page.state(this.muted ? "Paused: the microphone is not heard." : "Listening.");
+    this.page.state(this.muted ? PAUSED : LISTENING);
   }
 
   paint(muted) {

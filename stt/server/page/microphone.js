@@ -43,7 +43,7 @@ export class Microphone {
     }
     await this.context.audioWorklet.addModule("/page/worklet.js");
     const node = new AudioWorkletNode(this.context, "pieces", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => this.onpiece(data.pcm, data.peak);
+    node.port.onmessage = ({ data }) => this.onpiece(data, data.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0) / 32767);
     this.source.connect(node);
     return this.context.sampleRate;
   }

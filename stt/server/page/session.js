@@ -3,6 +3,7 @@
 // What was said since the last final is kept, up to 10 minutes, and said again to the next connection; turns and times
 // are counted on. So a server that went away in the middle of a turn costs a delay, and no word.
 
+export const LISTENING = "Listening.";
 const KEEP_S = 600;
 const BEFORE_S = 2; // kept of a silence: a turn begins a little before the sound that was taken for speech
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
@@ -37,7 +38,7 @@ export class Session {
     const socket = this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
     let opened = false;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => { opened = true; this.on.state("Listening."); this.send(); };
+    socket.onopen = () => { opened = true; this.on.state(LISTENING); this.send(); };
     socket.onmessage = ({ data }) => { if (socket === this.socket) this.take(JSON.parse(data)); };
     socket.onclose = ({ code }) => this.closed(code, opened);
   }
@@ -115,7 +116,7 @@ export class Session {
   async closed(code, opened) {
     if (this.finishing && opened && code === 1000) return this.on.state("Stopped."), this.done();
     if (!opened) {
-      const [why, text] = await refusal(this.key);
+      const [why, text] = await refusal(this.socket.url, this.key);
       if (why) return this.on.failed(why, text), this.done();
     }
     this.finishing &&= "wanted";
@@ -135,18 +136,23 @@ export class Session {
   done() {}
 }
 
-/** Browsers do not say why a WebSocket was refused; the server's other paths do. ["", ""]: try again. */
-async function refusal(key) {
+const WHAT_TO_DO = {
+  bad_option: "Change it in the settings, then start again.",
+  forbidden_origin: "Start it with stt serve --allowed-origin.",
+  not_found: "It does not speak the native protocol: start it with native among its --dialects.",
+  too_many_sessions: "More are let in by stt serve --max-sessions.",
+  unauthorized: "Enter the key of this server.",
+};
+
+/** Browsers do not say why a WebSocket was refused, but the server does, to a plain GET. ["", ""]: try again. */
+async function refusal(url, key) {
+  let answer;
   try {
-    const metrics = await fetch("/metrics", { headers: key ? { authorization: `Bearer ${key}` } : {} });
-    if (metrics.status === 401) return ["unauthorized", key ? "The server does not take this key. Enter another one." : "This server wants an API key."];
-    const ready = await (await fetch("/ready")).json();
-    if (ready.status === "ready" && ready.sessions < ready.max_sessions) {
-      return ["refused", "The server refuses this session: a setting may not suit it (does its engine know the language?), or this address is not on its list (stt serve --allowed-origin)."];
-    }
-    if (ready.status === "ready") return ["full", `The server is full: ${ready.sessions} of ${ready.max_sessions} sessions are taken. Start again in a while, or raise stt serve --max-sessions.`];
-    return ["", ""]; // it loads, or goes away
+    const said = await fetch(url.replace(/^ws/, "http"), { headers: key ? { authorization: `Bearer ${key}` } : {} });
+    answer = await said.json();
   } catch {
     return ["", ""]; // it is not there
   }
+  const { code, error } = answer; // others: it loads, or goes away, or would let us in by now
+  return WHAT_TO_DO[code] ? [code, `The server refuses: ${error}. ${WHAT_TO_DO[code]}`] : ["", ""];
 }

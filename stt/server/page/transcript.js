@@ -83,12 +83,13 @@ function hypothesis({ text, committed, stable }) {
 /** The words of a turn that is over: those that the engine is unsure of are marked, and with `timed` each knows its time. */
 export function words(message, timed = false) {
   if (!message.words?.length) return [message.text];
-  return message.words.map((word) => {
+  return message.words.flatMap((word) => {
     const unsure = typeof word.confidence === "number" && word.confidence < UNSURE;
     if (!unsure && !timed) return word.text;
-    const span = part(unsure ? "unsure" : "", word.text);
+    const bare = word.text.trimStart();
+    const span = part(unsure ? "unsure" : "", bare);
     if (unsure) span.title = `heard with a confidence of ${Math.round(word.confidence * 100)} %`;
     if (timed) Object.assign(span.dataset, { start: word.start, end: word.end });
-    return span;
+    return [word.text.slice(0, -bare.length || undefined), span];
   });
 }

@@ -12,7 +12,7 @@ export function upload(file, { language, terms }, key, on) {
   form.set("response_format", "verbose_json");
   form.set("stream", "true");
   for (const kind of ["segment", "word"]) form.append("timestamp_granularities[]", kind);
-  if (language && language !== "auto") form.set("language", language);
+  if (language) form.set("language", language);
   for (const term of terms) form.append("keywords[]", term);
   form.set("file", file);
 

@@ -1,0 +1,103 @@
+"""Options of `stt cluster`."""
+
+import argparse
+from typing import Final
+
+from stt.cli.options import Argument, Command, Flag, Group, Option, count, number, seconds
+from stt.cli.shared import LANGUAGE, engine_options, engine_settings
+
+_DESCRIPTION: Final = """\
+Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md).
+up deploys an engine or updates it, without losing what is under way; status shows those there are; down takes one down.
+"""
+
+_EPILOG: Final = """\
+examples:
+  ray start --head                                            a cluster of one machine
+  stt cluster up --replicas 2                                 the engine that comes with stt, twice
+  stt serve --cluster auto                                    a front for it
+  stt cluster up --engine canary-qwen --gpus 1 --min 1 --max 8
+  stt cluster up --name german --engine whisper --model large-v3 --gpus 0.5
+  stt cluster status
+  stt cluster down --name german
+"""
+
+
+def _run(args: argparse.Namespace) -> int:
+    from stt.commands import cluster
+
+    if args.action == "status":
+        return cluster.status(args.address, as_json=args.json)
+    if args.action == "down":
+        return cluster.down(args.address, args.name)
+    return cluster.up(
+        args.address,
+        name=args.name,
+        engine=engine_settings(args),
+        replicas=args.replicas,
+        least=args.min,
+        most=max(args.min, args.max or 1),
+        gpus=args.gpus,
+        cpus=args.cpus,
+        timeout_s=args.engine_timeout,
+    )
+
+
+_ENGINE: Final = engine_options()
+
+CLUSTER: Final = Command(
+    name="cluster",
+    help="put engines on a Ray cluster",
+    description=_DESCRIPTION,
+    epilog=_EPILOG,
+    run=_run,
+    arguments=(
+        Argument(name="action", nargs="?", choices=("up", "status", "down"), default="status", help="default: status"),
+    ),
+    options=(
+        Option(
+            name="--address",
+            default="auto",
+            metavar="HOST:PORT",
+            help="of the Ray cluster; auto: the one that this machine is part of",
+        ),
+        Option(name="--name", default="default", help="what sessions call the engine"),
+        Flag(name="--json", help="status as one JSON document"),
+        Group(
+            "replicas",
+            (
+                Option(
+                    name="--replicas",
+                    convert=count(1, 10_000),
+                    metavar="N",
+                    help="as many, always",
+                    shown_default="from --min to --max, as there is work",
+                ),
+                Option(name="--min", default=1, convert=count(1, 10_000), metavar="N", help="at least"),
+                Option(
+                    name="--max",
+                    convert=count(1, 10_000),
+                    metavar="N",
+                    help="at most",
+                    shown_default="as --min",
+                ),
+                Option(
+                    name="--gpus",
+                    default=0.0,
+                    convert=number(0, 64),
+                    metavar="N",
+                    help="for each replica; 0.5: two share a GPU",
+                ),
+                Option(name="--cpus", default=1.0, convert=number(0, 1024), metavar="N", help="for each replica"),
+                Option(
+                    name="--engine-timeout",
+                    default=60.0,
+                    convert=seconds(0.001, 7 * 24 * 3600.0),
+                    metavar="SECONDS",
+                    help="seconds after which an engine at work is taken for hung and replaced",
+                ),
+            ),
+        ),
+        Group("engine", tuple(option for option in _ENGINE.options if option is not LANGUAGE)),
+    ),
+)

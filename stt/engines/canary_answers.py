@@ -1,0 +1,31 @@
+"""Canary-Qwen's language model by itself, with the adapter off: `LanguageModel` over `nemo_lite`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stt.errors import EngineError
+from stt.recognition.answers import MOST_TOKENS, Answer, Finished, Message
+
+if TYPE_CHECKING:
+    from nemo_lite import CanaryQwen
+
+
+class CanaryAnswers:
+    """Answers in slices between the calls of those who speak."""
+
+    def __init__(self, model: "CanaryQwen") -> None:
+        self._model = model
+
+    def answer(self, messages: Sequence[Message], most_tokens: int = MOST_TOKENS) -> Answer:
+        """Answer a conversation, greedily and without thinking aloud.
+
+        Raises:
+            EngineError: it is longer than the model can read, or the engine failed.
+
+        """
+        try:
+            done = yield from self._model.language_model.answer(messages, most_tokens)
+        except (ValueError, RuntimeError) as error:
+            msg = f"canary-qwen's language model: {error}"
+            raise EngineError(msg) from error
+        return Finished(done.why, done.prompt_tokens, done.answer_tokens)

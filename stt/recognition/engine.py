@@ -1,0 +1,63 @@
+"""What a server knows of the engine behind its sessions, wherever that runs: in this process, or on others."""
+
+from typing import Protocol
+
+from stt.recognition.service import RecognitionService
+
+
+class Described(Protocol):
+    """An engine, as far as people and clients are told."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def languages(self) -> frozenset[str]: ...
+
+
+class ServedRecognizer(RecognitionService, Protocol):
+    """A recognition service that tells how it is doing."""
+
+    @property
+    def model(self) -> Described: ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        ...
+
+    @property
+    def lag_s(self) -> float:
+        """For how long the oldest unanswered request that stands has been waiting; 0 where there is none."""
+        ...
+
+
+class ServedEngine(Protocol):
+    """An engine with whoever keeps it working."""
+
+    @property
+    def state(self) -> str:
+        """`loading`, `ready`, or why not (`restarting`, `unreachable`)."""
+        ...
+
+    @property
+    def recognizer(self) -> ServedRecognizer | None:
+        """What sessions ask; there once it was ready for the first time."""
+        ...
+
+    @property
+    def hung(self) -> bool:
+        """Whether native code still runs that nobody waits for."""
+        ...
+
+    def refusal(self) -> str | None:
+        """Why it can bear no more sessions than there are; `None`: it can."""
+        ...
+
+    async def run(self) -> None:
+        """Keep it working until cancelled; raises what cannot be mended."""
+        ...
+
+    async def close(self, timeout_s: float) -> None:
+        """Let it go, once `run` has ended."""
+        ...

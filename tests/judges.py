@@ -1,0 +1,35 @@
+"""A stand-in for smart-turn: tells by how long somebody has spoken whether they are done."""
+
+import asyncio
+
+import numpy as np
+
+from scripted import tone
+from spoken import silence
+from stt.audio import Samples
+from stt.endofturn.smart_turn import BusyError
+
+
+class ByLength:
+    """Sure of sounds of a second and more, and that shorter ones are no ends; keeps what it was asked."""
+
+    def __init__(self, *, busy: bool = False) -> None:
+        self.busy = busy
+        self.asked: list[tuple[int, bool]] = []
+
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+        self.asked.append((len(audio), patient))
+        await asyncio.sleep(0)
+        if self.busy and not patient:
+            raise BusyError("busy")
+        loud = np.flatnonzero(np.abs(audio) > 0.1)
+        runs = np.split(loud, np.flatnonzero(np.diff(loud) > 1) + 1)
+        return 0.97 if len(runs[-1]) >= 16_000 else 0.05
+
+
+TALK = np.concatenate([
+    *(silence(0.3), tone(0.4), silence(0.9), tone(1.2), silence(1.6)),  # a pause to think; an end
+    *(tone(1.1), silence(0.4), tone(0.5), silence(1.9), tone(0.3)),  # nobody waits for so long
+    silence(4.0),
+])  # fmt: skip
+"""Turns that silence would divide otherwise."""

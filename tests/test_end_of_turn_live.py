@@ -1,0 +1,214 @@
+"""Turns that end by meaning in a session: the same live and from files, what is told, and settings that change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from judges import TALK, ByLength
+from scripted import LoudnessVad, ScriptedModel, tone
+from spoken import silence
+from stt.audio import Samples
+from stt.control import Configure, Control
+from stt.endofturn import EndOfTurn, Meaning, choose, smart_turn
+from stt.endofturn.meaning import pace
+from stt.errors import EngineError
+from stt.events import Event, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed
+from stt.recognition import LocalRecognizer, RecognitionOptions
+from stt.session import Session
+from stt.settings import Eagerness, TurnSettings
+
+
+async def events(
+    *parts: Samples | Control,
+    policy: EndOfTurn | None = None,
+    settings: TurnSettings | None = None,
+    live: bool = True,
+    size: int = 320,
+    hear: Any = None,
+) -> list[Event]:
+    """What a session tells of these parts; live, the engine is at once where it has something to do."""
+    told: list[Event] = []
+
+    async def sink(event: Event) -> None:
+        told.append(event)
+
+    async def source() -> AsyncIterator[Samples | Control]:
+        for part in parts:
+            if isinstance(part, Control):
+                yield part
+                continue
+            for at in range(0, len(part), size):
+                yield part[at : at + size]
+                while live and (recognizer.waiting or recognizer.running_s):
+                    await asyncio.sleep(0.0005)
+                for _ in range(4):
+                    await asyncio.sleep(0)
+
+    with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+        options = RecognitionOptions(live=live)
+        session = Session(
+            recognizer,
+            LoudnessVad(),  # type: ignore[arg-type]
+            settings=settings,
+            options=options,
+            end_of_turn=policy,
+        )
+        await session.run(source(), sink)
+    return told
+
+
+def finals(told: list[Event]) -> list[tuple[Any, ...]]:
+    return [(f.turn, f.start, f.end, f.text, f.decided, f.why) for f in told if isinstance(f, TurnCompleted)]
+
+
+@pytest.mark.parametrize("eagerness", ["fast", "medium", "careful"])
+@pytest.mark.parametrize("ending", [".", "?", " and"])
+async def test_files_give_the_turns_that_live_speech_gives(eagerness: Eagerness, ending: str) -> None:
+    """However they are cut, and although nobody waits for their texts live."""
+
+    def hear(utterance: Any) -> str:
+        return f"w{len(utterance.audio)}{ending}"
+
+    def policy() -> Meaning:
+        return Meaning(eagerness, ByLength())
+
+    live = finals(await events(TALK, policy=policy(), hear=hear))
+    settings = TurnSettings(interim_s=None, speculative=False)
+    for size in (160, 5_000, len(TALK)):
+        assert finals(await events(TALK, policy=policy(), settings=settings, live=False, size=size, hear=hear)) == live
+    assert {why for *_, why in live} >= {"meaning"}
+
+
+async def test_a_file_is_recognized_early_only_where_the_policy_asks_for_it() -> None:
+    told = await events(
+        np.concatenate([tone(1), silence(0.5), tone(1), silence(3)]),
+        policy=Meaning("medium", ByLength()),
+        settings=TurnSettings(interim_s=None, speculative=False),
+        live=False,
+    )
+    assert [event.cause for event in told if isinstance(event, TranscriptChanged)] == ["pause"]
+
+
+async def test_the_pause_is_told_at_once_and_again_with_each_probability() -> None:
+    told = await events(TALK, policy=Meaning("careful", ByLength(), None))
+    kinds = [
+        (type(event).__name__, round(p, 2) if (p := getattr(event, "probability", None)) else None)
+        for event in told
+        if isinstance(event, TurnPaused | TurnResumed | TurnCompleted) and event.turn == 0
+    ]
+    assert kinds == [
+        ("TurnPaused", None),
+        ("TurnPaused", 0.05),
+        ("TurnResumed", None),
+        ("TurnPaused", None),
+        ("TurnPaused", 0.97),
+        ("TurnCompleted", None),
+    ]
+
+
+async def test_eager_asks_at_every_pause_and_ends_no_turn_sooner() -> None:
+    audio = np.concatenate([tone(1.5), silence(0.45), tone(1.5), silence(4)])
+    patient, eager = ByLength(), ByLength()
+    expected = await events(audio, policy=Meaning("medium", patient, None))
+    told = await events(audio, policy=Meaning("medium", eager, None, eager=True))
+    assert finals(told) == finals(expected)
+    assert (len(patient.asked), len(eager.asked)) == (1, 3)
+
+
+async def test_a_pause_that_has_begun_goes_by_the_settings_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smart_turn, "shared", ByLength)
+    silent, meant = TurnSettings(end_of_turn_s=2.5), TurnSettings(end_of_turn="auto")
+    fast = TurnSettings(end_of_turn="auto", eagerness="fast")
+    [first] = finals(await events(tone(1.2), silence(0.5), Configure(fast), silence(4), settings=meant))
+    assert first[-1] == "meaning"
+    assert 0.5 <= (first[-2] - first[2]) / 16_000 < 0.6, "asked at once, as that has gone by"
+    first, second = finals(
+        await events(tone(1.2), silence(1), Configure(meant), silence(4), tone(1.2), silence(4), settings=silent)
+    )
+    assert (first[-1], second[-1]) == ("silence", "meaning"), "nobody had kept what was said before"
+    [first] = finals(await events(tone(0.5), silence(1), Configure(silent), silence(4), settings=meant))
+    assert (first[-1], round((first[-2] - first[2]) / 16_000, 1)) == ("silence", 2.5)
+    [first] = finals(await events(tone(1.2), silence(0.62), Configure(silent), silence(4), settings=meant))
+    assert (first[-1], round((first[-2] - first[2]) / 16_000, 1)) == ("silence", 2.5), "what was said before is void"
+
+
+async def test_silence_gives_exactly_the_turns_it_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smart_turn, "shared", ByLength)
+    before = finals(await events(TALK, settings=TurnSettings()))
+    eager = TurnSettings(eagerness="fast", eot_threshold=0.1, eot_delay_s=0.1, eot_timeout_s=0.5, eager=True)
+    assert finals(await events(TALK, settings=eager)) == before
+    assert {why for *_, why in before} == {"silence"}
+
+
+async def test_auto_is_meaning_where_the_weights_are_in_languages_they_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = TurnSettings(end_of_turn="auto")
+    monkeypatch.setattr(smart_turn, "shared", lambda: None)
+    assert finals(await events(TALK, settings=auto)) == finals(await events(TALK))
+    monkeypatch.setattr(smart_turn, "shared", ByLength)
+    kinds = [type(choose(auto, language)).__name__ for language in ("en", "de", None, "sv")]
+    assert kinds == ["Meaning", "Meaning", "Meaning", "Silence"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "silence_s"),
+    [
+        (TurnSettings(end_of_turn="auto", eagerness="fast", eot_delay_s=1.2), 1.2),
+        (TurnSettings(end_of_turn="auto", eot_threshold=0.99, eot_timeout_s=1.0), 0.61),
+        (TurnSettings(end_of_turn="auto", eagerness="careful", eot_threshold=0.9, eot_delay_s=0.4), 0.4),
+    ],
+)
+async def test_the_numbers_replace_those_of_the_eagerness(
+    settings: TurnSettings, silence_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smart_turn, "shared", ByLength)
+    [(*_, end, _, decided, _)] = finals(await events(tone(1.5), silence(4), settings=settings, hear=lambda _: "Yes."))
+    assert silence_s <= (decided - end) / 16_000 < silence_s + 0.1
+
+
+def test_no_eagerness_waits_longer_than_the_settings_say() -> None:
+    for eagerness in ("fast", "medium", "careful"):
+        settings = TurnSettings(end_of_turn="meaning", eagerness=eagerness)
+        assert settings.longest_silence_s is not None
+        assert pace(settings).unfinished_s <= settings.longest_silence_s
+
+
+async def test_who_has_no_time_leaves_the_turn_to_silence_and_files_wait() -> None:
+    busy = ByLength(busy=True)
+    live = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5)))
+    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in live] == [1.5]
+    file = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5), live=False))
+    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in file] == [0.7]
+
+
+async def test_too_many_asks_are_refused_by_their_cost_and_those_of_files_come_last() -> None:
+    held, order = asyncio.Event(), []
+
+    def open_model() -> smart_turn.Predict:
+        asyncio.run_coroutine_threadsafe(held.wait(), loop).result(10)
+
+        def predict(audio: Samples) -> float:
+            order.append(len(audio))
+            return 0.5
+
+        return predict
+
+    loop = asyncio.get_running_loop()
+    model, before = smart_turn.SmartTurn(open_model), smart_turn.FIGURES.refused
+    asks = [asyncio.ensure_future(model.ask(np.zeros(1, np.float32)))]
+    await asyncio.sleep(0.05)  # the thread holds the first
+    asks += [asyncio.ensure_future(model.ask(np.zeros(100 + n, np.float32), patient=True)) for n in range(30)]
+    asks += [asyncio.ensure_future(model.ask(np.zeros(2 + n, np.float32))) for n in range(30)]
+    await asyncio.sleep(0)
+    asks[1].cancel()
+    held.set()
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    refused = sum(isinstance(answer, smart_turn.BusyError) for answer in answers[31:])
+    assert refused == smart_turn.FIGURES.refused - before > 0
+    assert all(answer == 0.5 for answer in answers[2:31]), "files wait"
+    assert order == sorted(order)
+    assert 100 not in order, "who was cancelled costs nothing"
+    with pytest.raises(EngineError, match="smart-turn: no"):
+        await smart_turn.SmartTurn(lambda: (_ for _ in ()).throw(ValueError("no"))).ask(np.zeros(1, np.float32))

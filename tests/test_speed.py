@@ -1,0 +1,139 @@
+"""How fast models are on this machine, and what `--model auto` makes of it."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from stt.commands import models
+from stt.engines import choice, open_engine, speed, whisper
+from stt.engines.speed import Speed
+from stt.errors import SettingsError
+from stt.recognition import Hypothesis, Utterance
+from stt.settings import EngineSettings
+
+FAST, SLOW = Speed(1.0, 0.3, 20.0), Speed(3.0, 2.0, 5.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("stt.engines.speed._cache", lambda: tmp_path / "cache" / "stt" / "speeds.json")
+    return tmp_path / "cache" / "stt" / "speeds.json"
+
+
+@pytest.fixture
+def present(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """Weights that are said to be here, beside the embedded ones: copies of those."""
+    found = {name: tmp_path / name for name in ("small.en", "base.en", "small")}
+    for path in found.values():
+        path.mkdir()
+        for file in whisper.embedded_path().iterdir():
+            (path / file.name).symlink_to(file)
+    sizes = {whisper.sizes()[name]: path for name, path in found.items()}
+    monkeypatch.setattr(whisper, "cached", sizes.get)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "live"),
+    [
+        (FAST, True),
+        (SLOW, False),
+        (Speed(9.0, 0.7, 4.5), True),
+        (Speed(9.0, 0.9, 20.0), False),
+        (Speed(9, 0.7, 3), False),
+    ],
+)
+def test_what_keeps_up_is_on_time_and_does_not_fall_behind(found: Speed, *, live: bool) -> None:
+    assert found.live == live
+
+
+def test_the_time_of_a_turn_and_of_windows_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class TakesATenth:
+        name, languages, max_batch = "scripted", frozenset({"en"}), 1
+
+        def cost(self, seconds: Sequence[float]) -> float:
+            return sum(seconds)
+
+        def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+            now[0] += sum(len(utterance.audio) for utterance in batch) / 160_000
+            assert all(utterance.audio.any() for utterance in batch), "speech is measured, not silence"
+            return [Hypothesis("")] * len(batch)
+
+        def close(self) -> None: ...
+
+    found = speed.measure(TakesATenth(), 2.0)
+    assert found == Speed(pytest.approx(2.6), pytest.approx(0.6), pytest.approx(10.0))
+
+
+def test_what_was_measured_is_known_for_the_same_way_of_running_only(cache: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    path = str(weights)
+    assert speed.recall(path, "auto", "auto", 0) is None
+    speed.remember(path, "auto", "auto", 0, FAST)
+    speed.remember(path, "cpu", "auto", 1, SLOW)
+    assert speed.recall(path, "auto", "auto", 0) == FAST
+    assert speed.recall(path, "cpu", "auto", 1) == SLOW
+    assert speed.recall(path, "cpu", "float32", 1) is None
+    assert sorted(file.name for file in cache.parent.iterdir()) == ["speeds.json"]
+    cache.write_text("{")
+    assert speed.recall(path, "auto", "auto", 0) is None
+    speed.remember(path, "auto", "auto", 0, FAST)  # a damaged file is begun anew
+    assert speed.recall(path, "auto", "auto", 0) == FAST
+
+
+def test_the_most_accurate_come_first_and_know_the_language(present: dict[str, Path]) -> None:
+    assert [name for name, _ in choice.here("en")] == ["small.en", "small", "base.en", "tiny.en"]
+    assert [name for name, _ in choice.here("de")] == [name for name, _ in choice.here(None)] == ["small"]
+    wers = [choice.PUBLISHED_WER[name] for name, _ in choice.here("en") if name in choice.PUBLISHED_WER]
+    assert wers == sorted(wers)
+
+
+def test_auto_takes_the_best_that_keeps_up(
+    present: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"small.en": SLOW, "small": SLOW, "base.en": FAST, "tiny.en": FAST}
+    asked: list[str] = []
+
+    def measure(model: whisper.Whisper, _: float) -> Speed:
+        asked.append(model.name.split()[1])
+        return said[asked[-1]]
+
+    monkeypatch.setattr(speed, "measure", measure)
+    settings = EngineSettings("whisper", model="auto", device="cpu")
+    opened = open_engine(settings)
+    assert opened.model.name == "whisper base.en (int8, cpu)"
+    assert opened.reason.startswith("auto: the best here that keeps up: a turn of 6 s in 0.30 s")
+    assert "small.en" in opened.reason
+    assert asked == ["small.en", "small", "base.en"]
+    assert "timing base.en on this machine, once" in capsys.readouterr().err
+    assert open_engine(settings).model.name == opened.model.name
+    assert asked == ["small.en", "small", "base.en"], "what was measured is remembered"
+
+
+def test_auto_takes_the_fastest_where_none_keeps_up(present: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "measure", lambda *_: SLOW)
+    opened = open_engine(EngineSettings("whisper", model="auto", device="cpu"))
+    assert opened.model.name == "whisper tiny.en (int8, cpu)"
+    assert "none keeps up" in opened.reason
+
+
+def test_bench_times_what_is_here_and_the_list_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the embedded weights, really."""
+    assert models.bench([], EngineSettings(), as_json=True) == 0
+    [row] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["name"], row["wer"]) == ("tiny.en", 20.1)
+    assert row["final_s"] > 0
+    assert row["factor"] > 0
+    assert models.list_models(as_json=False) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert f"{row['factor']:.0f} x" in line
+    with pytest.raises(SettingsError, match=r"small.en is not here \(`stt models download small.en`\)"):
+        models.bench(["small.en"], EngineSettings(), as_json=False)
