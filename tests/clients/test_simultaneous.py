@@ -48,6 +48,7 @@ async def realtime(host: str, pcm: list[bytes]) -> str:
             await connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
         await connection.input_audio_buffer.commit()
         async for event in connection:
+            assert event.type.rpartition(".")[2] not in ("error", "failed"), event
             if event.type == "conversation.item.input_audio_transcription.completed":
                 return event.transcript
     raise AssertionError("no text")
