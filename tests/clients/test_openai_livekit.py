@@ -41,7 +41,7 @@ async def test_turns_of_a_stream() -> None:
     async with stt_serve() as host, http_context.open():
         service = openai.STT(api_key="none", base_url=f"http://{host}/v1", model="gpt-4o-transcribe", use_realtime=True)
         stream = service.stream()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             for pcm in frames(SPEECH, 160):
                 stream.push_frame(rtc.AudioFrame(pcm, 16_000, 1, len(pcm) // 2))
             while len(finals) < 2:
