@@ -2,8 +2,8 @@
 
 An instant engine hears turns of 2 s and pauses of 1.2 s, over and over. Each line: minute, turns; what the tab's
 scripts hold after a collection, elements of the document, memory that is the tab's process's own (Chromium's "private
-memory footprint"); how late the last final and interim were; how much of the sound has not come to the server (wall clock less
-audio: 0 but for the start). The first minute warms up.
+memory footprint"); how late the last final and interim were; how much of the sound has not come to the server (wall
+clock less audio: 0 but for the start). The first minute warms up.
 """
 
 import argparse

@@ -126,6 +126,11 @@ def test_who_dictates_a_number_has_two_seconds_by_careful_however_final_it_sound
     assert PACES["careful"].enough_s(0.99, read(text)) > 2.2
 
 
+@pytest.mark.parametrize("text", ["Yes.", "No, thank you.", "Yeah, that's right."])
+def test_an_answer_is_a_whole_turn(text: str) -> None:
+    assert PACES["medium"].enough_s(0.9, read(text)) < 0.7 < PACES["medium"].enough_s(0.9, read("Okay."))
+
+
 def test_what_is_not_known_adds_nothing() -> None:
     assert set(fused.weights()) == set(fused.NAMES)
     assert fused.features(fused.AFTER_S, None, None) == [1.0] + [0.0] * 8

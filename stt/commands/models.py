@@ -110,13 +110,13 @@ def list_models(*, as_json: bool, quiet: bool = False) -> int:
             print(json.dumps(asdict(model)))
         return 0
     models = list(known())
-    print(f"{'NAME':20} {'ENGINE':12} {'LANGUAGES':10} {'SIZE':>9} {'WER':>7} {'SPEED':>7}  WHERE")
+    print(f"{'NAME':17} {'ENGINE':11} {'LANGS':5} {'SIZE':>8} {'WER':>4} {'SPEED':>5}  WHERE")
     for model in models:
         size = f"{model.bytes / 1e6:,.0f} MB" if model.bytes else ""
         where = f"damaged; `stt models download {model.name}`" if model.problem else model.path or "-"
-        wer = f"{model.wer:.1f} %" if model.wer is not None else ""
+        wer = f"{model.wer:.1f}" if model.wer is not None else ""
         fast = f"{model.speed.factor:.0f} x" if model.speed is not None else ""
-        print(f"{model.name:20} {model.engine:12} {model.languages:10} {size:>9} {wer:>7} {fast:>7}  {where}")
+        print(f"{model.name:17} {model.engine:11} {model.languages:5} {size:>8} {wer:>4} {fast:>5}  {where}")
     if not quiet:
         print(_LEGEND, file=sys.stderr)
     for model in models:
@@ -129,7 +129,7 @@ def list_models(*, as_json: bool, quiet: bool = False) -> int:
 
 _LEGEND: Final = """\
 -: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use
-WER: words wrong, mean over 14 sets of short English recordings, as published (OLMoASR report, 2025, table 4)
+WER: per cent of words wrong, mean over 14 sets of short English recordings, as published (OLMoASR report, 2025, table 4)
 SPEED: seconds of speech heard per second on this machine; `stt models bench` measures it"""
 
 

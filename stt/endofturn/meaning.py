@@ -53,9 +53,9 @@ class Pace:
 
 
 PACES: Final[dict[Eagerness, Pace]] = {
-    "fast": Pace(0.62, 0.32, 2.5),
-    "medium": Pace(0.80, 0.40, 2.5),
-    "careful": Pace(0.92, 0.60, 3.0),
+    "fast": Pace(0.68, 0.32, 2.5),
+    "medium": Pace(0.85, 0.48, 2.5),
+    "careful": Pace(0.95, 0.60, 3.0),
 }
 
 

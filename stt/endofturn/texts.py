@@ -22,14 +22,9 @@ _DANGLING: Final = frozenset(
         "because",
         "but",
         "by",
-        "can",
-        "could",
         "er",
         "for",
         "from",
-        "had",
-        "has",
-        "have",
         "he",
         "hmm",
         "how",
@@ -40,7 +35,6 @@ _DANGLING: Final = frozenset(
         "into",
         "is",
         "it's",
-        "like",
         "mm",
         "my",
         "of",
@@ -56,7 +50,6 @@ _DANGLING: Final = frozenset(
         "their",
         "then",
         "they",
-        "this",
         "to",
         "uh",
         "um",
@@ -64,7 +57,6 @@ _DANGLING: Final = frozenset(
         "was",
         "we",
         "we're",
-        "well",
         "were",
         "what",
         "when",
@@ -72,10 +64,8 @@ _DANGLING: Final = frozenset(
         "which",
         "while",
         "who",
-        "will",
         "with",
         "would",
-        "you",
         "you're",
         "your",
     ]
@@ -96,6 +86,15 @@ _QUESTION: Final = ("?", "？", "؟")  # noqa: RUF001
 _WORD: Final = re.compile(r"[\w']+")
 # Scripts without spaces: two characters are about a word.
 _CHARACTER: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
+# Who answers so has said all; other turns of one or two words ("Okay.", "Hello.") mostly go on.
+_ANSWERS: Final = frozenset(
+    [
+        *("yes", "yeah", "yep", "no", "nope", "not", "correct", "exactly", "right", "that's", "it"),
+        *("please", "thanks", "thank", "you", "sir", "ma'am", "i", "do", "don't"),
+    ]
+)
+_YES_NO: Final = frozenset(["yes", "yeah", "yep", "no", "nope", "correct", "exactly", "that's"])
+_USUAL_WORDS: Final = 7
 _ENOUGH_WORDS: Final = 12  # whoever has said so much may be done; more says no more
 
 
@@ -110,7 +109,7 @@ class Reading:
     number: bool
     """It ends in single letters, or in digits of a number that is not yet whole (English)."""
     words: float
-    """How many, as ln(1 + n), up to 12."""
+    """How many, as ln(1 + n), up to 12; a whole answer counts as a usual turn (English)."""
 
 
 def read(text: str, language: str | None = "en") -> Reading:
@@ -120,6 +119,8 @@ def read(text: str, language: str | None = "en") -> Reading:
     written = len(_CHARACTER.findall(text))
     count = written / 2 if written else len(words)
     english = language == "en"
+    if english and words and words[0] in _YES_NO and _ANSWERS.issuperset(words):
+        count = _USUAL_WORDS
     return Reading(
         question=text.endswith(_QUESTION),
         goes_on=not words or text.endswith(_GOES_ON) or (english and words[-1] in _DANGLING),

@@ -81,6 +81,10 @@ class CanaryRows:
         unwanted = {ticket: self._utterances.pop(ticket) for ticket in tickets}
         self._batch.drop(ticket for ticket in unwanted if isinstance(ticket, int))
 
+    def close(self) -> None:
+        """Let the model go, whoever still holds on to this."""
+        del self._batch
+
     def _outcome(self, found: Transcription, utterance: Utterance) -> Hypothesis | Exception:
         try:
             return self._hear(found, utterance)
