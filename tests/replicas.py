@@ -14,7 +14,14 @@ from stt.cluster.wire import Message
 from stt.recognition import Utterance
 
 PATIENCE = Patience(
-    patience_s=0.3, pulse_s=1.0, every_s=0.01, unheard_s=0.5, suspect_s=0.3, backoff_s=0.002, most_backoff_s=0.02
+    patience_s=0.3,
+    pulse_s=1.0,
+    deadline_s=3.0,
+    every_s=0.01,
+    unheard_s=0.5,
+    suspect_s=0.3,
+    backoff_s=0.002,
+    most_backoff_s=0.02,
 )
 """Short, but so that a machine with much else to do does not take a replica for hung; nothing else depends on it."""
 
