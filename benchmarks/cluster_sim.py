@@ -75,7 +75,7 @@ ENGINES = {
 class Assumptions:
     """Beside the engine; benchmarks/cluster_overhead.py measures the first four."""
 
-    front_call_s: float = 0.0016
+    front_call_s: float = 0.0009
     """Processor time of a front for one call: what Ray and we need to send it and to take the answer."""
     front_session: float = 0.003
     """Cores for each session whatever the engine: its socket, its detector (benchmarks/serve_load.py)."""

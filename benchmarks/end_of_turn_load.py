@@ -66,7 +66,9 @@ def main() -> None:
     args = parser.parse_args()
     # Pauses to think and ends, about 15 a minute, as people in conversations make them.
     clips = [talk(sentences(6, seed=i), [2.0, 0.8, 2.0, 0.5, 2.0, 0.2], seed=10 * i) for i in range(8)]
-    scripts = [script(clips[i:] + clips[:i], args.duration + 5, 20, binary=True) for i in range(len(clips))]
+    scripts = [script(clips[i:] + clips[:i], args.duration, 20, binary=True) for i in range(len(clips))]
+    for one in scripts:
+        del one.frames[round(args.duration / 0.02) + 100 :]
     server, url = start_server(instant=True)
     assert server.stderr is not None
     logs = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)

@@ -104,6 +104,8 @@ def _where(model: CanaryQwen) -> list[str]:
         ]
     kinds = {"first pass": (1, 832, 448), "step": (8, 2, 448)}
     chosen = ", ".join(f"{kind} {backend(*shape, model.dtype, device)}" for kind, shape in kinds.items())
+    if (head := model.decoder.aligner) is not None:
+        lines.append(f"times of words: by head {head.head} of layer {head.layer}")
     return [*lines, f"attention: {chosen}"]
 
 

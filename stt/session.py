@@ -212,8 +212,8 @@ class Session:
         self, frames: list[Samples], probabilities: Probabilities, sink: Sink, tasks: asyncio.TaskGroup
     ) -> None:
         for frame, probability in zip(frames, probabilities, strict=True):
-            self.speech = float(probability)
             self._pauses.hear(frame)
+            self.speech = float(probability)
             if (news := self._pauses.news()) is not None:
                 await self._send(sink, news)
             events = self._segmenter.feed((frame,), (probability,))

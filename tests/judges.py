@@ -7,7 +7,18 @@ import numpy as np
 from scripted import tone
 from spoken import silence
 from stt.audio import Samples
+from stt.endofturn.meaning import Pace
 from stt.endofturn.smart_turn import BusyError
+from stt.endofturn.texts import read
+
+SURE = 0.97
+SAID = "That is all I wanted to say."
+"""For engines: a text that is no reason to wait."""
+
+
+def enough(pace: Pace, text: str | None = SAID) -> float:
+    """The silence that ends a turn which sounds sure, with this text."""
+    return pace.enough_s(SURE, None if text is None else read(text, "en"))
 
 
 class ByLength:
@@ -24,7 +35,7 @@ class ByLength:
             raise BusyError("busy")
         loud = np.flatnonzero(np.abs(audio) > 0.1)
         runs = np.split(loud, np.flatnonzero(np.diff(loud) > 1) + 1)
-        return 0.97 if len(runs[-1]) >= 16_000 else 0.05
+        return SURE if len(runs[-1]) >= 16_000 else 0.05
 
 
 TALK = np.concatenate([

@@ -14,9 +14,16 @@ from stt.cluster.wire import Message
 from stt.recognition import Utterance
 
 PATIENCE = Patience(
-    patience_s=0.05, pulse_s=0.05, every_s=0.01, unheard_s=0.2, suspect_s=0.3, backoff_s=0.002, most_backoff_s=0.02
+    patience_s=0.3,
+    pulse_s=1.0,
+    deadline_s=3.0,
+    every_s=0.01,
+    unheard_s=0.5,
+    suspect_s=0.3,
+    backoff_s=0.002,
+    most_backoff_s=0.02,
 )
-"""So short that tests need not wait; nothing depends on how long it is."""
+"""Short, but so that a machine with much else to do does not take a replica for hung; nothing else depends on it."""
 
 
 @dataclass
@@ -66,7 +73,8 @@ class Fleet:
     def _choose(self, to: str | None, avoid: frozenset[str]) -> One:
         if to in self.there:
             return self.there[to]
-        wanted = [one for name, one in self.there.items() if name not in avoid] or list(self.there.values())
+        answer = [name for name, one in self.there.items() if not one.hangs] or list(self.there)  # Serve asks them
+        wanted = [self.there[name] for name in answer if name not in avoid] or [self.there[name] for name in answer]
         if not wanted:
             raise ReplicaGoneError("no replicas")
         return min(wanted, key=lambda one: (one.replica.load().waiting, self._random.random()))

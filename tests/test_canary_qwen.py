@@ -207,11 +207,14 @@ def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
 
 
 def test_a_closed_engine_lets_its_model_go() -> None:
-    engine = CanaryQwen(model_dir=str(TOY), device="cpu")
+    engine = CanaryQwen(model_dir=str(TOY), device="cpu", rows=2)
     engine.transcribe([Utterance(silence(1))])
+    rows = engine.running_batch()
+    assert rows is not None
+    rows.add([Utterance(silence(1))])
     model = weakref.ref(engine._model)
     engine.close()
-    assert model() is None
+    assert model() is None, "whoever still holds on to its rows"
 
 
 def test_the_warm_up_of_a_gpu_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -79,6 +79,15 @@ async def test_a_session_stays_with_a_replica_which_is_sent_what_is_new():
         await until(lambda: fleet.there[home].forgot)
 
 
+async def test_sessions_are_spread_evenly_also_while_nobody_has_anything_waiting():
+    async with cluster(3) as (recognizer, fleet):
+        await until(lambda: len(recognizer.loads) == 3)
+        for number in range(30):
+            await recognizer.submit(asked(number, 500))
+        counts = [len(one.asked) for one in fleet.there.values()]
+        assert max(counts) - min(counts) <= 1
+
+
 async def test_a_replica_that_has_forgotten_is_sent_all_of_it():
     async with cluster(1) as (recognizer, fleet):
         assert text(await recognizer.submit(asked("s", 1_000))) == "w1000"

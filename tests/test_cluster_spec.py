@@ -93,7 +93,7 @@ def test_without_ray_the_command_says_what_to_install(
 
 
 def test_a_front_takes_no_engine_of_its_own(capsys: pytest.CaptureFixture[str]):
-    assert main(["serve", "--cluster", "auto", "--model", "small"]) == 2
+    assert main(["serve", "--cluster", "auto", "--language", "de", "--model", "small"]) == 2
     assert "chosen by `stt cluster up`" in capsys.readouterr().err
 
 

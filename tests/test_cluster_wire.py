@@ -138,3 +138,14 @@ def test_pcm_of_a_client_comes_out_bit_for_bit():
     for a, b in itertools.pairwise(range(0, 40_000, 8_000)):
         message = pack(utterance(a, b), "s")
         np.testing.assert_array_equal(unpack(message, AudioCache().whole(message)).audio, STREAM[a:b])
+
+
+def test_nobodys_speech_is_kept_for_longer_than_a_minute():
+    now = 0.0
+    cache = AudioCache(clock=lambda: now)
+    cache.whole(pack(utterance(0, 1_000), "gone"))
+    now = 61.0
+    cache.whole(pack(utterance(0, 1_000), "other"))
+    assert len(cache) == 1
+    with pytest.raises(ForgottenError):
+        cache.whole(pack(utterance(0, 1_100), "gone", 1_000))

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from judges import TALK, ByLength
+from judges import SAID, TALK, ByLength, enough
 from scripted import LoudnessVad, ScriptedModel, tone
 from spoken import silence
 from stt.audio import Samples
 from stt.control import Configure, Control
 from stt.endofturn import EndOfTurn, Meaning, choose, smart_turn
-from stt.endofturn.meaning import pace
+from stt.endofturn.meaning import PACES, pace
 from stt.errors import EngineError
 from stt.events import Event, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed
 from stt.recognition import LocalRecognizer, RecognitionOptions
@@ -85,28 +85,35 @@ async def test_files_give_the_turns_that_live_speech_gives(eagerness: Eagerness,
 
 async def test_a_file_is_recognized_early_only_where_the_policy_asks_for_it() -> None:
     told = await events(
-        np.concatenate([tone(1), silence(0.3), tone(1), silence(3)]),
+        np.concatenate([tone(1), silence(0.5), tone(1), silence(3)]),
         policy=Meaning("medium", ByLength()),
         settings=TurnSettings(interim_s=None, speculative=False),
         live=False,
     )
-    assert [event.cause for event in told if isinstance(event, TranscriptChanged)] == ["pause"]
+    assert [event.cause for event in told if isinstance(event, TranscriptChanged)] == ["pause", "pause"]
+    short = np.concatenate([tone(1), silence(0.25), tone(1), silence(3)])
+    settings = TurnSettings(interim_s=None, speculative=False)
+    told = await events(short, policy=Meaning("medium", ByLength()), settings=settings, live=False)
+    assert [event.cause for event in told if isinstance(event, TranscriptChanged)] == ["pause"], "at its end alone"
 
 
 async def test_the_pause_is_told_at_once_and_again_with_each_probability() -> None:
-    told = await events(TALK, policy=Meaning("fast", ByLength(), None))
-    seen = [event for event in told if isinstance(event, TurnPaused | TurnResumed | TurnCompleted) and event.turn == 0]
-    found = [event.probability for event in seen if isinstance(event, TurnPaused) and event.probability is not None]
-    kinds = ["told" if isinstance(e, TurnPaused) and e.probability is not None else type(e).__name__ for e in seen]
-    assert [kind for kind, _ in itertools.groupby(kinds)] == [
-        *("TurnPaused", "told", "TurnResumed"),
-        *("TurnPaused", "told", "TurnCompleted"),
+    told = await events(TALK, policy=Meaning("careful", ByLength(), None))
+    kinds = [
+        (type(event).__name__, round(p, 2) if (p := getattr(event, "probability", None)) else None)
+        for event in told
+        if isinstance(event, TurnPaused | TurnResumed | TurnCompleted) and event.turn == 0
     ]
-    assert found[0] < found[-1]
+    assert kinds[0] == ("TurnPaused", None)
+    assert kinds[-1] == ("TurnCompleted", None)
+    for before, (kind, probability) in itertools.pairwise(kinds):
+        if kind == "TurnPaused":
+            assert (probability is None) == (before[0] == "TurnResumed"), "news of a pause that was told"
+    assert sum(probability is not None for _, probability in kinds) >= 2
 
 
 async def test_eager_asks_at_every_pause_and_ends_no_turn_sooner() -> None:
-    audio = np.concatenate([tone(1.5), silence(0.35), tone(1.5), silence(4)])
+    audio = np.concatenate([tone(1.5), silence(0.26), tone(1.5), silence(4)])
     patient, eager = ByLength(), ByLength()
     expected = await events(audio, policy=Meaning("medium", patient, None))
     told = await events(audio, policy=Meaning("medium", eager, None, eager=True))
@@ -117,19 +124,17 @@ async def test_eager_asks_at_every_pause_and_ends_no_turn_sooner() -> None:
 async def test_a_pause_that_has_begun_goes_by_the_settings_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smart_turn, "shared", ByLength)
     silent, meant = TurnSettings(end_of_turn_s=2.5), TurnSettings(end_of_turn="auto")
-    fast = TurnSettings(end_of_turn="auto", eagerness="fast")
-    [first] = finals(
-        await events(tone(1.2), silence(0.5), Configure(fast), silence(4), settings=meant, hear=lambda _: "Yes.")
-    )
+    late = TurnSettings(end_of_turn="auto", eot_delay_s=1.5)
+    [first] = finals(await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant))
     assert first[-1] == "meaning"
-    assert 0.5 <= (first[-2] - first[2]) / 16_000 < 0.6, "asked at once, as that has gone by"
+    assert 1.5 <= (first[-2] - first[2]) / 16_000 < 1.6
     first, second = finals(
         await events(tone(1.2), silence(1), Configure(meant), silence(4), tone(1.2), silence(4), settings=silent)
     )
     assert (first[-1], second[-1]) == ("silence", "meaning"), "nobody had kept what was said before"
     [first] = finals(await events(tone(0.5), silence(1), Configure(silent), silence(4), settings=meant))
     assert (first[-1], round((first[-2] - first[2]) / 16_000, 1)) == ("silence", 2.5)
-    [first] = finals(await events(tone(1.2), silence(0.62), Configure(silent), silence(4), settings=meant))
+    [first] = finals(await events(tone(1.2), silence(0.38), Configure(silent), silence(4), settings=meant))
     assert (first[-1], round((first[-2] - first[2]) / 16_000, 1)) == ("silence", 2.5), "what was said before is void"
 
 
@@ -155,14 +160,14 @@ async def test_auto_is_meaning_where_the_weights_are_in_languages_they_know(monk
     [
         (TurnSettings(end_of_turn="auto", eagerness="fast", eot_delay_s=1.2), 1.2),
         (TurnSettings(end_of_turn="auto", eot_threshold=0.99, eot_timeout_s=1.0), 1.0),
-        (TurnSettings(end_of_turn="auto", eagerness="careful", eot_threshold=0.7, eot_delay_s=0.4), 0.4),
+        (TurnSettings(end_of_turn="auto", eagerness="careful", eot_threshold=0.1, eot_delay_s=0.4), 0.4),
     ],
 )
 async def test_the_numbers_replace_those_of_the_eagerness(
     settings: TurnSettings, silence_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smart_turn, "shared", ByLength)
-    [(*_, end, _, decided, _)] = finals(await events(tone(1.5), silence(4), settings=settings, hear=lambda _: "Yes."))
+    [(*_, end, _, decided, _)] = finals(await events(tone(1.5), silence(4), settings=settings, hear=lambda _: SAID))
     assert silence_s <= (decided - end) / 16_000 < silence_s + 0.1
 
 
@@ -177,9 +182,9 @@ async def test_who_has_no_time_leaves_the_turn_to_silence_and_files_wait() -> No
     busy = ByLength(busy=True)
     live = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5)))
     assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in live] == [1.5]
-    policy = Meaning("medium", busy, silence_s=1.5)
-    file = finals(await events(tone(1.5), silence(4), policy=policy, live=False, hear=lambda _: "Yes."))
-    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in file] == [0.5]
+    expected = pytest.approx(enough(PACES["medium"], "w26400") + 0.05, abs=0.1)
+    file = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5), live=False))
+    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in file] == [expected]
 
 
 async def test_too_many_asks_are_refused_by_their_cost_and_those_of_files_come_last() -> None:

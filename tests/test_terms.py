@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.cli import COMMANDS, main
@@ -37,6 +37,7 @@ def test_what_cannot_be_a_term_is_told(given: list[str], complaint: str) -> None
     assert str(wrong.value).startswith(complaint)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=120)))
 def test_what_can_be_used_of_anything_is_a_list_of_terms(given: list[str]) -> None:
     terms = usable(given)

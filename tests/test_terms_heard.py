@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spoken import sentences, talk
@@ -67,6 +67,7 @@ words = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(words, st.data())
 def test_no_word_is_taken_twice(heard: list[str], data: st.DataObject) -> None:
     doubtful = data.draw(st.lists(st.booleans(), min_size=len(heard), max_size=len(heard)))

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spoken import sentences, silence
@@ -241,6 +241,7 @@ def test_bytes_of_scripts_without_spaces_become_words_of_whole_syllables(whisper
 times = st.floats(0, 8)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([" a", " word", "s", ",", "今", "は", " -", ".", " 12"]), times, times), max_size=30
@@ -259,6 +260,7 @@ def test_whatever_the_engine_says_words_are_the_text_in_order_and_apart(
     assert all(before.end <= after.start for before, after in pairwise(words))
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_more_probable_word_is_never_less_sure(one: float, other: float) -> None:
     low, high = sorted((one, other))

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Group, Option, count, number, seconds
-from stt.cli.shared import LANGUAGE, engine_options, engine_settings
+from stt.cli.shared import engine_options, engine_settings
 
 _DESCRIPTION: Final = """\
 Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md).
@@ -42,8 +42,6 @@ def _run(args: argparse.Namespace) -> int:
         timeout_s=args.engine_timeout,
     )
 
-
-_ENGINE: Final = engine_options()
 
 CLUSTER: Final = Command(
     name="cluster",
@@ -98,6 +96,6 @@ CLUSTER: Final = Command(
                 ),
             ),
         ),
-        Group("engine", tuple(option for option in _ENGINE.options if option is not LANGUAGE)),
+        engine_options(),
     ),
 )

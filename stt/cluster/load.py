@@ -35,6 +35,8 @@ class Load:
     lag_s: float = 0.0
     """How long the oldest request that stands has been waiting."""
     waiting: int = 0
+    sessions: int = 0
+    """That it was asked for in the last minute."""
     fill: float = 0.0
     """Rows of a call on average, of those it could have had: 0 to 1."""
     speed: float = 0.0
@@ -113,7 +115,9 @@ class Gauged:
         """Forget what was measured: the first calls of an engine load what is needed later."""
         self._done.clear()
 
-    def load(self, replica: str, lag_s: float = 0.0, waiting: int = 0, device_bytes: int = 0) -> Load:
+    def load(
+        self, replica: str, lag_s: float = 0.0, waiting: int = 0, sessions: int = 0, device_bytes: int = 0
+    ) -> Load:
         """Say how it has been lately; from any thread."""
         now = self._clock()
         done = [call for call in self._done.copy() if call.ended >= now - OVER_S]
@@ -123,6 +127,7 @@ class Gauged:
             min(1.0, sum(call.took_s * call.stands / call.most for call in done) / OVER_S),
             lag_s,
             waiting,
+            sessions,
             sum(call.rows / call.most for call in done) / len(done) if done else 0.0,
             sum(call.audio_s for call in done) / took_s if took_s else 0.0,
             self.name,

@@ -15,6 +15,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -142,6 +143,7 @@ class ClusterRecognizer:
         self._patience = patience or Patience()
         self._sessions: dict[Hashable, _Session] = {}
         self._loads: dict[str, tuple[float, Load]] = {}  # when each replica was heard of, and what it said
+        self._sent_to: Counter[str] = Counter()  # sessions that were given to each since then
         self._suspects: dict[str, float] = {}  # replicas that hung or failed, and when
         self._heard = 0.0
         self._pings: dict[str, asyncio.Task[Load]] = {}
@@ -215,7 +217,7 @@ class ClusterRecognizer:
                     self._learn(await self._replicas.pulse(None, self._avoided()))
             now = clock()
             for replica in [name for name, (at, _) in self._loads.items() if now - at > patience.unheard_s]:
-                del self._loads[replica]
+                del self._loads[replica], self._sent_to[replica]
             if self.state == "ready" and now - self._heard > patience.unheard_s:
                 _LOGGER.error("no replica of the engine answers; what waits goes on waiting")
                 self._become("unreachable")
@@ -371,11 +373,11 @@ class ClusterRecognizer:
         except TimeoutError:
             raise ReplicaGoneError("no replica answers") from None
         self._learn(load)
-        if load.full is not None:  # the others that are known may have room
-            free = [other for other in self.loads if other.full is None and other.replica not in avoid]
-            if free:
-                load = min(free, key=lambda other: other.used)
-        return load.replica
+        # Serve counts calls, and most sessions have none right now: take the one with the fewest sessions.
+        known = [other for other in self.loads if other.replica not in avoid] or [load]
+        best = min(known, key=lambda other: (other.full is not None, other.sessions + self._sent_to[other.replica]))
+        self._sent_to[best.replica] += 1
+        return best.replica
 
     def _avoided(self) -> frozenset[str]:
         now = asyncio.get_running_loop().time()
@@ -386,10 +388,12 @@ class ClusterRecognizer:
     def _suspect(self, replica: str) -> None:
         self._suspects[replica] = asyncio.get_running_loop().time()
         self._loads.pop(replica, None)
+        self._sent_to.pop(replica, None)
 
     def _learn(self, load: Load) -> None:
         self._heard = asyncio.get_running_loop().time()
         self._loads[load.replica] = self._heard, load
+        self._sent_to[load.replica] = 0
         self._suspects.pop(load.replica, None)
         if load.engine:
             self.model = EngineFacts(load.engine, frozenset(load.languages))

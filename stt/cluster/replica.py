@@ -77,7 +77,7 @@ class Replica:
         recognizer, gauged = self._keeper.recognizer, self._gauged
         if recognizer is None or gauged is None:
             return Load(self.name)
-        return gauged.load(self.name, recognizer.lag_s, recognizer.waiting, self._device_bytes())
+        return gauged.load(self.name, recognizer.lag_s, recognizer.waiting, len(self._cache), self._device_bytes())
 
     def forget(self, session: str) -> None:
         """Let go of what is kept of a session, and of what it has waiting."""

@@ -10,9 +10,10 @@ Messages are dictionaries of builtins and one int16 array, so that fronts and re
 understand each other: fields one does not know are left out, those that are missing have their defaults.
 """
 
+import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
 
@@ -29,6 +30,7 @@ Pcm = npt.NDArray[np.int16]
 
 CACHE_BYTES: Final = 256 << 20
 """Some 700 sessions in the middle of the longest windows there are."""
+_KEPT_S: Final = 60.0  # of a session that says nothing more: nobody's speech is kept for longer than it may be of use
 
 
 class ForgottenError(Exception):
@@ -110,12 +112,13 @@ def checksum(pcm: Pcm) -> int:
 
 
 class AudioCache:
-    """Of each session the stretch of audio heard last; those heard longest ago go when there is too much."""
+    """Of each session the stretch of audio heard last; it goes after a minute, and earlier when there is too much."""
 
-    def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, most_bytes: int = CACHE_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most_bytes, self._clock = most_bytes, clock
         self._bytes = 0
-        self._heard: OrderedDict[str, tuple[int, Pcm]] = OrderedDict()  # sample index of the first, and the audio
+        # The longest unheard of first: when it was, the sample index of its first, and the audio.
+        self._heard: OrderedDict[str, tuple[float, int, Pcm]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._heard)
@@ -130,21 +133,24 @@ class AudioCache:
         session, start, base, pcm = message["session"], message["start"], message.get("base"), message["pcm"]
         if base is not None:
             count, expected = base
-            at, heard = self._heard.get(session, (0, pcm[:0]))
+            _, at, heard = self._heard.get(session, (0.0, 0, pcm[:0]))
             head = heard[start - at : start - at + count] if start >= at else heard[:0]
             if len(head) != count or checksum(head) != expected:
                 raise ForgottenError
             pcm = np.concatenate([head, pcm])
         self.forget(session)
-        self._heard[session] = start, pcm
+        now = self._clock()
+        self._heard[session] = now, start, pcm
         self._bytes += pcm.nbytes
-        while self._bytes > self._most_bytes and len(self._heard) > 1:
+        while self._bytes > self._most_bytes or next(iter(self._heard.values()))[0] < now - _KEPT_S:
+            if len(self._heard) == 1:
+                break
             self.forget(next(iter(self._heard)))
         return pcm
 
     def forget(self, session: str) -> None:
         """Let the audio of a session go."""
-        _, pcm = self._heard.pop(session, (0, None))
+        *_, pcm = self._heard.pop(session, (0.0, 0, None))
         self._bytes -= 0 if pcm is None else pcm.nbytes
 
 

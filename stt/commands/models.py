@@ -129,7 +129,7 @@ def list_models(*, as_json: bool, quiet: bool = False) -> int:
 
 _LEGEND: Final = """\
 -: not here; `stt models download NAME` gets it, and `--model NAME` does so at first use
-WER: per cent of words wrong, mean over 14 sets of short English recordings, as published (OLMoASR report, 2025, table 4)
+WER: per cent of words wrong, mean of 14 sets of short English recordings, as published (OLMoASR report, 2025, table 4)
 SPEED: seconds of speech heard per second on this machine; `stt models bench` measures it"""
 
 

@@ -44,7 +44,7 @@ def run(
     spoken = [FAMILIES[name] for name in dialects or FAMILIES]
     elsewhere = None
     if cluster is not None:
-        if engine != EngineSettings():
+        if engine != EngineSettings(language=engine.language):
             msg = "--cluster: its engines are chosen by `stt cluster up`; leave out the options that choose one here"
             raise SettingsError(msg)
         from stt.commands.cluster import engines_of

@@ -104,6 +104,7 @@ class CanaryQwen:
             msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
             raise EngineError(msg) from error
         self._name = model or model_dir or MODEL
+        self._running: CanaryRows | None = None
 
     def _warm_up(self, rows: int) -> tuple[int, int]:
         """Let the GPU meet what will come; returns the largest batch and the most rows that it has memory for."""
@@ -150,7 +151,8 @@ class CanaryQwen:
             else:
                 self._check_device(error)
 
-        return CanaryRows(batch, self._hypothesis, failed)
+        self._running = CanaryRows(batch, self._hypothesis, failed)
+        return self._running
 
     @property
     def name(self) -> str:
@@ -163,6 +165,8 @@ class CanaryQwen:
 
     def close(self) -> None:
         """Let the model's memory go, before another is loaded; nothing can be transcribed any more."""
+        if self._running is not None:
+            self._running.close()
         del self._model  # not by a call: a thread that hangs in one holds the model's lock
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that is lost

@@ -1,13 +1,15 @@
 """Canary-Qwen with rows that come and go: `RunningBatch` over `nemo_lite.ContinuousBatch`."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from nemo_lite import ContinuousBatch
-from nemo_lite.device import out_of_memory
-from nemo_lite.model import Transcription
 from stt.engines.canary_words import wants_words
 from stt.errors import EngineError
 from stt.recognition import Hypothesis, Utterance
+
+if TYPE_CHECKING:
+    from nemo_lite import ContinuousBatch
+    from nemo_lite.model import Transcription
 
 
 class CanaryRows:
@@ -15,8 +17,8 @@ class CanaryRows:
 
     def __init__(
         self,
-        batch: ContinuousBatch,
-        hear: Callable[[Transcription, Utterance], Hypothesis],
+        batch: "ContinuousBatch",
+        hear: Callable[["Transcription", Utterance], Hypothesis],
         failed: Callable[[RuntimeError], None],
     ) -> None:
         """`hear` makes what is heard of what was decoded; `failed` is told of errors, and may raise another."""
@@ -54,6 +56,8 @@ class CanaryRows:
             )
         except RuntimeError as error:
             self._failed(error)
+            from nemo_lite.device import out_of_memory
+
             if not out_of_memory(error):
                 raise
             self._joins = max(1, min(self._joins, len(batch)) // 2)
@@ -81,7 +85,11 @@ class CanaryRows:
         unwanted = {ticket: self._utterances.pop(ticket) for ticket in tickets}
         self._batch.drop(ticket for ticket in unwanted if isinstance(ticket, int))
 
-    def _outcome(self, found: Transcription, utterance: Utterance) -> Hypothesis | Exception:
+    def close(self) -> None:
+        """Let the model go, whoever still holds on to this."""
+        del self._batch
+
+    def _outcome(self, found: "Transcription", utterance: Utterance) -> Hypothesis | Exception:
         try:
             return self._hear(found, utterance)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this row alone

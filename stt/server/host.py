@@ -17,7 +17,7 @@ from typing import Final
 from stt.audio import Samples, samples, seconds
 from stt.control import Control
 from stt.errors import AudioError
-from stt.events import Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
+from stt.events import Acknowledged, Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
 from stt.server.codecs import Decoder
 from stt.server.dialect import (
     Answer,
@@ -115,6 +115,7 @@ class Host:
         self._saying_goodbye = False
         self._draining = False
         self._errors = 0
+        self._unanswered = 0  # commands: who waits for what they ask for is not idle
         self._counted_s = 0.0
         self._turns = 0
         self._interims = 0
@@ -235,9 +236,11 @@ class Host:
                 self.end("finished")
             case OfChannel(number, control):
                 if self._how is None and isinstance(control, Control):
+                    self._unanswered += 1
                     self._channels[number].inbox.command(control)
             case _:
                 if self._how is None:
+                    self._unanswered += len(self._channels)
                     for channel in self._channels:
                         channel.inbox.command(command)
         await self._room()
@@ -324,6 +327,9 @@ class Host:
                 decided = channel.inbox.arrival(event.decided)
                 if decided is not None:
                     metrics.final.observe(max(0.0, self._clock() - decided))
+            case Acknowledged():
+                self._unanswered -= 1
+                self._last_heard = self._clock()
             case RecognitionFailed():
                 metrics.errors.labels("engine_failed").inc()
                 log("recognition failed", logging.ERROR, session=self.id, turn=event.turn, error=event.message)
@@ -371,12 +377,12 @@ class Host:
         # While audio waits for us it is we who do not listen.
         full = any(channel.inbox.full for channel in self._channels)
         unheard = any(channel.inbox.waiting_s >= channel.inbox.least_s for channel in self._channels)
-        if left_s <= 0 and not (full or (self._draining and unheard)):
+        if left_s <= 0 and not (full or (self._draining and unheard) or (self._unanswered and not self._draining)):
             if self._draining:
                 self.end("going_away")
             else:
                 self._service.metrics.errors.labels("idle").inc()
                 self.end("idle", f"nothing was sent for {idle_s:g} s")
             return
-        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if full else max(left_s, 0.001)
+        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if full or left_s <= 0 else left_s
         self._idle_timer = asyncio.get_running_loop().call_later(wait_s, self._look)

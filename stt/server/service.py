@@ -206,6 +206,7 @@ class Service:
             "languages": len(model.languages) if model is not None else None,
             "sessions": len(self.sessions),
             "max_sessions": self.settings.max_sessions,
+            "max_upload_bytes": self.settings.max_upload_bytes,
             "engine_lag_s": round(self.engine_lag_s, 2),
             **({"error": str(self.failure)} if isinstance(self.failure, SttError) else {}),
         }

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from spoken import sentences, talk
+from spoken import sentences, talk, word_errors
 from stt.audio import Samples, from_pcm16, to_pcm16
 from stt.client import RemoteSession
 from stt.cluster import ray_serve
@@ -242,7 +242,15 @@ def test_a_front_that_is_killed_is_left_by_its_clients_and_found_again(deployed:
         )
 
     try:
-        assert asyncio.run(run()) == locally()
+        found, expected = asyncio.run(run()), locally()
+        assert found[1::2] == expected[1::2]
+        # Who comes back is heard anew from somewhere in the stream: frames, and windows, begin up to 32 ms elsewhere,
+        # which may turn a word of such a small model.
+        assert [[turn for turn, _ in finals] for finals in found] == [
+            [turn for turn, _ in finals] for finals in expected
+        ]
+        texts = [" ".join(text for finals in each[::2] for _, text in finals) for each in (expected, found)]
+        assert word_errors(*texts)[0] <= 2
         for front in fronts:
             front.process.terminate()
         assert [front.process.wait(60) for front in fronts] == [0, 0]

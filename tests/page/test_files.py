@@ -169,6 +169,21 @@ async def test_a_server_without_room_is_asked_again(tmp_path: Path) -> None:
         await expect(page.locator(".file-state")).to_have_text("Done.", timeout=20_000)
 
 
+async def test_what_is_refused_is_told_before_a_long_file_is_sent(tmp_path: Path) -> None:
+    """A server that refuses does not read a long body to its end; a browser then knows of a lost connection alone."""
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.truncate(200 << 20)
+    async with (
+        serving(api_keys=("right",), max_upload_bytes=2 << 20) as running,
+        browsing(f"{running.http}/", tmp_path) as page,
+    ):
+        await choose(page, tmp_path / "long.wav")
+        await expect(page.locator(".file-state")).to_contain_text("This server wants an API key")
+        await page.fill("#key", "right")
+        await page.click("#key-form button")
+        await expect(page.locator(".file-state")).to_contain_text("The server takes at most 2 MiB")
+
+
 async def test_a_key_that_is_wanted_is_asked_for_and_the_file_sent(tmp_path: Path) -> None:
     async with (
         serving(ScriptedModel(hear), api_keys=("right",)) as running,

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import shlex
 import shutil
 import sys
@@ -58,6 +59,8 @@ async def test_they_run_against_this_server(tmp_path: Path) -> None:
         if shutil.which("curl"):
             asked = snippets["curl"].replace("talk.m4a", "talk.wav").splitlines()
             answers["curl"] = await said(tmp_path, *shlex.split(asked[0]))
+            found = json.loads(await said(tmp_path, *shlex.split(snippets["Deepgram (curl)"])))
+            answers["Deepgram (curl)"] = found["results"]["channels"][0]["alternatives"][0]["transcript"]
     assert len(answers) >= 1
     for name, text in answers.items():
         errors, words = word_errors(" ".join(TEXTS), text)

@@ -2,12 +2,14 @@
 
 import contextlib
 import hashlib
+import io
 import json
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
@@ -391,6 +393,25 @@ async def test_a_text_that_is_not_understood_is_told_and_the_stream_goes_on(bad:
         await send(websocket, tone(1))
         await websocket.send(CLOSE)
         assert [transcript(m) for m in await rest(websocket) if m["type"] == "Results"] == ["One."]
+
+
+@pytest.mark.parametrize("encoding", ["", "&encoding=flac", "&encoding=mulaw&sample_rate=8000", RAW + "&channels=2"])
+async def test_raw_audio_and_containers_arrive_in_pieces_of_any_length(encoding: str) -> None:
+    audio = np.concatenate([tone(1), silence(1)])
+    file = io.BytesIO()
+    soundfile.write(file, audio, 16_000, format="FLAC" if "flac" in encoding else "WAV")
+    body = file.getvalue()
+    if "mulaw" in encoding:
+        body = b"\x8f" * 8_000 + b"\xff" * 8_000
+    elif "channels" in encoding:  # they are mixed
+        body = b"".join(frames(np.repeat(audio, 2)))
+    async with serving(ScriptedModel(lambda _: "One.")) as running, talking(running, encoding) as websocket:
+        for at in range(0, len(body), 777):
+            await websocket.send(body[at : at + 777])
+        await websocket.send(CLOSE)
+        *finals, metadata = await rest(websocket)
+    assert [(transcript(m), m["channel_index"]) for m in finals] == [("One.", [0, 1])]
+    assert metadata["duration"] == pytest.approx(2, abs=0.01)
 
 
 async def test_audio_that_cannot_be_decoded_closes_with_1008() -> None:

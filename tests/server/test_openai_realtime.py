@@ -390,3 +390,17 @@ async def test_keys_of_programs_and_of_browsers() -> None:
         "invalid_api_key",
         {"message", "type", "param", "code"},
     )
+
+
+async def test_who_waits_for_a_late_text_gets_it_however_long_that_takes() -> None:
+    """It says nothing meanwhile: that is not idle."""
+    model = grows()
+    async with serving(model, idle_timeout_s=0.1) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None)
+        model.free.clear()
+        await append(websocket, tone(1.0))
+        await send(websocket, "input_audio_buffer.commit")
+        await until(websocket, "input_audio_buffer.committed")
+        await asyncio.sleep(0.3)
+        model.free.set()
+        assert kinds(await until(websocket, f"{TRANSCRIPTION}.completed"))[-1] == "completed"

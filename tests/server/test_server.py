@@ -124,6 +124,7 @@ async def test_health_ready_and_metrics() -> None:
             "languages": 1,
             "sessions": 0,
             "max_sessions": 100,
+            "max_upload_bytes": 1 << 30,
             "engine_lag_s": 0.0,
         }
         async with running.connect() as websocket:

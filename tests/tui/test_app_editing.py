@@ -73,7 +73,9 @@ async def test_words_that_the_engine_is_not_sure_of_are_underlined():
     async with on_stage() as play:
         await play.hear(TurnStarted(0, 300_000), unsure_turn(0))
         view = play.app.screen.query_one(TurnView)
-        underlined = [s.text for y in range(view.size.height) for s in view.render_line(y) if s.style.underline]
+        underlined = [
+            s.text for y in range(view.size.height) for s in view.render_line(y) if s.style and s.style.underline
+        ]
         assert underlined == ["Valkwist,", "Marotin."]
 
 

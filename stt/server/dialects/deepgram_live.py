@@ -206,19 +206,17 @@ def _milliseconds(given: Mapping[str, str], name: str, least: int) -> float | No
 
 
 def _turns(given: Mapping[str, str], wishes: Wishes, turns: TurnSettings) -> TurnSettings:
-    """Return turns that end where a final is wanted: at a pause of the length asked for."""
+    """Return turns that end where a final is wanted: at a pause of the length asked for, else where the server's do."""
     asked = given.get("endpointing", "true")
     asked_s = 0.0 if asked.lower() == "true" else _milliseconds(given, "endpointing", 0)
-    silence_s = turns.end_of_turn_s if asked_s is None else max(_SHORTEST_SILENCE_S, asked_s)
+    silence_s = None if asked_s is None else max(_SHORTEST_SILENCE_S, asked_s)
     if wishes.utterance_end_s is not None:  # it comes after the final
-        silence_s = min(silence_s or _LONGEST_SILENCE_S, wishes.utterance_end_s)
+        silence_s = min(silence_s or turns.end_of_turn_s or _LONGEST_SILENCE_S, wishes.utterance_end_s)
     window_s = min(turns.window_s, _WINDOW_S)
-    return replace(
+    turns = replace(
         turns,
-        end_of_turn="silence",
-        end_of_turn_s=silence_s,
-        pause_s=min(turns.pause_s, silence_s or turns.pause_s),
         interim_s=(turns.interim_s or 0.5) if wishes.interims else None,
         window_s=window_s,
         overlap_s=min(turns.overlap_s, window_s / 3),
     )
+    return turns if silence_s is None else turns.after_silence(silence_s)

@@ -61,10 +61,12 @@ async def main():
                     print(message.transcript)
 
 asyncio.run(main())`,
+  "Deepgram (curl)": `curl ${http}/v1/listen -H 'Authorization: Token KEY' -H 'content-type: audio/wav' --data-binary @talk.wav`,
   "What it speaks": `curl ${http}/ready      # the engine, sessions, what it can do
 curl ${http}/v1/models  # names of models
 curl ${http}/metrics    # for Prometheus
 # native: ${native}
 # OpenAI Realtime: ${ws}/v1/realtime
-# Deepgram Flux: ${ws}/v2/listen`,
+# Deepgram, and its Flux: ${ws}/v1/listen, ${ws}/v2/listen
+# Wyoming (Home Assistant): stt serve --wyoming 10300`,
 };

@@ -17,8 +17,9 @@ export function upload(file, { language, terms }, key, on) {
   form.set("file", file);
 
   const request = new XMLHttpRequest(); // fetch does not tell how much was sent
+  const headers = key ? { authorization: `Bearer ${key}` } : {};
   request.open("POST", "/v1/audio/transcriptions");
-  if (key) request.setRequestHeader("authorization", `Bearer ${key}`);
+  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
   let read = 0, turns = 0, done;
   const take = () => {
     if (request.status !== 200) return;
@@ -31,15 +32,30 @@ export function upload(file, { language, terms }, key, on) {
   };
   request.upload.onprogress = ({ loaded, total }) => on.sent(loaded / total);
   request.onprogress = take;
-  request.onerror = () => on.failed("lost", "The connection to the server was lost.");
+  request.onerror = () => on.failed("lost", "The connection to the server was lost, or this cannot be read (a folder?).");
   request.onload = () => {
     take();
     if (done) return done();
     if (request.status === 200) return request.onerror();
-    on.failed(...refusal(request));
+    on.failed(...refusal(request.status, request.responseText));
   };
-  request.send(form);
-  return () => { request.onload = request.onerror = request.onprogress = request.upload.onprogress = null; request.abort(); };
+  let off = false;
+  refused(file, headers).then((why) => {
+    if (off) return;
+    if (why) on.failed(...why);
+    else request.send(form);
+  }, () => { if (!off) request.onerror(); });
+  return () => { off = true; request.onload = request.onerror = request.onprogress = request.upload.onprogress = null; request.abort(); };
+}
+
+/** Why the server would not take it; asked first, for a server that refuses a long body closes before it is read. */
+async function refused(file, headers) {
+  const models = await fetch("/v1/models", { headers });
+  if (!models.ok) return refusal(models.status, await models.text());
+  const { status, sessions, max_sessions, max_upload_bytes } = await (await fetch("/ready")).json();
+  if (status !== "ready") return ["busy", `The server is ${status}`];
+  if (sessions >= max_sessions) return ["busy", `The server is full: ${sessions} of ${max_sessions} sessions are taken`];
+  if (file.size > max_upload_bytes) return ["too_large", `The server takes at most ${max_upload_bytes >> 20} MiB.`];
 }
 
 /** A turn in the shape of the native protocol's finals: words carry the white space before them. */
@@ -54,11 +70,11 @@ function turn({ start, end, text, words = [] }, number) {
   return { turn: number, start, end, text, words: whole };
 }
 
-function refusal(request) {
+function refusal(status, body) {
   let error;
-  try { error = JSON.parse(request.responseText).error; } catch { /* a proxy's page */ }
-  const text = error?.message ?? `The server answered with HTTP ${request.status}.`;
-  switch (request.status) {
+  try { error = JSON.parse(body).error; } catch { /* a proxy's page */ }
+  const text = error?.message ?? `The server answered with HTTP ${status}.`;
+  switch (status) {
     case 401: return ["unauthorized", "This server wants an API key."];
     case 404: case 405: return ["no_files", "This server takes no files: start it with openai among its --dialects."];
     case 503: return ["busy", text];
