@@ -183,7 +183,7 @@ class LocalRecognizer:
     def waiting(self) -> int:
         """Requests that wait for a batch."""
         with self._changed:
-            return sum(1 for _ in self._requests())
+            return sum(not request.ticket.done() for request in self._requests())
 
     def abandon(self, error: EngineError) -> None:
         """Give up on the worker, and ignore whatever it still does.
