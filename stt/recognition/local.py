@@ -34,6 +34,10 @@ _LATE_S: Final = 0.1
 _SLOW_S: Final = 0.25
 _SLOW_REST_S: Final = 0.18  # of an interim's time, for each time as long that it rests
 _SLOW_REST: Final = 3
+# Twice as long where they are slow because other programs have the cores: this process had less of them meanwhile than
+# one. A final takes most of its time there as well, and is late if an interim runs when it is asked for.
+_STARVED_CORES: Final = 0.85
+_STARVED: Final = 2
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -310,6 +314,7 @@ class LocalRecognizer:
         if isinstance(worker.model, ContinuousModel) and (running := worker.model.running_batch()) is not None:
             worker.rows = Rows(running)
         while (batch := self._next(worker)) is not None:
+            cpu_s = time.process_time()
             try:
                 if worker.rows is None:
                     self._recognize(worker, batch)
@@ -323,6 +328,8 @@ class LocalRecognizer:
                 now = time.monotonic()
                 took_s = now - worker.began
                 slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
+                if time.process_time() - cpu_s < _STARVED_CORES * took_s:
+                    slow *= _STARVED
                 self._interims_from = now + max(self._rest, slow) * took_s
 
     def _next(self, worker: _Worker) -> list[_Request] | None:
