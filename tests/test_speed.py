@@ -75,18 +75,18 @@ def test_the_time_of_a_turn_and_of_windows_is_measured(monkeypatch: pytest.Monke
 def test_what_was_measured_is_known_for_the_same_way_of_running_only(cache: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
-    path = str(weights)
-    assert speed.recall(path, "auto", "auto", 0) is None
-    speed.remember(path, "auto", "auto", 0, FAST)
-    speed.remember(path, "cpu", "auto", 1, SLOW)
-    assert speed.recall(path, "auto", "auto", 0) == FAST
-    assert speed.recall(path, "cpu", "auto", 1) == SLOW
-    assert speed.recall(path, "cpu", "float32", 1) is None
+    default, single = EngineSettings(), EngineSettings(device="cpu", threads=1)
+    assert speed.recall(weights, default) is None
+    speed.remember(weights, default, FAST)
+    speed.remember(weights, single, SLOW)
+    assert speed.recall(weights, default) == FAST
+    assert speed.recall(weights, single) == SLOW
+    assert speed.recall(weights, EngineSettings(device="cpu", threads=1, dtype="float32")) is None
     assert sorted(file.name for file in cache.parent.iterdir()) == ["speeds.json"]
     cache.write_text("{")
-    assert speed.recall(path, "auto", "auto", 0) is None
-    speed.remember(path, "auto", "auto", 0, FAST)  # a damaged file is begun anew
-    assert speed.recall(path, "auto", "auto", 0) == FAST
+    assert speed.recall(weights, default) is None
+    speed.remember(weights, default, FAST)  # a damaged file is begun anew
+    assert speed.recall(weights, default) == FAST
 
 
 def test_the_most_accurate_come_first_and_know_the_language(present: dict[str, Path]) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stt.recognition import Hypothesis, SpeechModel, Utterance
-from stt.recognition.continuous import ContinuousModel, RunningBatch
+from stt.recognition.around import AroundBatch, AroundModel
+from stt.recognition.continuous import RunningBatch
 
 _T = TypeVar("_T")
 OVER_S: Final = 10.0
@@ -71,30 +72,21 @@ class _Done:
     audio_s: float
 
 
-class Gauged:
+class Gauged(AroundModel):
     """A `SpeechModel` that measures how much of it is in use."""
 
     def __init__(self, model: SpeechModel, clock: Callable[[], float] = time.monotonic) -> None:
-        self._model, self._clock = model, clock
-        self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
+        super().__init__(model)
+        self._clock = clock
         self._done: deque[_Done] = deque()
-
-    def cost(self, seconds: Sequence[float]) -> float:
-        """Estimate the time of one call."""
-        return self._model.cost(seconds)
-
-    def close(self) -> None:
-        """Let the engine's memory go."""
-        self._model.close()
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
         return self.measured(lambda: self._model.transcribe(batch), batch, self.max_batch, heard=batch)
 
-    def running_batch(self) -> RunningBatch | None:
-        """Begin a batch whose rows come and go, where the model can."""
-        running = self._model.running_batch() if isinstance(self._model, ContinuousModel) else None
-        return None if running is None else _GaugedBatch(running, self)
+    def around(self, batch: RunningBatch) -> RunningBatch:
+        """Measure its steps."""
+        return _GaugedBatch(batch, self)
 
     def measured(
         self, work: Callable[[], _T], rows: Sequence[Utterance], most: int, heard: Sequence[Utterance] = ()
@@ -137,24 +129,13 @@ class Gauged:
         )
 
 
-class _GaugedBatch:
+class _GaugedBatch(AroundBatch):
     """A `RunningBatch` whose steps are measured."""
 
     def __init__(self, batch: RunningBatch, gauged: Gauged) -> None:
-        self._batch, self._gauged = batch, gauged
+        super().__init__(batch)
+        self._gauged = gauged
         self._rows: dict[Hashable, Utterance] = {}
-
-    @property
-    def rows(self) -> int:
-        return self._batch.rows
-
-    @property
-    def free(self) -> int:
-        return self._batch.free
-
-    @property
-    def running(self) -> int:
-        return self._batch.running
 
     def add(self, batch: Sequence[Utterance]) -> list[Hashable]:
         """Begin to recognize utterances."""

@@ -53,7 +53,6 @@ def known() -> Iterator[Model]:
             str(embedded),
             _size(embedded),
             "en",
-            note="Whisper tiny.en",
             wer=PUBLISHED_WER["tiny.en"],
             speed=_speed(embedded),
         )
@@ -148,11 +147,8 @@ def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> i
     if not as_json:
         print(f"{'NAME':20} {'LOADED IN':>9} {'FINAL OF 6 S':>12} {'SPEED':>7} {'WER':>7}  LIVE")
     for name in names or here:
-        began = time.monotonic()
-        model = whisper.Whisper(str(here[name]), device=settings.device, dtype=settings.dtype, name=name)
-        found = speed.measure(model, time.monotonic() - began)
+        model, found = choice.timed(name, here[name], settings)
         model.close()
-        speed.remember(str(here[name]), settings.device, settings.dtype, settings.threads, found)
         wer = choice.PUBLISHED_WER.get(name)
         if as_json:
             row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "wer": wer}
@@ -215,8 +211,7 @@ def verify(names: Sequence[str], settings: EngineSettings) -> int:
 
 def _speed(path: Path) -> Speed | None:
     """What is known of a model, run as the engine does by default."""
-    default = EngineSettings()
-    return speed.recall(str(path), default.device, default.dtype, default.threads)
+    return speed.recall(path, EngineSettings())
 
 
 def _size(path: Path) -> int:

@@ -10,8 +10,6 @@ from stt.engines import speed, whisper
 from stt.engines.languages import language_code
 from stt.settings import EngineSettings
 
-AUTO: Final = "auto"
-
 PUBLISHED_WER: Final = {
     "tiny.en": 20.1,
     "base.en": 16.9,
@@ -54,7 +52,21 @@ def here(language: str | None) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
-def open_best(settings: EngineSettings) -> tuple["whisper.Whisper", str]:
+def timed(name: str, path: Path, settings: EngineSettings) -> tuple[whisper.Whisper, speed.Speed]:
+    """Open a model and measure how fast it is on this machine, which is remembered.
+
+    Raises:
+        EngineError: it could not be opened, or failed.
+
+    """
+    began = time.monotonic()
+    model = _open(name, path, settings)
+    found = speed.measure(model, time.monotonic() - began)
+    speed.remember(path, settings, found)
+    return model, found
+
+
+def open_best(settings: EngineSettings) -> tuple[whisper.Whisper, str]:
     """Open the best model that keeps up, and say why it is this one.
 
     A model that was never timed on this machine is timed now, which takes some times as long as it needs to load.
@@ -63,31 +75,26 @@ def open_best(settings: EngineSettings) -> tuple["whisper.Whisper", str]:
         EngineError: one could not be opened, or there is none for the language.
 
     """
-    tried: list[str] = []
-    for name, path in here(settings.language):
-        found = speed.recall(str(path), settings.device, settings.dtype, settings.threads)
-        if found is not None and not found.live:
-            tried.append(name)
-            continue
-        began = time.monotonic()
-        model = whisper.Whisper(
-            str(path), device=settings.device, dtype=settings.dtype, threads=settings.threads, name=name
-        )
+    candidates = list(here(settings.language))
+    if not candidates:
+        model = whisper.Whisper(device=settings.device, dtype=settings.dtype, threads=settings.threads)
+        return model, "auto: the only weights here"
+    slow: list[str] = []
+    for name, path in candidates:
+        model, found = None, speed.recall(path, settings)
         if found is None:
             print(f"timing {name} on this machine, once", file=sys.stderr)
-            found = speed.measure(model, time.monotonic() - began)
-            speed.remember(str(path), settings.device, settings.dtype, settings.threads, found)
+            model, found = timed(name, path, settings)
         if found.live:
             why = f"auto: the best here that keeps up: a turn of {speed.TURN_S:g} s in {found.final_s:.2f} s"
-            return model, why + (f"; too slow: {', '.join(tried)}" if tried else "")
-        model.close()
-        tried.append(name)
-    if not tried:
-        return whisper.Whisper(
-            device=settings.device, dtype=settings.dtype, threads=settings.threads
-        ), "auto: the only weights here"
-    name, path = list(here(settings.language))[-1]
-    model = whisper.Whisper(
-        str(path), device=settings.device, dtype=settings.dtype, threads=settings.threads, name=name
-    )
-    return model, "auto: the fastest here, although none keeps up with speech on this machine"
+            return model or _open(name, path, settings), why + (f"; too slow: {', '.join(slow)}" if slow else "")
+        if model is not None:
+            model.close()
+        slow.append(name)
+    return _open(
+        *candidates[-1], settings
+    ), "auto: the fastest here, although none keeps up with speech on this machine"
+
+
+def _open(name: str, path: Path, settings: EngineSettings) -> whisper.Whisper:
+    return whisper.Whisper(str(path), device=settings.device, dtype=settings.dtype, threads=settings.threads, name=name)

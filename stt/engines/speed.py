@@ -19,6 +19,7 @@ import numpy as np
 
 from stt.audio import Samples, samples, seconds
 from stt.recognition import SpeechModel, Utterance
+from stt.settings import EngineSettings
 
 TURN_S: Final = 6.0
 """A turn as people speak them."""
@@ -62,20 +63,20 @@ def measure(model: SpeechModel, loaded_s: float) -> Speed:
     return Speed(round(loaded_s + first_s, 3), round(final_s, 3), round(seconds(len(window)) / _time(model, window), 1))
 
 
-def recall(path: str, device: str, dtype: str, threads: int) -> Speed | None:
+def recall(path: Path, settings: EngineSettings) -> Speed | None:
     """Return what was measured of a model on this machine, run in the same way; `None`: nothing."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        return Speed(**json.loads(_cache().read_text())[_key(path, device, dtype, threads)])
+        return Speed(**json.loads(_cache().read_text())[_key(path, settings)])
     return None
 
 
-def remember(path: str, device: str, dtype: str, threads: int, speed: Speed) -> None:
+def remember(path: Path, settings: EngineSettings, speed: Speed) -> None:
     """Keep what was measured; where nothing can be kept it is measured again the next time."""
     file = _cache()
     kept: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
         kept = dict(json.loads(file.read_text()))
-    kept[_key(path, device, dtype, threads)] = asdict(speed)
+    kept[_key(path, settings)] = asdict(speed)
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = file.with_suffix(f".{os.getpid()}.new")
@@ -107,6 +108,6 @@ def _cache() -> Path:
     return user_cache_path("stt", appauthor=False) / "speeds.json"
 
 
-def _key(path: str, device: str, dtype: str, threads: int) -> str:
-    stamp = int(Path(path).stat().st_mtime) if Path(path).exists() else 0
-    return f"{platform.node()} {path} {stamp} {device} {dtype} {threads}"
+def _key(path: Path, settings: EngineSettings) -> str:
+    stamp = int(path.stat().st_mtime)
+    return f"{platform.node()} {path} {stamp} {settings.device} {settings.dtype} {settings.threads}"

@@ -187,7 +187,7 @@ class LocalRecognizer:
     def waiting(self) -> int:
         """Requests that wait for a batch."""
         with self._changed:
-            return sum(not request.ticket.done() for request in self._requests())
+            return sum(not request.given_up for request in self._requests())
 
     def abandon(self, error: EngineError) -> None:
         """Give up on the worker, and ignore whatever it still does.
@@ -269,7 +269,7 @@ class LocalRecognizer:
         most, interims = places or Places(model.max_batch, model.max_batch)
         queue: list[tuple[bool, int, float, _Request]] = []
         for session in self._sessions.values():
-            session.requests = [request for request in session.requests if not request.ticket.done()]
+            session.requests = [request for request in session.requests if not request.given_up]
             for place, request in enumerate(session.requests):
                 urgent = request.stands and request.live
                 queue.append((not urgent, place, request.asked if urgent else session.served, request))
@@ -299,7 +299,7 @@ class LocalRecognizer:
             return any(
                 request.utterance.overtaken_by(other.utterance)
                 for other in self._requests()
-                if other.stands and other.live and not other.ticket.done()
+                if other.stands and other.live and not other.given_up
             )
 
     def _note(self, batch: list[_Request], began: float) -> None:

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 
 from stt.endofturn import smart_turn
 from stt.recognition import Hypothesis, SpeechModel, Utterance
-from stt.recognition.answers import LanguageModel
-from stt.recognition.continuous import ContinuousModel, RunningBatch
+from stt.recognition.around import AroundBatch, AroundModel
+from stt.recognition.continuous import RunningBatch
 
 _SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -64,6 +64,11 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1),
         )
 
+    def called(self, began: float, rows: int) -> None:
+        """Count a call of the engine that began then, on the monotonic clock."""
+        self.decode.observe(time.monotonic() - began)
+        self.batch.observe(rows)
+
 
 class _Asks(Collector):
     """How the model that tells the ends of turns by their sound bears it; all of this process share it."""
@@ -82,60 +87,35 @@ class _Asks(Collector):
         yield GaugeMetricFamily("stt_turn_asks_waiting", "Such asks that wait", f.waiting)
 
 
-class MeasuredModel:
+class MeasuredModel(AroundModel):
     """A `SpeechModel` whose calls are counted."""
 
     def __init__(self, model: SpeechModel, metrics: Metrics) -> None:
-        self._model, self._metrics = model, metrics
-        self.name, self.languages, self.max_batch = model.name, model.languages, model.max_batch
+        super().__init__(model)
+        self._metrics = metrics
 
-    def cost(self, seconds: Sequence[float]) -> float:
-        """Estimate the time of one call."""
-        return self._model.cost(seconds)
-
-    def close(self) -> None:
-        """Let the engine's memory go."""
-        self._model.close()
-
-    @property
-    def language_model(self) -> LanguageModel | None:
-        """What answers questions, where the engine has one."""
-        return getattr(self._model, "language_model", None)
-
-    def running_batch(self) -> RunningBatch | None:
-        """Begin a batch whose rows come and go, where the engine has one."""
-        batch = self._model.running_batch() if isinstance(self._model, ContinuousModel) else None
-        return None if batch is None else _MeasuredRows(batch, self._metrics)
+    def around(self, batch: RunningBatch) -> RunningBatch:
+        """Count its steps."""
+        return _MeasuredRows(batch, self._metrics)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""
         began = time.monotonic()
-        result = self._model.transcribe(batch)
-        self._metrics.decode.observe(time.monotonic() - began)
-        self._metrics.batch.observe(len(batch))
+        result = super().transcribe(batch)
+        self._metrics.called(began, len(batch))
         return result
 
 
-class _MeasuredRows:
+class _MeasuredRows(AroundBatch):
     """A `RunningBatch` whose steps are counted, each as a call."""
 
     def __init__(self, batch: RunningBatch, metrics: Metrics) -> None:
-        self._batch, self._metrics = batch, metrics
-        self.rows = batch.rows
-        self.add, self.drop = batch.add, batch.drop
-
-    @property
-    def free(self) -> int:
-        return self._batch.free
-
-    @property
-    def running(self) -> int:
-        return self._batch.running
+        super().__init__(batch)
+        self._metrics = metrics
 
     def step(self) -> dict[Hashable, Hypothesis | Exception]:
         """Let what is running go on."""
-        began, running = time.monotonic(), self._batch.running
-        done = self._batch.step()
-        self._metrics.decode.observe(time.monotonic() - began)
-        self._metrics.batch.observe(running)
+        began, running = time.monotonic(), self.running
+        done = super().step()
+        self._metrics.called(began, running)
         return done

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame
+from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame, TranscriptionFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
 from serving import frames
+from spoken import sentences, talk, word_errors
 
 FRAME_S = 0.02
+TEXTS = sentences(2, 3)
+SPEECH = talk(TEXTS, [1.8, 1.0])
 
 
 @dataclass
@@ -71,3 +74,14 @@ async def hear(
     async with asyncio.timeout(len(audio) / 16_000 + 60):
         await asyncio.gather(runner.run(), play())
     return ear.arrived
+
+
+def finals(arrived: list[Any]) -> list[TranscriptionFrame]:
+    """Return the frames that are the texts of turns."""
+    return [frame for frame in arrived if isinstance(frame, TranscriptionFrame)]
+
+
+def right(heard: list[TranscriptionFrame]) -> bool:
+    """Tell whether they have the words of `TEXTS`, but for one in five."""
+    errors, words = word_errors(" ".join(TEXTS), " ".join(frame.text for frame in heard))
+    return errors <= words / 5

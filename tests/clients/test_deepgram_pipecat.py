@@ -1,31 +1,15 @@
 """pipecat's services for Deepgram, unmodified, against `stt serve` with its embedded engine and real speech."""
 
-from typing import Any
-
 import pytest
 from served import stt_serve
 
-from spoken import sentences, talk, word_errors
-
 pytest.importorskip("pipecat")
 from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.frames.frames import ProposedUserStartedSpeakingFrame, ProposedUserStoppedSpeakingFrame, TranscriptionFrame
+from pipecat.frames.frames import ProposedUserStartedSpeakingFrame, ProposedUserStoppedSpeakingFrame
 from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.services.deepgram.flux.stt import DeepgramFluxSTTService
 from pipecat.services.deepgram.stt import DeepgramSTTService
-from pipecat_run import hear
-
-TEXTS = sentences(2, 3)
-SPEECH = talk(TEXTS, [1.8, 1.0])
-
-
-def finals(frames: list[Any]) -> list[TranscriptionFrame]:
-    return [frame for frame in frames if isinstance(frame, TranscriptionFrame)]
-
-
-def right(heard: list[TranscriptionFrame]) -> bool:
-    errors, words = word_errors(" ".join(TEXTS), " ".join(frame.text for frame in heard))
-    return errors <= words / 5
+from pipecat_run import SPEECH, finals, hear, right
 
 
 async def test_flux_ends_the_turns() -> None:

@@ -5,26 +5,11 @@ from typing import Any
 import pytest
 from served import stt_serve
 
-from spoken import sentences, talk, word_errors
-
 pytest.importorskip("pipecat")
 from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.frames.frames import TranscriptionFrame
 from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.services.openai.stt import OpenAIRealtimeSTTService, OpenAISTTService
-from pipecat_run import hear
-
-TEXTS = sentences(2, 3)
-SPEECH = talk(TEXTS, [1.8, 1.0])
-
-
-def finals(frames: list[Any]) -> list[TranscriptionFrame]:
-    return [frame for frame in frames if isinstance(frame, TranscriptionFrame)]
-
-
-def right(heard: list[TranscriptionFrame]) -> bool:
-    errors, words = word_errors(" ".join(TEXTS), " ".join(frame.text for frame in heard))
-    return errors <= words / 5
+from pipecat_run import SPEECH, finals, hear, right
 
 
 async def test_a_request_for_each_utterance() -> None:
