@@ -91,9 +91,8 @@ def open_best(settings: EngineSettings) -> tuple[whisper.Whisper, str]:
         if model is not None:
             model.close()
         slow.append(name)
-    return _open(
-        *candidates[-1], settings
-    ), "auto: the fastest here, although none keeps up with speech on this machine"
+    why = "auto: the fastest here, although none keeps up with speech on this machine"
+    return _open(*candidates[-1], settings), why
 
 
 def _open(name: str, path: Path, settings: EngineSettings) -> whisper.Whisper:
