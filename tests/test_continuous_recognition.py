@@ -272,6 +272,21 @@ async def test_random_schedules_lose_nothing_and_mix_nothing_up(seed: int) -> No
     assert model.batch.running == 0
 
 
+async def test_a_model_that_still_loads_is_asked_for_nothing_but_work() -> None:
+    class Loads(ScriptedModel):
+        @property
+        def languages(self) -> frozenset[str]:  # type: ignore[override]
+            raise AssertionError("it would be waited for")
+
+        def running_batch(self) -> None:
+            return None
+
+    with LocalRecognizer(Loads()) as recognizer:
+        result = await recognizer.submit(ask("a", 20))
+        assert result is not None
+        assert result.hypothesis.text == "w20"
+
+
 async def test_the_server_counts_the_steps_and_changes_nothing_else() -> None:
     metrics = Metrics()
     for model in (Continuous(), ScriptedModel()):

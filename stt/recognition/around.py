@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 
 from stt.recognition.answers import LanguageModel
-from stt.recognition.continuous import ContinuousModel, RunningBatch
+from stt.recognition.continuous import RunningBatch, begin_rows
 from stt.recognition.service import Hypothesis, SpeechModel, Utterance
 
 
@@ -33,7 +33,7 @@ class AroundModel:
 
     def running_batch(self) -> RunningBatch | None:
         """Begin a batch whose rows come and go, where the engine can."""
-        batch = self._model.running_batch() if isinstance(self._model, ContinuousModel) else None
+        batch = begin_rows(self._model)
         return None if batch is None else self.around(batch)
 
     def around(self, batch: RunningBatch) -> RunningBatch:

@@ -8,7 +8,7 @@ in whole calls.
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from stt.recognition.service import Hypothesis, SpeechModel, Utterance
 
@@ -56,13 +56,21 @@ class RunningBatch(Protocol):
         ...
 
 
-@runtime_checkable
 class ContinuousModel(SpeechModel, Protocol):
     """A `SpeechModel` that can do more than whole calls."""
 
     def running_batch(self) -> RunningBatch | None:
         """Begin a batch whose rows come and go; `None`: on this device whole calls are better."""
         ...
+
+
+def begin_rows(model: SpeechModel | ContinuousModel) -> RunningBatch | None:
+    """Begin a batch whose rows come and go; `None`: this model is asked in whole calls.
+
+    Nothing else of the model is looked at: it may still be loading, and what it tells of itself would wait for that.
+    """
+    begin = getattr(model, "running_batch", None)
+    return None if begin is None else begin()
 
 
 class Places(NamedTuple):

@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
-from stt.recognition.continuous import ContinuousModel, Outcome, Places, Rows
+from stt.recognition.continuous import Outcome, Places, Rows, begin_rows
 from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A final that waited longer than this for a running batch of interims was late because of them.
@@ -311,7 +311,7 @@ class LocalRecognizer:
         self._interims_ran = not any(request.stands for request in batch)
 
     def _work(self, worker: _Worker) -> None:
-        if isinstance(worker.model, ContinuousModel) and (running := worker.model.running_batch()) is not None:
+        if (running := begin_rows(worker.model)) is not None:
             worker.rows = Rows(running)
         while (batch := self._next(worker)) is not None:
             cpu_s = time.process_time()
