@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spoken import sentences, talk
-from stt.engines.rescoring import Scored, mean_logprob, propose
+from stt.engines.rescoring import Scored, propose, said
 from stt.engines.terms import Lexicon, Resemblance, sound
 from stt.engines.whisper import Whisper
 from stt.recognition import RecognitionOptions, Utterance
@@ -103,12 +103,9 @@ def rewrite(heard: str, terms: Sequence[str], believed: Sequence[str]) -> tuple[
         if (at := text.find(term)) >= 0:
             probabilities[at : at + len(term)] = [0.9] * len(term)
             probabilities[max(0, at - 1)] = 0.9  # the space belongs to the word
-    found = proposal.judged(
-        Scored(proposal.tokens, tuple(probabilities), scored(text).places), lambda said: mean_logprob(said) >= -0.4
-    )
+    candidates = proposal.parts(Scored(proposal.tokens, tuple(probabilities), scored(text).places))
+    found = proposal.written([said(candidate) for candidate in candidates])
     asked = [f"{''.join(map(chr, proposal.before))} |{text}"]
-    if found is None:
-        return heard, asked
     assert len(found.tokens) == len(found.probabilities) == len(found.places)
     return "".join(map(chr, found.tokens)), asked
 

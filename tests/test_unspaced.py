@@ -1,7 +1,7 @@
 """Chinese, Japanese, Thai: tokens of Whisper's multilingual vocabulary in, words and subtitles out; no character moves.
 
-What the tokens are was recorded with that vocabulary (`tests/data/whisper_multilingual_tokens.json`: each token's bytes,
-in hexadecimal). They are bytes, and so parts of characters at times.
+The tokens were recorded with that vocabulary (`tests/data/whisper_multilingual_tokens.json`: each one's bytes, in
+hexadecimal). They are bytes, and so parts of characters at times.
 """
 
 import json

@@ -1,21 +1,23 @@
-"""Terms in what canary-qwen heard: `stt.engines.rescoring` over `nemo_lite`, one pass for all that ended together."""
+"""Terms in what canary-qwen heard: `stt.engines.rescoring` over `nemo_lite`.
+
+Each candidate is an answer of its own: the term, shown on a line before, then what was heard up to its place, and the
+term there. So none is judged after another that was not said. All of them are rows of one pass, which begins where the
+audio has been heard, and costs their tokens.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stt.engines.rescoring import Proposal, Scored, mean_logprob, propose
+from stt.engines.rescoring import Candidate, Proposal, Scored, propose, said
 from stt.engines.terms import lexicon
 from stt.recognition import Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import CanaryQwen, Transcription
-
-# So sure it has to be of a term: mean log probability of its tokens.
-_ACCEPTED: Final = -0.4
 
 
 def wants_terms(utterance: Utterance) -> bool:
@@ -32,25 +34,33 @@ def with_terms(
     """
     proposals = {
         i: proposal
-        for i, (found, session) in enumerate(zip(heard, terms, strict=True))
-        if session and found.memory is not None and (proposal := _proposal(model, found, session)) is not None
+        for i, (one, session) in enumerate(zip(heard, terms, strict=True))
+        if session and one.memory is not None and (proposal := _proposal(model, one, session)) is not None
     }
-    found = list(heard)
     if not proposals:
-        return found
-    memories = [memory for i in proposals if (memory := heard[i].memory) is not None]
-    answers = [[*proposal.before, *model.tokenizer.encode("\n"), *proposal.tokens] for proposal in proposals.values()]
-    for (i, proposal), scored in zip(proposals.items(), model.score(memories, answers), strict=True):
-        after = len(scored.logprobs) - len(proposal.tokens)
-        attention = None if scored.attention is None else scored.attention[after:]
-        rewritten = proposal.judged(_scored(proposal.tokens, scored.logprobs[after:], attention), _believed)
-        if rewritten is not None:
-            found[i] = _transcription(model, heard[i], rewritten)
-    return found
-
-
-def _believed(probabilities: Sequence[float]) -> bool:
-    return mean_logprob(probabilities) >= _ACCEPTED
+        return list(heard)
+    answers = {
+        (i, candidate): [
+            *candidate.shown,
+            *model.tokenizer.encode("\n"),
+            *proposal.heard.tokens[: candidate.first],
+            *candidate.tokens,
+        ]
+        for i, proposal in proposals.items()
+        for candidate in proposal.candidates
+    }
+    memories = [memory for i, _ in answers if (memory := heard[i].memory) is not None]
+    scored: dict[tuple[int, Candidate], Scored] = {}
+    for (i, candidate), found in zip(answers, model.score(memories, list(answers.values())), strict=True):
+        at = -len(candidate.tokens)
+        attention = None if found.attention is None else found.attention[at:]
+        scored[i, candidate] = _scored(candidate.tokens, found.logprobs[at:], attention)
+    written = list(heard)
+    for i, proposal in proposals.items():
+        text = proposal.written([said(scored[i, candidate]) for candidate in proposal.candidates])
+        if text.tokens != heard[i].token_ids:
+            written[i] = _transcription(model, heard[i], text)
+    return written
 
 
 def _proposal(model: "CanaryQwen", heard: "Transcription", terms: tuple[str, ...]) -> Proposal | None:

@@ -1,10 +1,10 @@
 """Terms in what an engine heard: spans that sound like one, judged by the engine itself. Pure, and any engine's.
 
-A hypothesis is scored once more, with the terms in the places of the spans that resemble them and the same terms as
-the text before it: then the engine knows how they are written, and only the sound speaks for or against them. A term
-that was not said has the sound against it, however likely the text before makes it. `benchmarks/terms.py` measures it.
+A hypothesis is scored once more, with terms in the places of the spans that resemble them, after a text that has the
+same terms: then the engine knows how they are written, and only the sound speaks for or against them. A term that was
+not said has the sound against it, however likely the text before makes it. `benchmarks/terms.py` measures it.
 
-    propose -> the engine scores `Proposal.tokens` after `Proposal.before` -> `Proposal.judged`
+    propose -> the engine scores the candidates, all at once or one by one -> `said` -> `Proposal.written`
 """
 
 import math
@@ -18,6 +18,9 @@ from stt.words import is_unspaced
 # A word that the engine was as sure of as this is no misheard name, whatever it sounds like: mean log probability of
 # its tokens.
 _SURE: Final = -0.15
+# So sure it has to be of a term (docs/terms.md). What follows says nothing: after a term it knows from a list it
+# expects a comma.
+_SAID: Final = -0.4
 # Of the text before: Whisper's decoder has room for 448 tokens in all.
 _MOST_BEFORE: Final = 100
 # What English hangs on names, as tokens: it stays behind a term.
@@ -44,43 +47,55 @@ class _Word:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A term for the tokens `first` to `end` of what was heard, as the tokens of the proposal from `at` on."""
+class Candidate:
+    """A term in the place of the tokens `first` to `end` of what was heard."""
 
     first: int
     end: int
+    shown: tuple[int, ...]
+    """Tokens of the term as they stand in a text before."""
     tokens: tuple[int, ...]
-    at: int
+    """Those of the term in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A hypothesis with terms in the places of what sounds like them."""
+    """A hypothesis, and what else may have been said in some places of it: in order, none overlapping another."""
 
     heard: Scored
-    """The hypothesis as it was."""
+    candidates: tuple[Candidate, ...]
     before: tuple[int, ...]
-    """Tokens of a text that shows how those terms are written."""
-    tokens: tuple[int, ...]
-    """The hypothesis rewritten."""
-    candidates: tuple[_Candidate, ...]
+    """Tokens of a text that has all the terms, once each."""
 
-    def judged(self, scored: Scored, believed: Callable[[Sequence[float]], bool]) -> Scored | None:
-        """Write the terms that the engine believes, and leave the rest as it was heard; `None`: it believes none.
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The hypothesis with all candidates in their places."""
+        return self.written([Scored(c.tokens, c.tokens, c.tokens) for c in self.candidates]).tokens
 
-        Args:
-            scored: `tokens` after `before`.
-            believed: tells by the probabilities of a term's tokens whether it was said.
+    def parts(self, scored: Scored) -> list[Scored]:
+        """Take the candidates out of `tokens`, which the engine has scored."""
+        found: list[Scored] = []
+        longer = 0  # than the hypothesis, up to here
+        for candidate in self.candidates:
+            at = candidate.first + longer
+            found.append(_cut(scored, at, at + len(candidate.tokens)))
+            longer += len(candidate.tokens) - (candidate.end - candidate.first)
+        return found
 
-        """
+    def written(self, said: Sequence[Scored | None]) -> Scored:
+        """Put those candidates that were said into their places; `None`: that one was not, what was heard stays."""
         parts: list[Scored] = []
         at = 0
-        for candidate in self.candidates:
-            put_in = _cut(scored, candidate.at, candidate.at + len(candidate.tokens))
-            if believed(put_in.probabilities):
-                parts += [_cut(self.heard, at, candidate.first), put_in]
+        for candidate, part in zip(self.candidates, said, strict=True):
+            if part is not None:
+                parts += [_cut(self.heard, at, candidate.first), part]
                 at = candidate.end
-        return _joined([*parts, _cut(self.heard, at, len(self.heard.tokens))]) if parts else None
+        return _joined([*parts, _cut(self.heard, at, len(self.heard.tokens))])
+
+
+def said(scored: Scored) -> Scored | None:
+    """Return a candidate that the engine believes; `None`: it does not."""
+    return scored if mean_logprob(scored.probabilities) >= _SAID else None
 
 
 def propose(
@@ -98,29 +113,22 @@ def propose(
     words = _words(characters)
     doubtful = [mean_logprob(heard.probabilities[word.first : word.end]) < _SURE for word in words]
     before: list[int] = []
-    shown: set[str] = set()
-    places: list[tuple[int, int, tuple[int, ...]]] = []  # first token, end, and what may belong there
+    listed: set[str] = set()
+    candidates: list[Candidate] = []
     for found in lexicon.resembling([word.text for word in words], doubtful):
-        if found.term not in shown:
-            more = encode(f", {found.term}" if before else f" {found.term}")
+        shown = encode(f" {found.term}")
+        if found.term not in listed:
+            more = encode(f", {found.term}") if before else shown
             if len(before) + len(more) > _MOST_BEFORE:
                 break
             before += more
-            shown.add(found.term)
+            listed.add(found.term)
         first, last = words[found.first], words[found.last]
-        places.append((first.first, last.end, tuple(encode(f" {found.term}" if first.spaced else found.term))))
-    if not places:
+        tokens = shown if first.spaced else encode(found.term)
+        candidates.append(Candidate(first.first, last.end, tuple(shown), tuple(tokens)))
+    if not candidates:
         return None
-    tokens: list[int] = []
-    candidates: list[_Candidate] = []
-    at = 0
-    for first, end, term in sorted(places):
-        tokens += heard.tokens[at:first]
-        candidates.append(_Candidate(first, end, term, len(tokens)))
-        tokens += term
-        at = end
-    tokens += heard.tokens[at:]
-    return Proposal(heard, tuple(before), tuple(tokens), tuple(candidates))
+    return Proposal(heard, tuple(sorted(candidates, key=lambda candidate: candidate.first)), tuple(before))
 
 
 def mean_logprob(probabilities: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
 from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
-from stt.engines.rescoring import Scored, mean_logprob, propose
+from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
 from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
@@ -53,10 +53,6 @@ _UNSURE_LOGPROB: Final = -1.0
 _GUESS_LOGPROB: Final = -1.6
 # What is found at the second look is worth having above this.
 _SURE_LOGPROB: Final = -0.7
-
-# So sure it has to be of a term (docs/terms.md). What follows says nothing: after a term it knows from a list it
-# expects a comma.
-_SAID_LOGPROB: Final = -0.4
 
 _STEP_S: Final = 0.02  # of the decoder's attention
 # A window that leaves speech out is heard again in halves, and those that still do in theirs: two levels cost about
@@ -266,8 +262,9 @@ class Whisper:
             return aligned
         rewritten = [(replace(hypothesis, tokens=proposal.tokens), utterance.audio)]
         [scored] = self._align(encoded, tokenizer, rewritten, proposal.before)
-        better = proposal.judged(Scored(proposal.tokens, scored.probabilities, scored.spans), _said)
-        if better is None:
+        candidates = proposal.parts(Scored(proposal.tokens, scored.probabilities, scored.spans))
+        better = proposal.written([said(candidate) for candidate in candidates])
+        if better.tokens == hypothesis.tokens:
             return aligned
         written = replace(hypothesis, text=self._text(better.tokens), tokens=better.tokens)
         return replace(aligned, hypothesis=written, spans=better.places, probabilities=better.probabilities)
@@ -399,11 +396,6 @@ def _go_on_with(batch: Sequence[Utterance]) -> None:
     """Between two steps: leave off what is only in the way by now."""
     if all(utterance.unwanted() for utterance in batch):
         raise GivenUpError
-
-
-def _said(term: Sequence[float]) -> bool:
-    """Tell whether a term was said, by the probabilities of its tokens."""
-    return mean_logprob(term) >= _SAID_LOGPROB
 
 
 def _context(utterance: Utterance) -> int:
