@@ -331,7 +331,7 @@ class CanaryQwen(nn.Module):
 
         def meet(batch: int, frames: int, width: int, steps: int) -> None:
             # the shortest draft of that width: with it, the most spans lie ahead
-            draft: tuple[int, ...] = (0,) * max(0, width - DRAFT_STEP + 1)
+            draft = tuple([0] * max(0, width - DRAFT_STEP + 1))
             samples = self._load([torch.zeros(frames * 8 * hop)] * batch)
             each = [tokens] * batch, [draft] * batch, samples, [frames] * batch, [(False, False)] * batch
             rows = self.rows(Request(*each))

@@ -36,7 +36,7 @@ def canary() -> CanaryQwen:
 
 
 def audio_of(clip: dict[str, Any], noise_db: float | None = None) -> Samples:
-    audio = soundfile.read(TOY / "heldout" / clip["file"], dtype="float32")[0]
+    audio = np.asarray(soundfile.read(TOY / "heldout" / clip["file"], dtype="float32")[0], np.float32)
     if noise_db is None:
         return audio
     power = float(np.mean(np.square(audio[np.abs(audio) > 0.01]))) / 10 ** (noise_db / 10)
