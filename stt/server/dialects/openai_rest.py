@@ -30,6 +30,7 @@ from stt.server.files import FileJob, Heard, attend, drop_body, receive_form
 from stt.server.gate import Gate
 from stt.server.wire import response
 from stt.settings import TurnSettings
+from stt.words import joint
 
 if TYPE_CHECKING:
     from stt.words import Word
@@ -163,8 +164,8 @@ class Answer:
     def _add(self, text: str) -> str:
         first = not self._deltas.sent
         new = self._deltas.extend(text)
-        if new and first and self.said:
-            new = f" {new}"
+        if new and first:
+            new = joint(self.said, new)
         self.said += new
         return new
 
