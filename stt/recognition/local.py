@@ -16,7 +16,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -38,6 +38,10 @@ _SLOW_REST: Final = 3
 # one. A final takes most of its time there as well, and is late if an interim runs when it is asked for.
 _STARVED_CORES: Final = 0.85
 _STARVED: Final = 2
+# A live final that took longer than this there leaves too little of the 1.3 s that a turn's end has for it: the next
+# are hurried, until one took less than that would without the hurry.
+_HURRY_S: Final = 0.8
+_HURRIED: Final = 0.65
 # Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
 _MOST_REST: Final = 8
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -113,6 +117,7 @@ class LocalRecognizer:
         self._rest = 0  # how many times as long as they took interims are held back afterwards
         self._interims_from = 0.0  # on the monotonic clock
         self._interims_ran = False  # in the last batch, and nothing else
+        self._hurried = False  # live finals, as the cores are others'
 
     def __enter__(self) -> Self:
         self._closed = False
@@ -316,6 +321,11 @@ class LocalRecognizer:
                 if other.stands and other.live and not other.given_up
             )
 
+    def _as_asked(self, request: _Request) -> Utterance:
+        """Return what the model is to hear: with what the scheduler knows."""
+        hurried = self._hurried and request.stands and request.live
+        return replace(request.utterance, unwanted=partial(self._unwanted, request), hurried=hurried)
+
     def _note(self, batch: list[_Request], began: float) -> None:
         """Let interims give way where finals have to wait for them, and come back as those are on time again."""
         waited_s = max((began - r.asked for r in batch if r.stands and r.live), default=None)
@@ -338,13 +348,19 @@ class LocalRecognizer:
                 for request in worker.batch:
                     _fail(request, _as_engine_error(error))
                 return
-            if self._interims_ran and worker.rows is None:
-                now = time.monotonic()
-                took_s = now - worker.began
-                slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
-                if time.process_time() - cpu_s < _STARVED_CORES * took_s:
-                    slow *= _STARVED
-                self._interims_from = now + max(self._rest, slow) * took_s
+            if worker.rows is None:
+                took_s = time.monotonic() - worker.began
+                self._pace(took_s, starved=time.process_time() - cpu_s < _STARVED_CORES * took_s)
+
+    def _pace(self, took_s: float, *, starved: bool) -> None:
+        """After a call: say for how long interims rest, and whether the next finals are to be hurried."""
+        if self._interims_ran:
+            slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
+            if starved:
+                slow *= _STARVED
+            self._interims_from = time.monotonic() + max(self._rest, slow) * took_s
+        else:
+            self._hurried = starved and took_s > (_HURRIED * _HURRY_S if self._hurried else _HURRY_S)
 
     def _next(self, worker: _Worker) -> list[_Request] | None:
         """Wait for something to do; what is to be begun, or `None`: this worker is not wanted any more."""
@@ -386,7 +402,7 @@ class LocalRecognizer:
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
-            hypotheses = _transcribe(worker.model, batch, self._unwanted)
+            hypotheses = _transcribe(worker.model, [self._as_asked(request) for request in batch])
         except GivenUpError:
             for request in batch:
                 _settle(request, None)
@@ -445,10 +461,8 @@ def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool
     return (len(batch) + 1) * together <= len(batch) * before + before + alone
 
 
-def _transcribe(model: SpeechModel, batch: list[_Request], unwanted: Callable[[_Request], bool]) -> list[Hypothesis]:
-    hypotheses = model.transcribe(
-        [replace(request.utterance, unwanted=partial(unwanted, request)) for request in batch],
-    )
+def _transcribe(model: SpeechModel, batch: list[Utterance]) -> list[Hypothesis]:
+    hypotheses = model.transcribe(batch)
     if len(hypotheses) != len(batch):
         msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
         raise EngineError(msg)
