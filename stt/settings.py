@@ -110,6 +110,10 @@ class EngineSettings:
     model: str | None = None
     """A directory with weights or a hub id; `None`: the engine's default; `auto`: of Whisper's weights on this machine
     the most accurate that keep up with speech."""
+    interim_model: str | None = None
+    """Weights of a second model, for interims alone, named as `model` is: one that keeps up, so that `model` may take
+    its time with what stands. `auto`: the most accurate of Whisper's here that keep up; `model="auto"` need not keep up
+    then. `None`: one model does both."""
     model_dir: str | None = None
     """Where weights are, or are to be downloaded to; `None`: the shared Hugging Face cache."""
     device: str = "auto"

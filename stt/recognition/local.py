@@ -230,13 +230,27 @@ class LocalRecognizer:
             if self._closed:
                 msg = "the engine is closed"
                 raise EngineError(msg)
-            waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
-            waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
+            stale = self._pop_overtaken(utterance)
+            self._waiting_of(request).requests.append(request)
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
             _settle(other, None)
         return request.ticket
+
+    def overtake(self, newer: Utterance) -> None:
+        """Drop what waits and is pointless by a request that went to another recognizer."""
+        with self._changed:
+            stale = self._pop_overtaken(newer)
+        for other in stale:
+            _settle(other, None)
+
+    def _pop_overtaken(self, newer: Utterance) -> list[_Request]:
+        waiting = self._sessions.get(newer.key.session)
+        if waiting is None:
+            return []
+        stale = [request for request in waiting.requests if request.utterance.overtaken_by(newer)]
+        waiting.requests = [request for request in waiting.requests if request not in stale]
+        return stale
 
     def forget(self, session: Hashable) -> None:
         """Drop what a session that is gone still has waiting."""
