@@ -436,6 +436,7 @@ class Session:
                 tuple(replace(w, start=within(w.start), end=within(w.end)) for w in transcript.words)
                 if self._options.words
                 else (),
+                self._found[1] if self._found[0] == ended.turn else None,
             ),
         )
         self._drafts.clear()

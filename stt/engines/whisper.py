@@ -50,6 +50,7 @@ _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
 _HURRIED: Final = (2000, 1000)  # frames in all, and of them padding: at the least
 _INTERIM: Final = (1500, 600)
 _HOP: Final = 160
+_WINDOW: Final = 400  # of a spectrum, in samples
 
 # As in openai-whisper's `transcribe`: taken for no speech where the model says so and is unsure of what it wrote.
 _NO_SPEECH: Final = 0.6
@@ -177,11 +178,9 @@ class Whisper:
         del self._model  # a call that hangs has it still, as long as it does
 
     def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
-        mels = []
-        for utterance in batch:
-            audio = utterance.audio[: context * _HOP]
-            mels.append(self._features(audio, padding=context * _HOP - len(audio))[:, :context])
-        encoded = self._model.encode(np.stack(mels))
+        mels = np.stack([self._mel(utterance.audio, context) for utterance in batch])
+        _go_on_with(batch)
+        encoded = self._model.encode(mels)
         _go_on_with(batch)
         tokenizers = self._tokenizers_of(batch, encoded)
         prompts = [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers]
@@ -208,6 +207,19 @@ class Whisper:
                 if batch[row].options.terms and heard[row].hypothesis.text:
                     heard[row] = self._with_terms(heard[row], batch[row], _rows(view, [at]), tokenizer)
         return heard
+
+    def _mel(self, audio: Samples, context: int) -> Samples:
+        """Return the spectrum of audio and the silence after it: [mel bins, context].
+
+        The silence is the same everywhere, and most of 30 s: only its beginning is computed.
+        """
+        audio = audio[: context * _HOP]
+        padding = context * _HOP - len(audio)
+        computed = min(padding, _WINDOW + -(len(audio) + _WINDOW) % _HOP)
+        mel = self._features(audio, padding=computed)[:, :context]
+        # Log spectra end at 1e-10, and 8 powers of ten below the loudest (`(log10 + 4) / 4`), as in openai-whisper.
+        silence = max((-10 + 4) / 4, mel.max() - 8 / 4)
+        return np.pad(mel, ((0, 0), (0, context - mel.shape[1])), constant_values=silence)
 
     def _generate(self, encoded: Any, prompts: list[list[int]], batch: Sequence[Utterance]) -> Any:
         longest = max(_most_tokens(utterance) for utterance in batch)

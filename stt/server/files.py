@@ -220,6 +220,20 @@ class Heard:
     def text(self) -> str:
         return joined(turn.text for turn in self.turns)
 
+    @property
+    def language(self) -> str | None:
+        """The language the engine found, where it was to find out: that which was spoken for longest."""
+        spoken: dict[str, int] = {}
+        for turn in self.turns:
+            if turn.language is not None:
+                spoken[turn.language] = spoken.get(turn.language, 0) + turn.end - turn.start
+        return max(spoken, key=lambda language: spoken[language], default=None)
+
+
+def language_found(heard: Heard, known: frozenset[str]) -> str | None:
+    """Return the language of a file where the engine was to find out; one that knows just one has found that."""
+    return heard.language or (next(iter(known)) if len(known) == 1 else None)
+
 
 class FileJob:
     """One file, heard by one session. It holds a session's place from `with` on."""
