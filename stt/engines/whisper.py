@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from stt.engines.whisper_terms import Scored, mean_logprob, with_terms
 from stt.engines.whisper_words import TimedToken, timed_words
 from stt.errors import EngineError
 from stt.hub import fetch
+from stt.machine import cores
 from stt.recognition import GivenUpError, Hypothesis, Utterance
 
 EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
@@ -391,11 +391,6 @@ def _rows(encoded: Any, rows: Sequence[int]) -> Any:
 
     whole = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[list(rows)])).to(encoded.dtype)
-
-
-def cores() -> int:
-    """Cores this process may use; where the system does not tell (macOS), all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _go_on_with(batch: Sequence[Utterance]) -> None:
