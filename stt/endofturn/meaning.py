@@ -8,6 +8,7 @@ turn ends, not before delay_s and at the latest at latest_s, when
     log-odds(silence) + ln(silence / 0.5 s) >= log-odds of the threshold
 """
 
+import contextlib
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ class Meaning:
     Args:
         pace: how sure to be and how soon, or the name of that.
         judge: tells by the sound; `None`: nobody does, the silence and the text decide.
-        silence_s: silence that ends a turn while the judge has no time; `None`: the pace's longest.
+        silence_s: silence that ends a turn of which neither judge nor text told in time; `None`: the pace's longest.
         eager: whether to ask at every pause's beginning, too, for those who act on the probability.
 
     """
@@ -112,17 +113,19 @@ class Meaning:
     async def judge(self, pause: Pause) -> float | None:
         """Ask for the sound, then wait for the text until it is too late for it."""
         pace = self._pace
-        try:
-            if self._eager:
+        if self._eager:
+            with contextlib.suppress(smart_turn.BusyError):
                 self._tell(pause, await self._sound(pause), None)
-            at = pace.ask_s
-            await pause.lasts(at)
+        at = pace.ask_s
+        await pause.lasts(at)
+        try:
             sound = await self._sound(pause)
         except smart_turn.BusyError:
-            return max(pace.delay_s, self._silence_s)  # by silence alone
-        self._tell(pause, sound, None)
+            sound, enough_s = None, max(pace.delay_s, self._silence_s)  # by silence, unless the text says more
+        else:
+            self._tell(pause, sound, None)
+            enough_s = pace.enough_s(sound, None)
         await pause.heard()
-        enough_s = pace.enough_s(sound, None)
         while True:
             if (words := pause.whole_text) is not None:
                 text = read(words, pause.language)

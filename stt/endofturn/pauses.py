@@ -13,8 +13,9 @@ from stt.audio import Samples, samples
 from stt.endofturn.policy import EndOfTurn, Pause, Said
 from stt.events import TurnPaused
 
-# Audio that is taken while a policy thinks, and how long more of it waits for that.
-_AHEAD_S: Final = 0.2
+# Audio that is taken while a policy thinks, and how long more of it waits for that. It is more than an answer may take
+# (`smart_turn.WITHIN_S`), so that speech at its own pace waits for none.
+_AHEAD_S: Final = 0.5
 _PATIENCE_S: Final = 1.0
 _BEFORE_TURN_S: Final = 0.5  # heard by policies: a turn begins with a breath, not with the one before
 

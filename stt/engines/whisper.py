@@ -6,7 +6,6 @@ Its default weights come with the package: Whisper tiny.en in CTranslate2's form
 import bisect
 import itertools
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from stt.engines.terms import lexicon
 from stt.engines.whisper_weights import EMBEDDED, find
 from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
+from stt.machine import cores
 from stt.recognition import GivenUpError, Hypothesis, Utterance
 from stt.words import joined
 
@@ -394,11 +394,6 @@ def _rows(encoded: Any, rows: Sequence[int]) -> Any:
 
     whole = np.asarray(encoded.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu))
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[list(rows)])).to(encoded.dtype)
-
-
-def cores() -> int:
-    """Cores this process may use; where the system does not tell (macOS), all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _go_on_with(batch: Sequence[Utterance]) -> None:
