@@ -19,8 +19,9 @@ from typing import Final
 from stt.asked import KINDS, Asked, Cause, RunningTurn
 from stt.audio import Samples, as_samples, samples, seconds
 from stt.control import Clear, Configure, Control, Flush
-from stt.endofturn import EndOfTurn, choose
+from stt.endofturn import EndOfTurn, Said, choose
 from stt.endofturn.pauses import Pauses
+from stt.engines.languages import language_code
 from stt.errors import EngineError
 from stt.events import (
     Acknowledged,
@@ -264,12 +265,9 @@ class Session:
         self._more.set()
 
     def _submit(self, window: Window) -> Asked:
-        options = self._options
-        if options.language is None and self._found[0] == window.turn:
-            options = replace(options, language=self._found[1])
         utterance = Utterance(
             window.audio,
-            options,
+            replace(self._options, language=self._language_of(window.turn)),
             KINDS[window.cause],
             self._drafts.get((window.turn, window.index)),
             WindowKey(self, window.turn, window.index),
@@ -312,13 +310,21 @@ class Session:
             await told.wait()
 
         heard = None if self._options.live else hear
-        self._pauses.begin(event, self._segmenter.now, self._began, self._text_of(event.turn), heard, tasks)
+        self._pauses.begin(event, self._segmenter.now, self._began, self._said_in(event.turn), heard, tasks)
 
-    def _text_of(self, turn: int) -> Callable[[], tuple[str, int]]:
-        def text() -> tuple[str, int]:
-            return (self._turn.transcript.text, self._done) if self._turn.number == turn else ("", -1)
+    def _said_in(self, turn: int) -> Callable[[], Said]:
+        def said() -> Said:
+            language = self._language_of(turn)
+            if self._turn.number != turn:
+                return Said(language=language)
+            return Said(self._turn.transcript.text, self._done, language)
 
-        return text
+        return said
+
+    def _language_of(self, turn: int) -> str | None:
+        """Return what is spoken in a turn: what the session asked for, or what the engine found there so far."""
+        found_in, found = self._found
+        return language_code(self._options.language) or (found if found_in == turn else None)
 
     # texts
 
@@ -436,6 +442,7 @@ class Session:
                 tuple(replace(w, start=within(w.start), end=within(w.end)) for w in transcript.words)
                 if self._options.words
                 else (),
+                self._found[1] if self._found[0] == ended.turn else None,
             ),
         )
         self._drafts.clear()

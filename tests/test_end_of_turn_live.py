@@ -98,7 +98,7 @@ async def test_a_file_is_recognized_early_only_where_the_policy_asks_for_it() ->
 
 
 async def test_the_pause_is_told_at_once_and_again_with_each_probability() -> None:
-    told = await events(TALK, policy=Meaning("careful", ByLength(), None))
+    told = await events(TALK, policy=Meaning("careful", ByLength()))
     kinds = [
         (type(event).__name__, round(p, 2) if (p := getattr(event, "probability", None)) else None)
         for event in told
@@ -115,8 +115,8 @@ async def test_the_pause_is_told_at_once_and_again_with_each_probability() -> No
 async def test_eager_asks_at_every_pause_and_ends_no_turn_sooner() -> None:
     audio = np.concatenate([tone(1.5), silence(0.26), tone(1.5), silence(4)])
     patient, eager = ByLength(), ByLength()
-    expected = await events(audio, policy=Meaning("medium", patient, None))
-    told = await events(audio, policy=Meaning("medium", eager, None, eager=True))
+    expected = await events(audio, policy=Meaning("medium", patient))
+    told = await events(audio, policy=Meaning("medium", eager, eager=True))
     assert finals(told) == finals(expected)
     assert (len(patient.asked), len(eager.asked)) == (1, 3)
 
