@@ -18,6 +18,7 @@ from stt.audio import Samples
 from stt.endofturn import fused, smart_turn
 from stt.endofturn.policy import Pause
 from stt.endofturn.texts import Reading, read
+from stt.endofturn.weights import made_for
 from stt.errors import EngineError
 from stt.settings import Eagerness, TurnSettings
 
@@ -89,7 +90,6 @@ class Meaning:
     Args:
         pace: how sure to be and how soon, or the name of that.
         judge: tells by the sound; `None`: nobody does, the silence and the text decide.
-        language: ISO 639-1 code of what is spoken, for the rules of words; `None`: not known.
         silence_s: silence that ends a turn of which neither judge nor text told in time; `None`: the pace's longest.
         eager: whether to ask at every pause's beginning, too, for those who act on the probability.
 
@@ -99,7 +99,6 @@ class Meaning:
         self,
         pace: Pace | Eagerness,
         judge: Judge | None,
-        language: str | None = "en",
         *,
         silence_s: float | None = None,
         eager: bool = False,
@@ -108,7 +107,6 @@ class Meaning:
         self._silence_s = self._pace.latest_s if silence_s is None else min(silence_s, self._pace.latest_s)
         self._eager = eager
         self._judge = judge
-        self._language = language
         self.longest_s: float | None = self._pace.latest_s
         self.audio_s = smart_turn.SECONDS if judge is not None else 0.0
 
@@ -130,7 +128,9 @@ class Meaning:
         await pause.heard()
         while True:
             if (words := pause.whole_text) is not None:
-                text = read(words, self._language)
+                text = read(words, pause.language)
+                if not made_for(pause.language):  # found with the text, after the sound was asked about
+                    sound = None
                 self._tell(pause, sound, text)
                 return pace.enough_s(sound, text)
             if enough_s <= at + _STEP_S:
@@ -140,7 +140,7 @@ class Meaning:
 
     async def _sound(self, pause: Pause) -> float | None:
         """Return the probability that the speaker is done by the sound; `None`: nobody can tell."""
-        if self._judge is None:
+        if self._judge is None or not made_for(pause.language):
             return None
         try:
             return await self._judge.ask(pause.audio(smart_turn.SECONDS), patient=pause.patient)
@@ -151,6 +151,7 @@ class Meaning:
             self._judge = None
             return None
 
-    def _tell(self, pause: Pause, sound: float | None, text: Reading | None) -> None:
+    @staticmethod
+    def _tell(pause: Pause, sound: float | None, text: Reading | None) -> None:
         """Tell what is known now, as of half a second of silence: that is what the threshold is for."""
         pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text))

@@ -29,6 +29,7 @@ from stt.server.logs import LOGGER, log
 from stt.session import Session, Sink
 from stt.settings import TurnSettings
 from stt.sources import FileSource
+from stt.words import joined
 
 _FIELD_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 200
@@ -217,7 +218,21 @@ class Heard:
 
     @property
     def text(self) -> str:
-        return " ".join(turn.text for turn in self.turns)
+        return joined(turn.text for turn in self.turns)
+
+    @property
+    def language(self) -> str | None:
+        """The language the engine found, where it was to find out: that which was spoken for longest."""
+        spoken: dict[str, int] = {}
+        for turn in self.turns:
+            if turn.language is not None:
+                spoken[turn.language] = spoken.get(turn.language, 0) + turn.end - turn.start
+        return max(spoken, key=lambda language: spoken[language], default=None)
+
+
+def language_found(heard: Heard, known: frozenset[str]) -> str | None:
+    """Return the language of a file where the engine was to find out; one that knows just one has found that."""
+    return heard.language or (next(iter(known)) if len(known) == 1 else None)
 
 
 class FileJob:

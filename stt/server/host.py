@@ -222,6 +222,8 @@ class Host:
                 await self._obey(command)
 
     async def _obey(self, command: Command) -> None:
+        if self._how is not None:
+            return  # what comes after the end is not heard, and not answered
         match command:
             case Audio():
                 self._take(command)
@@ -235,18 +237,17 @@ class Host:
                 await self._decode(self._decoder.finish(), fatal=True)
                 self.end("finished")
             case OfChannel(number, control):
-                if self._how is None and isinstance(control, Control):
+                if isinstance(control, Control):
                     self._unanswered += 1
                     self._channels[number].inbox.command(control)
             case _:
-                if self._how is None:
-                    self._unanswered += len(self._channels)
-                    for channel in self._channels:
-                        channel.inbox.command(command)
+                self._unanswered += len(self._channels)
+                for channel in self._channels:
+                    channel.inbox.command(command)
         await self._room()
 
     def _take(self, audio: Audio) -> None:
-        if self._how is not None:
+        if self._how is not None:  # it ended while the audio was decoded
             return
         if len(self._channels) == 1:
             self._inbox.put(audio)
@@ -279,7 +280,7 @@ class Host:
             await self._put(wrong)
             if wrong.fatal:
                 self.end("bad_message")
-        elif self._how is None:
+        else:
             self._service.metrics.errors.labels("too_many_errors").inc()
             self.end("too_many_errors", f"more than {self._settings.max_errors} messages were malformed")
 
