@@ -98,9 +98,15 @@ async def test_a_model_that_fails_leaves_it_to_silence_and_text() -> None:
     assert waited_s(failed) == waited_s(missing) < PACES["medium"].latest_s
 
 
-async def test_a_model_that_is_busy_leaves_it_to_silence() -> None:
-    [final] = await run(Meaning("medium", Says(smart_turn.BusyError("16 wait")), silence_s=1.0), ONE)
-    assert 0 <= waited_s(final) - 1.0 < 0.033
+async def test_a_model_that_is_busy_leaves_it_to_the_text_and_without_one_to_silence() -> None:
+    def busy() -> Meaning:
+        return Meaning("medium", Says(smart_turn.BusyError("16 wait"), live=True), silence_s=1.0, eager=True)
+
+    assert (await judged(busy(), Said(language="en")))[0] == 1.0
+    assert (await judged(busy(), Said("What is it?", 0, "en")))[0] == PACES["medium"].enough_s(
+        None, read("What is it?")
+    )
+    assert (await judged(busy(), Said("What is it?", 0, "en"), at_s=1.2))[0] == 1.0, "that came too late"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +203,7 @@ def test_the_settings_choose_and_refuse() -> None:
 async def test_the_model_gives_a_probability() -> None:
     model = smart_turn.shared()
     assert model is not None
-    assert 0 <= await model.ask(tone(1)) <= 1
+    assert 0 <= await model.ask(tone(1), patient=True) <= 1
 
 
 def test_the_log_mel_is_that_of_transformers() -> None:

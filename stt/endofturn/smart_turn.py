@@ -168,7 +168,8 @@ class SmartTurn:
         FIGURES.waiting = self._asks.qsize()
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(None if patient else WITHIN_S):
+            # The first waits until the model is open.
+            async with asyncio.timeout(None if patient or self._predict is None else WITHIN_S):
                 probability = await answer
         except TimeoutError:
             FIGURES.late += 1
