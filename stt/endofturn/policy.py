@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from stt.audio import Samples, samples
@@ -54,7 +55,7 @@ class Pause:
         self.now = now
         """Sample index up to which audio was taken."""
         self._waits_for: int | None = None
-        self._busy_since = now
+        self._busy_since = now, monotonic()
         self._changed = asyncio.Event()
         self._at_rest = asyncio.Event()
 
@@ -102,7 +103,7 @@ class Pause:
         """Tell up to where audio was taken."""
         self.now = now
         if self._waits_for is not None and now >= self._waits_for and self._at_rest.is_set():
-            self._busy_since = now
+            self._busy_since = now, monotonic()
             self._at_rest.clear()
             self._changed.set()
 
@@ -116,7 +117,12 @@ class Pause:
     @property
     def ahead(self) -> int:
         """How much audio was taken since the policy has something to do; 0: it has nothing."""
-        return 0 if self._at_rest.is_set() else self.now - self._busy_since
+        return 0 if self._at_rest.is_set() else self.now - self._busy_since[0]
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has had that, in seconds that pass."""
+        return 0.0 if self._at_rest.is_set() else monotonic() - self._busy_since[1]
 
     def finish(self) -> None:
         """Tell that the policy has nothing more to say."""
