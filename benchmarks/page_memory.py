@@ -7,8 +7,8 @@ thread alone ("microphone"), and a session whose sound is made by a timer ("sock
 Each line, after a collection of garbage: minute and turns; of the page what its scripts hold and the elements of the
 document; of every tab the memory that is its process's own (Chromium's "private memory footprint"), and how much more
 that is than at the end of minute 5; how late the last final and interim were; how much of the sound has not come to the
-server ("behind": wall clock less audio), and how much Chromium itself dropped where it had no time ("lost": the turns are
-3.2 s apart, whatever a clock says; less than 0: it put in silence).
+server ("behind": wall clock less audio), and how much Chromium itself dropped where it had no time ("lost": the turns
+are 3.2 s apart, whatever a clock says; less than 0: it put in silence).
 """
 
 import argparse

@@ -27,7 +27,10 @@ class Talk:
         self._route: asyncio.Future[WebSocketRoute] = asyncio.get_running_loop().create_future()
 
     async def stands_for(self, page: Page) -> None:
-        await page.route_web_socket("**/ws/transcribe?*", lambda route: self._route.set_result(route))
+        def keep(route: WebSocketRoute) -> None:  # Playwright takes no method of a future
+            self._route.set_result(route)
+
+        await page.route_web_socket("**/ws/transcribe?*", keep)
         await page.reload()
         await page.click("#listen")
         await expect(page.locator("#state")).to_have_text("Listening.")
