@@ -146,6 +146,8 @@ class TurnCompleted(_Starts, _Ends):
     why: Ending = "silence"
     words: tuple[Word, ...] = ()
     """With times and confidence, where they were asked for and the engine gives them; joined they are the text."""
+    language: str | None = None
+    """ISO 639-1 code of what the engine found, where it was to find out and could."""
 
     @property
     def decided_s(self) -> float:

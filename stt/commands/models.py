@@ -10,7 +10,7 @@ from typing import Final
 
 from nemo_lite import hub
 from stt.endofturn import weights as smart_turn
-from stt.engines import canary_qwen, choice, speed, whisper
+from stt.engines import canary_qwen, choice, speed, whisper_weights
 from stt.engines.choice import PUBLISHED_WER
 from stt.engines.speed import Speed
 from stt.errors import EngineError, SettingsError
@@ -45,7 +45,7 @@ class Model:
 def known() -> Iterator[Model]:
     """All models that have a name here."""
     try:
-        embedded = whisper.embedded_path()
+        embedded = whisper_weights.embedded_path()
         yield Model(
             "(default)",
             "whisper",
@@ -87,8 +87,8 @@ def known() -> Iterator[Model]:
         smart_turn.LICENCE,
         f"tells when a speaker is done, in {len(smart_turn.LANGUAGES)} languages",
     )
-    for name, repo in whisper.sizes().items():
-        path = whisper.cached(repo)
+    for name, repo in whisper_weights.sizes().items():
+        path = whisper_weights.cached(repo)
         languages = "en" if name.endswith(".en") or "distil" in name else "many"
         yield Model(
             name,
@@ -185,7 +185,7 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
         if name == smart_turn.NAME:
             print(f"{name}: {smart_turn.fetch()}")
             continue
-        fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
+        fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper_weights.resolve
         print(f"{name}: {fetch(name, model_dir)}")
     return 0
 

@@ -10,11 +10,12 @@ from typing import Final
 import numpy as np
 
 from stt.audio import Samples, samples
-from stt.endofturn.policy import EndOfTurn, Pause
+from stt.endofturn.policy import EndOfTurn, Pause, Said
 from stt.events import TurnPaused
 
-# Audio that is taken while a policy thinks, and how long more of it waits for that.
-_AHEAD_S: Final = 0.2
+# Audio that is taken while a policy thinks, and how long more of it waits for that. It is more than an answer may take
+# (`smart_turn.WITHIN_S`), so that speech at its own pace waits for none.
+_AHEAD_S: Final = 0.5
 _PATIENCE_S: Final = 1.0
 _BEFORE_TURN_S: Final = 0.5  # heard by policies: a turn begins with a breath, not with the one before
 
@@ -52,17 +53,17 @@ class Pauses:
         event: TurnPaused,
         now: int,
         turn_start: int,
-        text: Callable[[], tuple[str, int]],
+        said: Callable[[], Said],
         hear: Callable[[], Awaitable[None]] | None,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        """Have the policy follow a pause; `text` and `hear` are those of `Pause`."""
+        """Have the policy follow a pause; `said` and `hear` are those of `Pause`."""
 
         def audio(most: int) -> Samples:
             most = min(most, pause.now - turn_start + samples(_BEFORE_TURN_S))
             return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
-        self._pause = pause = Pause(event.turn, event.end, now, text, audio, hear)
+        self._pause = pause = Pause(event.turn, event.end, now, said, audio, hear)
         self._judging = tasks.create_task(self._judge(pause))
 
     def end(self) -> TurnPaused | None:

@@ -2,9 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from stt.audio import Samples, samples
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said in a turn, as far as it is known."""
+
+    text: str = ""
+    end: int = -1
+    """The sample index up to which the text goes."""
+    language: str | None = None
+    """ISO 639-1 code, as it was asked for or as the engine found it; `None`: not known."""
 
 
 class Pause:
@@ -14,7 +26,7 @@ class Pause:
         turn: in which turn.
         end: sample index where speech stopped.
         now: sample index up to which audio was taken.
-        text: gives the turn's text so far, and the sample index up to which it goes.
+        said: gives what is known of what was said in the turn.
         audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
         hear: has all that was said so far recognized; `None`: texts come when they do.
 
@@ -25,7 +37,7 @@ class Pause:
         turn: int,
         end: int,
         now: int,
-        text: Callable[[], tuple[str, int]],
+        said: Callable[[], Said],
         audio: Callable[[int], Samples],
         hear: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -33,7 +45,7 @@ class Pause:
         self.end = end
         self.probability: float | None = None
         """That the speaker is done, as the policy last found it; whoever listens is told."""
-        self._text = text
+        self._said = said
         self._audio = audio
         self._hear = hear
         self.patient = hear is not None
@@ -49,13 +61,18 @@ class Pause:
     @property
     def text(self) -> str:
         """What the speaker has said in this turn, as far as it is known now: an interim's, then the pause's own."""
-        return "" if self._hear is not None else self._text()[0]
+        return "" if self._hear is not None else self._said().text
 
     @property
     def whole_text(self) -> str | None:
         """The turn's text once all that was said before the pause is in it; `None` while words may be missing."""
-        text, end = self._text()
-        return text if end >= self.end and self._hear is None else None
+        said = self._said()
+        return said.text if said.end >= self.end and self._hear is None else None
+
+    @property
+    def language(self) -> str | None:
+        """What is spoken in this turn, ISO 639-1; `None`: not known (yet)."""
+        return self._said().language
 
     async def heard(self) -> None:
         """Wait for the text where that is no matter of time: files come out the same however fast they are read.

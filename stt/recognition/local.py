@@ -16,7 +16,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -26,6 +26,7 @@ from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.cadence import Cadence
 from stt.recognition.continuous import Outcome, Places, Rows, begin_rows
+from stt.recognition.hurry import Hurry
 from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -99,6 +100,7 @@ class LocalRecognizer:
         self._worker: _Worker | None = None
         self._abandoned: list[threading.Thread] = []
         self._cadence = Cadence()
+        self._hurry = Hurry()
 
     def __enter__(self) -> Self:
         self._closed = False
@@ -228,13 +230,27 @@ class LocalRecognizer:
             if self._closed:
                 msg = "the engine is closed"
                 raise EngineError(msg)
-            waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
-            waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
+            stale = self._pop_overtaken(utterance)
+            self._waiting_of(request).requests.append(request)
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
             _settle(other, None)
         return request.ticket
+
+    def overtake(self, newer: Utterance) -> None:
+        """Drop what waits and is pointless by a request that went to another recognizer."""
+        with self._changed:
+            stale = self._pop_overtaken(newer)
+        for other in stale:
+            _settle(other, None)
+
+    def _pop_overtaken(self, newer: Utterance) -> list[_Request]:
+        waiting = self._sessions.get(newer.key.session)
+        if waiting is None:
+            return []
+        stale = [request for request in waiting.requests if request.utterance.overtaken_by(newer)]
+        waiting.requests = [request for request in waiting.requests if request not in stale]
+        return stale
 
     def forget(self, session: Hashable) -> None:
         """Drop what a session that is gone still has waiting."""
@@ -288,6 +304,11 @@ class LocalRecognizer:
                 if other.stands and other.live and not other.given_up
             )
 
+    def _as_asked(self, request: _Request) -> Utterance:
+        """Return what the model is to hear: with what the scheduler knows."""
+        hurried = self._hurry.on and request.stands and request.live
+        return replace(request.utterance, unwanted=partial(self._unwanted, request), hurried=hurried)
+
     def _note(self, batch: list[_Request], rows: int | None, now: float) -> None:
         """Tell what begins now, in a call or in some of so many rows, for interims to come as often as they may."""
         waited_s = max((now - r.asked for r in batch if r.stands and r.live), default=None)
@@ -310,11 +331,14 @@ class LocalRecognizer:
                 for request in worker.batch:
                     _fail(request, _as_engine_error(error))
                 return
-            if worker.rows is None and self._cadence.alone:
+            if worker.rows is None:
                 now = time.monotonic()
                 cores = (time.process_time() - cpu_s) / max(now - worker.began, 1e-9)
                 with self._changed:
-                    self._cadence.called(worker.began, now, at_once=_at_once(worker.model), cores=cores)
+                    if self._cadence.alone:
+                        self._cadence.called(worker.began, now, at_once=_at_once(worker.model), cores=cores)
+                    else:
+                        self._hurry.called(now - worker.began, cores)
 
     def _next(self, worker: _Worker) -> list[_Request] | None:
         """Wait for something to do; what is to be begun, or `None`: this worker is not wanted any more."""
@@ -358,7 +382,7 @@ class LocalRecognizer:
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
-            hypotheses = _transcribe(worker.model, batch, self._unwanted)
+            hypotheses = _transcribe(worker.model, [self._as_asked(request) for request in batch])
         except GivenUpError:
             for request in batch:
                 _settle(request, None)
@@ -422,10 +446,8 @@ def _at_once(model: SpeechModel) -> float:
     return model.max_batch * model.cost([1.0]) / model.cost([1.0] * model.max_batch)
 
 
-def _transcribe(model: SpeechModel, batch: list[_Request], unwanted: Callable[[_Request], bool]) -> list[Hypothesis]:
-    hypotheses = model.transcribe(
-        [replace(request.utterance, unwanted=partial(unwanted, request)) for request in batch],
-    )
+def _transcribe(model: SpeechModel, batch: list[Utterance]) -> list[Hypothesis]:
+    hypotheses = model.transcribe(batch)
     if len(hypotheses) != len(batch):
         msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
         raise EngineError(msg)
