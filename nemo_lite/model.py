@@ -31,6 +31,7 @@ from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.kernels import Wish, choose
 from nemo_lite.language_model import LanguageModel
 from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
@@ -123,6 +124,7 @@ class CanaryQwen(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         int8: bool = False,
+        kernels: Wish = "auto",
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
 
@@ -130,7 +132,7 @@ class CanaryQwen(nn.Module):
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
         float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -138,7 +140,7 @@ class CanaryQwen(nn.Module):
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
         model.checkpoint = files.checkpoint
-        return model.prepare(int8=int8)
+        return model.prepare(int8=int8, kernels=kernels)
 
     @classmethod
     def empty(
@@ -152,13 +154,21 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+    def prepare(
+        self,
+        *,
+        static: bool | None = None,
+        graphs: Graphs | None = None,
+        int8: bool = False,
+        kernels: Wish = "auto",
+    ) -> Self:
         """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
+        self.llm.kernels = choose(kernels, self.config.llm, self.dtype, self.device)
         self.int8 = int8
         if int8:
             quantize(self)
