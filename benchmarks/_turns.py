@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import Samples, samples
-from stt.endofturn import EndOfTurn, Pause, smart_turn
+from stt.endofturn import EndOfTurn, Pause, Said, smart_turn
 from stt.engines.whisper import Whisper
 from stt.events import TurnPaused, TurnResumed, TurnStarted
 from stt.recognition import RecognitionOptions, Utterance, WindowKey
@@ -132,14 +132,14 @@ async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, text_s: float = T
     """Return when a policy ends the turn in this pause, in seconds of the recording; `None`: it does not."""
     now = pause.told
 
-    def text() -> tuple[str, int]:
+    def said() -> Said:
         known = pause.text is not None and now >= pause.told + samples(text_s)
-        return (pause.text or "", pause.end) if known else ("", -1)
+        return Said(pause.text or "", pause.end, "en") if known else Said(language="en")
 
     def audio(most: int) -> Samples:
         return turn.audio[max(0, pause.turn_start - samples(BEFORE_TURN_S), now - most) : now]
 
-    seen = Pause(0, pause.end, now, text, audio)
+    seen = Pause(0, pause.end, now, said, audio)
     judging = asyncio.ensure_future(policy.judge(seen))
     judging.add_done_callback(lambda _: seen.finish())
     until = min(pause.resumed or len(turn.audio), len(turn.audio))

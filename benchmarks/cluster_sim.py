@@ -125,17 +125,17 @@ class Replica:
             batch = recognizer._take(self.engine)
             if not batch:
                 self.asked = env.event()
-                rest_s = recognizer._interims_from - env.now
+                rest_s = recognizer._cadence.next - env.now
                 yield self.asked | env.timeout(rest_s if rest_s > 0 and recognizer._sessions else math.inf)
                 continue
-            recognizer._note(batch, env.now)
+            began = env.now
+            recognizer._note(batch, None, began)
             took_s = self.engine.takes([request.duration_s for request in batch])
             yield env.timeout(took_s)
             self.figures.busy += took_s
             self.figures.rows.append(len(batch) / self.engine.max_batch)
-            if recognizer._interims_ran:
-                slow = min(local._SLOW_REST, int(took_s / local._SLOW_REST_S)) if took_s > local._SLOW_S else 0
-                recognizer._interims_from = env.now + max(recognizer._rest, slow) * took_s
+            if recognizer._cadence.alone:
+                recognizer._cadence.called(began, env.now, at_once=local._at_once(self.engine), cores=1.0)
             for request in batch:
                 self.answers.pop(id(request)).succeed()
 

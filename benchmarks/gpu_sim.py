@@ -14,6 +14,7 @@ decided by `stt.recognition.LocalRecognizer` itself, in simulated time. Carried 
 import argparse
 import asyncio
 import heapq
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -68,6 +69,7 @@ class Assumptions:
 class Row:
     request: local._Request
     passes: int
+    began: float
 
 
 @dataclass(slots=True)
@@ -165,34 +167,39 @@ class Run:
             interims = sum(row.request.utterance.kind == "interim" for row in running)
             batch = recognizer._take(engine, places(self.rows, self.rows - len(running), interims, self.joins))
             if not batch and not running:
-                self.now = max(self.events[0][0], min(recognizer._interims_from, self.events[0][0] + 0.05))
+                rested = max(recognizer._cadence.next, self.now) if recognizer._sessions else math.inf
+                self.now = min(self.events[0][0], rested)
                 continue
             if batch:
-                recognizer._note(batch, self.now)
+                recognizer._note(batch, self.rows if self.continuous else None, self.now)
                 self.now += engine.first_pass(batch)
                 share = 1 - 1 / self.assumed.passes
                 for request in batch:
                     passes = 0
                     while r.random() < share:
                         passes += 1
-                    running.append(Row(request, passes))
-            running = self.finish(running)
+                    running.append(Row(request, passes, began))
+            running = self.finish(running, recognizer)
             while running:
                 self.now += engine.one_step(running)
                 for row in running:
                     row.passes -= 1
-                running = self.finish(running)
+                running = self.finish(running, recognizer)
                 if self.continuous:
                     break
+            if not self.continuous and recognizer._cadence.alone:
+                recognizer._cadence.called(began, self.now, at_once=self.rows, cores=1.0)
             self.busy += self.now - began
 
-    def finish(self, running: list[Row]) -> list[Row]:
+    def finish(self, running: list[Row], recognizer: local.LocalRecognizer) -> list[Row]:
         for row in running:
             if row.passes <= 0:
                 key = row.request.utterance.key
                 if row.request.stands:
                     self.finals.append(self.now - row.request.asked)
-                elif key in self.last:
+                    continue
+                recognizer._cadence.left(self.now - row.began)
+                if key in self.last:
                     self.gaps.append(self.now - self.last[key])
                     self.last[key] = self.now
         return [row for row in running if row.passes > 0]

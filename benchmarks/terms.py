@@ -1,7 +1,7 @@
 """What terms do: how many names are written as they were given, what is written that nobody said, and what it costs.
 
 60 sentences with 30 invented or rare names, and 60 with none of them, in four levels of white noise. The names are
-none of those by which `stt.engines.whisper_terms` was set. About 12 minutes; `--some 4` takes every fourth sentence.
+none of those by which `stt.engines.whisper` was set. About 12 minutes; `--some 4` takes every fourth sentence.
 Run: python benchmarks/terms.py
 """
 

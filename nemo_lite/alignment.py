@@ -42,43 +42,37 @@ def align(attention: Attention) -> Alignment:
     parts = -(-tokens // frames)  # more tokens than frames share them
     scores = np.repeat(attention.astype(np.float64), parts, axis=1)
     count = scores.shape[1]
-    place = np.arange(count)
-    # best[t]: the best path that ends with frame t in this state; since[t]: where in it this state began.
-    entered = np.full(count, -np.inf)
-    entered[0] = 0.0
-    states: list[npt.NDArray[np.int_]] = []
-    skipped: list[npt.NDArray[np.bool_]] = []  # whether a token was entered from the one before, with no pause between
-    before = entered  # what a state may be entered with at each frame
-    pause, begun = _stay(before, np.full(count, PAUSE), place)
-    states.append(begun)
-    token = np.full(count, -np.inf)
+    # What a path has gathered that is in a state from the first frame on: what is in it from frame a to b has the
+    # difference. So the best path that ends in a state at b entered it where what it came with, less that, was most.
+    gathered = np.concatenate([np.zeros((tokens, 1)), np.cumsum(scores, axis=1)], axis=1)
+    paused = PAUSE * np.arange(count + 1)
+    # For each token what a path comes with that enters it at a frame, and the same for the pause after it.
+    entered, rested = np.full((2, tokens, count + 1), -np.inf)
+    skipped = np.ones((tokens, count + 1), np.bool_)  # whether a token is entered from the one before, without a pause
+    token = np.full(count + 1, -np.inf)  # the best path that ends with this token before a frame ...
+    token[0] = 0.0
+    pause = paused  # ... and with the pause after it
     for i in range(tokens):
-        from_token, from_pause = (np.concatenate([[-np.inf], best[:-1]]) for best in (token, pause))
-        if i == 0:
-            from_token = entered
-        skipped.append(from_token >= from_pause)
-        token, begun = _stay(np.maximum(from_token, from_pause), scores[i], place)
-        states.append(begun)
-        pause, begun = _stay(np.concatenate([[-np.inf], token[:-1]]), np.full(count, PAUSE), place)
-        states.append(begun)
+        np.greater_equal(token, pause, out=skipped[i])
+        np.subtract(np.maximum(token, pause), gathered[i], out=entered[i])
+        token = np.full(count + 1, -np.inf)
+        np.add(np.maximum.accumulate(entered[i, :-1]), gathered[i, 1:], out=token[1:])
+        np.subtract(token, paused, out=rested[i])
+        pause = np.full(count + 1, -np.inf)
+        np.add(np.maximum.accumulate(rested[i, :-1]), paused[1:], out=pause[1:])
     spans: list[tuple[float, float]] = []
     end = count
     if pause[-1] > token[-1]:
-        end = int(states[-1][-1])
+        end = _last_best(rested[-1, :end])
     for i in range(tokens - 1, -1, -1):
-        begin = int(states[2 * i + 1][end - 1])
+        begin = _last_best(entered[i, :end])
         spans.append((begin / parts, end / parts))
-        end = begin if skipped[i][begin] or not begin else int(states[2 * i][begin - 1])
+        end = begin if skipped[i, begin] or not i else _last_best(rested[i - 1, :begin])
     spans.reverse()
-    own = [scores[i, round(a * parts) : round(b * parts)].sum() for i, (a, b) in enumerate(spans)]
+    own = [gathered[i, round(b * parts)] - gathered[i, round(a * parts)] for i, (a, b) in enumerate(spans)]
     return Alignment(spans, float(sum(own) / sum(round((b - a) * parts) for a, b in spans)))
 
 
-def _stay(
-    entered: npt.NDArray[np.float64], score: npt.NDArray[np.float64], place: npt.NDArray[np.int_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int_]]:
-    """The best path that is in a state at each frame, which it may enter anywhere; and where that path entered it."""
-    total = np.cumsum(score)
-    gain = entered - (total - score)
-    best = np.maximum.accumulate(gain)
-    return best + total, np.maximum.accumulate(np.where(gain >= best, place, 0))
+def _last_best(values: npt.NDArray[np.float64]) -> int:
+    """Where the largest value is, the last of them."""
+    return len(values) - 1 - int(np.argmax(values[::-1]))

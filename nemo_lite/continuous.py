@@ -65,13 +65,14 @@ class ContinuousBatch:
         prompt: str | Sequence[str] = DEFAULT_PROMPT,
         drafts: Sequence[Sequence[int] | None] | None = None,
         timed: Sequence[bool] | None = None,
+        remembered: Sequence[bool] | None = None,
     ) -> list[int]:
         """Encode clips and run their first pass, beside those that are running; a ticket for each.
 
         As `transcribe`, and ValueError as well for more clips than are `free`, or a longer one than there is room for;
         nothing has happened then. After any other error whatever was running is lost.
         """
-        request = self.model.request(waveforms, prompt, drafts, timed)
+        request = self.model.request(waveforms, prompt, drafts, timed, remembered)
         if request is None:
             return []
         if len(request.tokens) > self.free:

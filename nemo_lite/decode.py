@@ -36,7 +36,7 @@ from nemo_lite.alignment import Head
 from nemo_lite.device import to_device
 from nemo_lite.graphs import Graphs
 from nemo_lite.llm import KVCache, Qwen3
-from nemo_lite.state import TEXT, Decoded, Fetch, Look, Row, State, advance, broken, table
+from nemo_lite.state import TEXT, Decoded, Fetch, Look, Memory, Row, State, advance, broken, table
 
 SPAN_STEP = 64
 """Cache spans are multiples of this many slots."""
@@ -65,9 +65,8 @@ class Running:
     row: int
     """Of the state and of the cache."""
     drafting: bool
+    prompt: Row
     ended: bool = False
-    timed: slice | None = None
-    """Where its audio lies in the cache, if it is wanted where the aligning head looks."""
 
 
 class Reach(NamedTuple):
@@ -236,7 +235,7 @@ class GreedyDecoder:
             state = State(*prefill(*inputs))
 
         joined = [
-            Running(next(self.tickets), place, bool(draft), timed=row.audio if row.timed else None)
+            Running(next(self.tickets), place, bool(draft), row)
             for place, row, draft in zip(places, rows, drafts, strict=False)
         ]
         reach = [Reach(len(r.ids) + len(d), len(r.ids) + max_new_tokens) for r, d in zip(rows, drafts, strict=True)]
@@ -291,7 +290,7 @@ class GreedyDecoder:
     def so_far(self) -> Decoded:
         """What there is of the first row; waits for the device."""
         assert self.state is not None  # noqa: S101
-        [decoded] = Fetch(self.state, [0], [None]).result()
+        [decoded] = Fetch(self.state, [0], [None], [None]).result()
         return decoded
 
     def _pass(self, *, wide: bool) -> None:
@@ -323,18 +322,27 @@ class GreedyDecoder:
                         ended.append(row)
             if ended:
                 assert self.state is not None  # noqa: S101
-                fetch = Fetch(self.state, [row.row for row in ended], [self._keys(row) for row in ended])
+                keys, memories = [self._keys(row) for row in ended], [self._memory(row) for row in ended]
+                fetch = Fetch(self.state, [row.row for row in ended], keys, memories)
                 self.fetches.append((fetch, [row.ticket for row in ended]))
                 for row in ended:
                     self.rows[row.row] = None
 
     def _keys(self, row: Running) -> Tensor | None:
         """What the aligning head finds in the audio of a row: [frames, d]."""
-        if self.aligner is None or row.timed is None:
+        if self.aligner is None or not row.prompt.timed:
             return None
         layer, head = self.aligner
         key = head // (self.llm.config.heads // self.llm.config.kv_heads)
-        return self.cache.view(self.cache.rows, row.timed.stop)[layer, 0, row.row, row.timed, key]
+        audio = row.prompt.audio
+        return self.cache.view(self.cache.rows, audio.stop)[layer, 0, row.row, audio, key]
+
+    def _memory(self, row: Running) -> Memory | None:
+        """What stands in the cache for the prompt of a row: a copy, because others come there."""
+        if not row.prompt.remembered:
+            return None
+        kv = self.cache.view(self.cache.rows, len(row.prompt.ids))[:, :, row.row].clone()
+        return Memory(kv, int(row.prompt.ids[-1]), row.prompt.audio)
 
     def _pack(self, size: int) -> list[int | None]:
         """Bring the running rows to the first `size` places of the cache; for each place, which row has come there."""
@@ -405,7 +413,7 @@ class GreedyDecoder:
             x = torch.where((frames == TEXT)[:, :, None], F.embedding(ids, self.embedding), audio[frames.clamp(min=0)])
             slots = torch.arange(first, first + n, device=lines.device)[None]
             kv = self.cache.view(lines.shape[0] if places is None else self.cache.rows, up(first + n, SPAN_STEP))
-            hidden, queries = self._hidden(x, slots, kv, rows=places, adapter=adapter)
+            hidden, queries = self.hidden(x, slots, kv, rows=places, adapter=adapter)
 
             # the outputs at the prompt's last token and at every token of the draft
             at = (length[:, None] - first - 1 + torch.arange(width + 1, device=lines.device)).clamp(max=n - 1)
@@ -441,13 +449,13 @@ class GreedyDecoder:
             expected = state.draft.gather(1, (state.cursor[:, None] + more).clamp(max=state.draft.shape[1] - 1))
             ids = torch.cat([state.token[:, None], expected], dim=1)
             slots = state.position[:, None] + torch.arange(ahead + 1, device=ids.device)
-            hidden, queries = self._hidden(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
+            hidden, queries = self.hidden(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
             state.broken.logical_or_(broken(hidden))
             return advance(state, *self._choose(hidden), queries, self.eos_id)
 
         return step
 
-    def _hidden(
+    def hidden(
         self, x: Tensor, slots: Tensor, kv: Tensor, *, rows: Tensor | None = None, adapter: bool
     ) -> tuple[Tensor, Tensor]:
         """What `Qwen3` gives, and the aligning head's queries: [B, n, hidden], [B, n, d]."""

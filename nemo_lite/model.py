@@ -31,10 +31,12 @@ from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.kernels import Wish, choose
 from nemo_lite.language_model import LanguageModel
 from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
-from nemo_lite.state import TEXT, Decoded, Row
+from nemo_lite.scoring import Scored, score
+from nemo_lite.state import TEXT, Decoded, Memory, Row
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.weights import load_weights
 
@@ -69,6 +71,8 @@ class Transcription:
     """Passes through the language model."""
     attention: Attention | None = field(default=None, compare=False, repr=False)
     """[tokens, frames] where the aligning head looked for each of `token_ids`, if `timed`; for `alignment.align`."""
+    memory: Memory | None = field(default=None, compare=False, repr=False)
+    """What was heard, if `remembered`; for `score`. It holds on to memory of the device."""
 
 
 class Piece(NamedTuple):
@@ -91,8 +95,8 @@ class Request:
     """The clips of all rows, one after the other."""
     lengths: list[int]
     """Their encoder frames."""
-    timed: list[bool] | None = None
-    """Of which rows it is wanted where the aligning head looks; `None`: of none."""
+    wanted: list[tuple[bool, bool]]
+    """Of each row, whether it is `timed` and `remembered`."""
 
 
 class CanaryQwen(nn.Module):
@@ -120,6 +124,7 @@ class CanaryQwen(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         int8: bool = False,
+        kernels: Wish = "auto",
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
 
@@ -127,7 +132,7 @@ class CanaryQwen(nn.Module):
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
         float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -135,7 +140,7 @@ class CanaryQwen(nn.Module):
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
         model.checkpoint = files.checkpoint
-        return model.prepare(int8=int8)
+        return model.prepare(int8=int8, kernels=kernels)
 
     @classmethod
     def empty(
@@ -149,13 +154,21 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+    def prepare(
+        self,
+        *,
+        static: bool | None = None,
+        graphs: Graphs | None = None,
+        int8: bool = False,
+        kernels: Wish = "auto",
+    ) -> Self:
         """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
+        self.llm.kernels = choose(kernels, self.config.llm, self.dtype, self.device)
         self.int8 = int8
         if int8:
             quantize(self)
@@ -202,6 +215,7 @@ class CanaryQwen(nn.Module):
         max_new_tokens: int = 256,
         drafts: Sequence[Sequence[int] | None] | None = None,
         timed: Sequence[bool] | None = None,
+        remembered: Sequence[bool] | None = None,
     ) -> list[Transcription]:
         """Transcribe a batch of clips of any lengths, greedily.
 
@@ -211,11 +225,12 @@ class CanaryQwen(nn.Module):
             longest prefix that greedy decoding gives is kept, so a draft changes the time taken and never the result
             (in float32; in bfloat16 as far as a pass of many tokens rounds like a pass of one).
         timed: for which rows to give `attention` as well (after `align_with`); changes nothing else.
+        remembered: for which rows to give `memory` as well; changes nothing else.
         Raises ValueError for audio that is not one-dimensional, floating point, finite and within reason, for a number
         of clips, prompts or drafts that does not fit, and for token ids outside the vocabulary.
         """
         _at_least_one(max_new_tokens)
-        if (request := self.request(waveforms, prompt, drafts, timed)) is None:
+        if (request := self.request(waveforms, prompt, drafts, timed, remembered)) is None:
             return []
         with self.alone():
             decoded = self.decoder.decode(*self.rows(request), max_new_tokens)
@@ -227,6 +242,7 @@ class CanaryQwen(nn.Module):
         prompt: str | Sequence[str],
         drafts: Sequence[Sequence[int] | None] | None,
         timed: Sequence[bool] | None = None,
+        remembered: Sequence[bool] | None = None,
     ) -> "Request | None":
         """Check what `transcribe` is given and put it in order on the host, without the model; `None`: no rows."""
         if isinstance(waveforms, (np.ndarray, Tensor)) and waveforms.ndim < 2:
@@ -249,24 +265,34 @@ class CanaryQwen(nn.Module):
         names = [f"row {i}" for i, row in enumerate(clips) for _ in row]
         flat = [clip for row in clips for clip in row]
         lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in flat]
-        wanted = [False] * len(rows) if timed is None else [bool(want) for want in timed]
-        if len(wanted) != len(rows):
-            raise ValueError(f"expected as many `timed` as rows, got {len(wanted)} and {len(rows)}")
-        if any(wanted) and self.decoder.aligner is None:
+        wanted = [_for_rows("timed", timed, len(rows)), _for_rows("remembered", remembered, len(rows))]
+        if any(wanted[0]) and self.decoder.aligner is None:
             raise ValueError("expected a model with an aligning head, for rows that are `timed`; see `align_with`")
-        return Request(tokens, checked, self._load(flat, names) if flat else None, lengths, wanted)
+        batch = self._load(flat, names) if flat else None
+        return Request(tokens, checked, batch, lengths, list(zip(*wanted, strict=True)))
 
     def rows(self, request: "Request") -> tuple[list[Row], Tensor]:
         """Encode the audio of a request: what the decoder takes. Within `alone`, and valid until the next request."""
         audio = self._embed(request.batch)
         starts = range(0, len(request.lengths) * audio.shape[1], audio.shape[1])
         places = iter(zip(starts, request.lengths, strict=True))
-        timed = request.timed or [False] * len(request.tokens)
-        rows = [
-            self._row(ids, places, draft, timed=want)
-            for ids, draft, want in zip(request.tokens, request.drafts, timed, strict=True)
-        ]
+        each = zip(request.tokens, request.drafts, request.wanted, strict=True)
+        rows = [self._row(ids, places, draft, *wanted) for ids, draft, wanted in each]
         return rows, audio.flatten(0, 1)
+
+    @torch.inference_mode()
+    def score(self, memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
+        """What the model thinks of answers that it need not have given, as token ids: one pass for all rows.
+
+        memories: what was heard, of transcriptions that were `remembered`; one may be there more than once.
+        Raises ValueError for another number of answers, an empty one, and token ids outside the vocabulary.
+        """
+        if len(memories) != len(answers) or not all(answers):
+            raise ValueError(f"expected {len(memories)} answers, one per memory and none empty, got {len(answers)}")
+        for i, answer in enumerate(answers):
+            self._in_vocabulary(answer, f"row {i}: expected token ids")
+        with self.alone():
+            return score(self.decoder, memories, answers)
 
     def align_with(self, head: Head | None) -> None:
         """Keep what this head asks from now on, so that rows can be `timed`; graphs are captured anew."""
@@ -315,9 +341,10 @@ class CanaryQwen(nn.Module):
 
         def meet(batch: int, frames: int, width: int, steps: int) -> None:
             # the shortest draft of that width: with it, the most spans lie ahead
-            draft = (0,) * max(0, width - DRAFT_STEP + 1)
+            draft = tuple([0] * max(0, width - DRAFT_STEP + 1))
             samples = self._load([torch.zeros(frames * 8 * hop)] * batch)
-            rows = self.rows(Request([tokens] * batch, [draft] * batch, samples, [frames] * batch))
+            each = [tokens] * batch, [draft] * batch, samples, [frames] * batch, [(False, False)] * batch
+            rows = self.rows(Request(*each))
             self.decoder.decode(*rows, max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
 
         # The largest first, for it sizes the cache; then the smallest, which come most often.
@@ -404,7 +431,7 @@ class CanaryQwen(nn.Module):
             [audio] = encode(mel, mel_lengths)
         return audio
 
-    def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...], *, timed: bool) -> Row:
+    def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...], *wanted: bool) -> Row:
         """Put the frames of one clip after the other (where they start, how many) in the place of the placeholders."""
         ids: list[int] = []
         frames: list[int] = []
@@ -416,14 +443,17 @@ class CanaryQwen(nn.Module):
             else:
                 ids.append(token)
                 frames.append(TEXT)
-        return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft, timed)
+        return Row(np.array(ids, dtype=np.int64), np.array(frames, dtype=np.int64), draft, *wanted)
 
     def _draft(self, draft: Sequence[int] | None, row: int) -> tuple[int, ...]:
         tokens = tuple(int(token) for token in draft) if draft is not None else ()
-        if wrong := [token for token in tokens if not 0 <= token < self.config.llm.vocab]:
-            raise ValueError(f"row {row}: expected draft ids in 0 ... {self.config.llm.vocab - 1}, got {wrong[:5]}")
+        self._in_vocabulary(tokens, f"row {row}: expected draft ids")
         end = tokens.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in tokens else len(tokens)
         return tokens[:end]  # nothing comes after the end, and the end itself is scored without being asked
+
+    def _in_vocabulary(self, tokens: Sequence[int], expected: str) -> None:
+        if wrong := [token for token in tokens if not 0 <= token < self.config.llm.vocab]:
+            raise ValueError(f"{expected} in 0 ... {self.config.llm.vocab - 1}, got {wrong[:5]}")
 
     def transcription(self, decoded: Decoded) -> Transcription:
         """What was decoded, as text."""
@@ -438,20 +468,20 @@ class CanaryQwen(nn.Module):
             decoded.draft_kept,
             decoded.forwards,
             decoded.attention,
+            decoded.memory,
         )
 
     def pieces(self, transcription: Transcription) -> list[Piece]:
         """The text as its tokens make it, in pieces of whole characters."""
         pieces: list[Piece] = []
-        text, first, pending = "", 0, 0.0
+        first, pending = 0, 0.0
         for i, logprob in enumerate(transcription.logprobs):
             pending += logprob
-            longer = self.tokenizer.decode(list(transcription.token_ids[: i + 1]))
-            new = longer[len(text) :]
-            if not new or new.endswith("\ufffd"):  # the end token, or a part of a character: it counts with the rest
+            text = self.tokenizer.decode(list(transcription.token_ids[first : i + 1]))
+            if not text or text.endswith("\ufffd"):  # the end token, or a part of a character: it counts with the rest
                 continue
-            pieces.append(Piece(new, first, i + 1, math.exp(pending)))
-            text, first, pending = longer, i + 1, 0.0
+            pieces.append(Piece(text, first, i + 1, math.exp(pending)))
+            first, pending = i + 1, 0.0
         return pieces
 
     def words(self, transcription: Transcription) -> list[tuple[str, float]]:
@@ -463,6 +493,15 @@ class CanaryQwen(nn.Module):
             else:
                 words[-1] = (words[-1][0] + piece.text, words[-1][1] * piece.probability)
         return words
+
+
+def _for_rows(name: str, wanted: Sequence[bool] | None, rows: int) -> list[bool]:
+    """Whether something is wanted, for each row; `None`: for none."""
+    if wanted is None:
+        return [False] * rows
+    if len(wanted) != rows:
+        raise ValueError(f"expected as many `{name}` as rows, got {len(wanted)} and {rows}")
+    return [bool(want) for want in wanted]
 
 
 def _at_least_one(max_new_tokens: int) -> None:

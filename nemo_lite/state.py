@@ -36,6 +36,8 @@ class Row:
     draft: tuple[int, ...] = ()
     timed: bool = False
     """Whether it is wanted where the aligning head looks."""
+    remembered: bool = False
+    """Whether what the model made of it is wanted, for texts to be scored."""
 
     @property
     def head(self) -> int:
@@ -49,6 +51,17 @@ class Row:
         return slice(int(audio[0]), int(audio[-1]) + 1) if audio.size else slice(0, 0)
 
 
+class Memory(NamedTuple):
+    """What the model made of a prompt and the audio in it: whatever it is to say next can be scored from here."""
+
+    kv: Tensor
+    """[layers, 2, n, kv_heads, head_dim] keys and values of its n tokens."""
+    last: int
+    """The prompt's last token, after which the answer begins."""
+    audio: slice
+    """Where among the n the audio lies."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     ids: list[int]
@@ -60,6 +73,8 @@ class Decoded:
     """The numbers overflowed after these tokens; there is nothing to go on with."""
     attention: np.ndarray | None = None
     """[len(ids), frames] logarithm of where the aligning head looks in the audio, where that was wanted."""
+    memory: Memory | None = None
+    """Of the row's prompt, where that was wanted."""
 
     @property
     def forwards(self) -> int:
@@ -196,13 +211,18 @@ class Copy:
 class Fetch:
     """The rows of a state that have ended, on their way to the host; of some, where the aligning head looked."""
 
-    def __init__(self, state: State, rows: Sequence[int], keys: Sequence[Tensor | None]) -> None:
-        """`keys`: for each row the aligning head's [frames, d] of its audio, where they are wanted."""
+    def __init__(
+        self, state: State, rows: Sequence[int], keys: Sequence[Tensor | None], memories: Sequence[Memory | None]
+    ) -> None:
+        """`keys`: for each row the aligning head's [frames, d] of its audio, where they are wanted; `memories` stay on
+        the device.
+        """
         index = to_device(torch.tensor(rows), state.token.device)
         counts = torch.stack([state.made, state.kept])
         wanted = (state.ids, state.logprobs, counts.T)
         attention = [look(state.queries[row], k) for row, k in zip(rows, keys, strict=True) if k is not None]
         self.timed = [k is not None for k in keys]
+        self.memories = memories
         self.copy = Copy(*(tensor.index_select(0, index) for tensor in wanted), *attention)
 
     @property
@@ -212,11 +232,11 @@ class Fetch:
     def result(self) -> list[Decoded]:
         ids, logprobs, counts, *attention = self.copy.result()
         looks, decoded = iter(attention), []
-        rows = zip(ids.tolist(), logprobs.tolist(), counts.tolist(), self.timed, strict=True)
-        for tokens, sure, (made, kept), timed in rows:
+        rows = zip(ids.tolist(), logprobs.tolist(), counts.tolist(), self.timed, self.memories, strict=True)
+        for tokens, sure, (made, kept), timed, memory in rows:
             good = next((i for i in range(made) if not math.isfinite(sure[i])), made)
             seen = next(looks)[:good].numpy() if timed else None
-            decoded.append(Decoded(tokens[:good], sure[:good], min(kept, good), good < made, seen))
+            decoded.append(Decoded(tokens[:good], sure[:good], min(kept, good), good < made, seen, memory))
         return decoded
 
 

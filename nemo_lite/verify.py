@@ -106,7 +106,8 @@ def _where(model: CanaryQwen) -> list[str]:
     chosen = ", ".join(f"{kind} {backend(*shape, model.dtype, device)}" for kind, shape in kinds.items())
     if (head := model.decoder.aligner) is not None:
         lines.append(f"times of words: by head {head.head} of layer {head.layer}")
-    return [*lines, f"attention: {chosen}"]
+    fused = model.llm.kernels.name
+    return [*lines, f"kernels of the language model: {fused}; attention by PyTorch would be: {chosen}"]
 
 
 def _without_graphs(model: CanaryQwen, clips: Sequence[torch.Tensor]) -> list[Transcription]:

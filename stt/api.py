@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from os import PathLike
 
 from stt.endofturn import prepare
-from stt.engines import open_engine
+from stt.engines import open_engine, open_engines
 from stt.errors import IncompleteError
 from stt.events import Event, RecognitionFailed, TurnCompleted
-from stt.recognition import LocalRecognizer, RecognitionOptions
+from stt.recognition import LocalRecognizer, RecognitionOptions, recognizing
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource
@@ -30,7 +30,8 @@ def open_session(
     """
     options = RecognitionOptions(language, checked(terms))
     prepare(turns or TurnSettings())
-    with LocalRecognizer(open_engine(engine).model) as recognizer:
+    opened = open_engines(engine, language)
+    with recognizing(opened.model, opened.interims) as recognizer:
         yield Session(recognizer, SileroVad(), settings=turns, options=options)
 
 
@@ -48,7 +49,7 @@ async def transcribe_file(
 
     Args:
         path: WAV, FLAC, OGG, MP3, M4A ...
-        engine: which speech model, where it runs.
+        engine: which speech model, where it runs; one for interims is not needed here.
         language: ISO 639-1 code; `None`: let the engine find out.
         terms: words and phrases that will be said, as they are to be written.
         words: with the times of their words, where the engine gives them.

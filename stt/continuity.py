@@ -116,14 +116,18 @@ class _Turn:
     def resume_at(self) -> int:
         return self.kept.resume_at if self.kept else self.start - samples(_BEFORE_TURN_S)
 
-    def hear_again(self, start: int) -> int:
-        """Expect the turn of a new connection that hears from a sample index on; returns how much nobody heard."""
+    def hear_again(self, start: int, free: int) -> int:
+        """Expect the turn of a new connection that hears from a sample index on; returns how much nobody heard.
+
+        What lies before `free` is of earlier turns, or of no stream: nobody needs it.
+        """
         self.awaited, self.seam, self.closing = True, None, None
+        needed = max(free, self.resume_at)
         if (shown := self.shown) is None:
-            return max(0, start - self.resume_at)
+            return max(0, start - needed)
         self.told_until = max(self.told_until, shown.end)
         kept = self.kept
-        if kept is None and start <= self.resume_at and not self.committed:
+        if kept is None and start <= needed and not self.committed:
             return 0  # the whole turn is heard again
         if kept is None or start > kept.resume_at or not kept.text.startswith(self.committed):
             kept = _Kept(shown.text, self.passages(shown.text, shown.end), max(start, shown.end), start)
@@ -241,7 +245,7 @@ class Continuity:
     def connect(self, start: int) -> int:
         """Begin a connection that hears the audio from a sample index on; returns how many samples nobody heard."""
         self._base, self._heard = start, []
-        return max([turn.hear_again(start) for turn in self._open if not turn.gone], default=0)
+        return max([turn.hear_again(start, self._free) for turn in self._open if not turn.gone], default=0)
 
     def take(self, event: Event) -> list[Event]:
         """Return what an event of this connection is to the sink.

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
+from stt import machine
 from stt.machine import DISTRIBUTION, gpu, install_canary
 
 State = Literal["ok", "note", "bad"]
@@ -58,15 +59,11 @@ def python(running: tuple[int, int] = sys.version_info[:2], installed: str | Non
 
 def processor(cores: int | None = None) -> Finding:
     """Whether the embedded engine keeps up beside other work."""
-    usable = cores or _cores()
+    usable = cores or machine.cores()
     text = f"{usable} core{'s' if usable > 1 else ''} ({platform.machine()})"
     if usable < 2:
         return Finding("processor", "note", text, "live text may lag behind; a second core helps most")
     return Finding("processor", "ok", text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hear() -> tuple[str, float]:
@@ -180,11 +177,11 @@ def torch(
 
 def weights() -> Iterator[Finding]:
     """The weights that are here, whole or damaged."""
-    from stt.engines import canary_qwen, whisper
+    from stt.engines import canary_qwen, whisper_weights
     from stt.errors import EngineError
 
     try:
-        yield Finding("weights", "ok", f"whisper, embedded: {whisper.embedded_path()}")
+        yield Finding("weights", "ok", f"whisper, embedded: {whisper_weights.embedded_path()}")
     except EngineError as error:
         yield Finding("weights", "bad", str(error))  # says what to do
     try:

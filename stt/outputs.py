@@ -105,6 +105,8 @@ def _document(turn: TurnCompleted) -> dict[str, Any]:
         "end": round(turn.end_s, 3),
         "text": turn.text,
     }
+    if turn.language is not None:
+        document["language"] = turn.language
     if turn.words:
         document["words"] = [
             {

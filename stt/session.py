@@ -13,13 +13,15 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
+from stt.asked import KINDS, Asked, Cause, RunningTurn
 from stt.audio import Samples, as_samples, samples, seconds
 from stt.control import Clear, Configure, Control, Flush
-from stt.endofturn import EndOfTurn, choose
+from stt.endofturn import EndOfTurn, Said, choose
 from stt.endofturn.pauses import Pauses
+from stt.engines.languages import language_code
 from stt.errors import EngineError
 from stt.events import (
     Acknowledged,
@@ -32,7 +34,7 @@ from stt.events import (
     TurnResumed,
     TurnStarted,
 )
-from stt.recognition import Hypothesis, Kind, RecognitionOptions, RecognitionService, Ticket, Utterance, WindowKey
+from stt.recognition import Hypothesis, RecognitionOptions, RecognitionService, Ticket, Utterance, WindowKey
 from stt.settings import TurnSettings
 from stt.transcript import Transcript
 from stt.turns import TextStands, TurnEnded, TurnEvent, TurnSegmenter, Window
@@ -60,41 +62,8 @@ _INLINE: Final = samples(0.5)
 _AHEAD: Final = 24
 _TEXTS: Final = 1_000  # ends of turns and acknowledgements that wait behind them, too
 
-_Cause = Literal["interim", "pause", "cut", "end"]
-_KINDS: Final[dict[_Cause, Kind]] = {"interim": "interim", "pause": "speculative", "cut": "final", "end": "final"}
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A request whose text is to come."""
-
-    window: Window | None
-    """`None` once a newer request has made this one pointless: its audio, up to 1.5 MB, need not be kept."""
-    ticket: Ticket
-    cause: _Cause
-    turn: int
-
-    @property
-    def stands(self) -> bool:
-        """Whether it is what the turn's text will be, as far as was known when it was asked."""
-        return self.cause != "interim"
-
-
-_Text = _Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | asyncio.Event | None
+_Text = Asked | TurnStarted | TurnEnded | TextStands | Acknowledged | asyncio.Event | None
 """What waits for its turn to be told; an event is set when it is reached; `None` at the end."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """The turn whose texts are being sent."""
-
-    number: int
-    start: int
-    transcript: Transcript
-    latency: Latency | None = None
-    failure: str | None = None
-    """Why the last recognition that stands failed, while nothing has taken its place."""
-    failed_window: int = 0
 
 
 class Session:
@@ -141,11 +110,11 @@ class Session:
         self._more = asyncio.Event()  # texts to come
         self._room = asyncio.Event()
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
-        self._asked: list[_Asked] = []  # unanswered, oldest first
+        self._asked: list[Asked] = []  # unanswered, oldest first
         self._unanswered = 0  # samples in windows whose recognition stands, once it is there
         # While more than this is unanswered, no audio is taken: a whole window might be too much.
         self._most_unanswered = None if ahead_s is None else max(0, samples(ahead_s - settings.window_s))
-        self._turn = _Turn(-1, 0, Transcript())
+        self._turn = RunningTurn()
         self._found: tuple[int, str | None] = -1, None  # the language, and in which turn
         self._open = False  # a turn has begun and its end is not yet sent
         self._done = 0  # samples up to the last text sent
@@ -295,14 +264,11 @@ class Session:
         self._texts.append(text)
         self._more.set()
 
-    def _submit(self, window: Window) -> _Asked:
-        options = self._options
-        if options.language is None and self._found[0] == window.turn:
-            options = replace(options, language=self._found[1])
+    def _submit(self, window: Window) -> Asked:
         utterance = Utterance(
             window.audio,
-            options,
-            _KINDS[window.cause],
+            replace(self._options, language=self._language_of(window.turn)),
+            KINDS[window.cause],
             self._drafts.get((window.turn, window.index)),
             WindowKey(self, window.turn, window.index),
             window.start,
@@ -311,7 +277,7 @@ class Session:
             trace=self._trace,
         )
         ticket = self._recognizer.submit(utterance)
-        asked = _Asked(window, ticket, window.cause, window.turn)
+        asked = Asked(window, ticket, window.cause, window.turn)
         unanswered = len(window.audio) if asked.stands else 0
 
         def settled(ticket: Ticket) -> None:
@@ -322,6 +288,7 @@ class Session:
                 with contextlib.suppress(ValueError):  # its text is being waited for already
                     self._texts.remove(asked)
             self._room.set()
+            self._more.set()
 
         self._asked.append(asked)
         self._unanswered += unanswered
@@ -343,13 +310,21 @@ class Session:
             await told.wait()
 
         heard = None if self._options.live else hear
-        self._pauses.begin(event, self._segmenter.now, self._began, self._text_of(event.turn), heard, tasks)
+        self._pauses.begin(event, self._segmenter.now, self._began, self._said_in(event.turn), heard, tasks)
 
-    def _text_of(self, turn: int) -> Callable[[], tuple[str, int]]:
-        def text() -> tuple[str, int]:
-            return (self._turn.transcript.text, self._done) if self._turn.number == turn else ("", -1)
+    def _said_in(self, turn: int) -> Callable[[], Said]:
+        def said() -> Said:
+            language = self._language_of(turn)
+            if self._turn.number != turn:
+                return Said(language=language)
+            return Said(self._turn.transcript.text, self._done, language)
 
-        return text
+        return said
+
+    def _language_of(self, turn: int) -> str | None:
+        """Return what is spoken in a turn: what the session asked for, or what the engine found there so far."""
+        found_in, found = self._found
+        return language_code(self._options.language) or (found if found_in == turn else None)
 
     # texts
 
@@ -368,9 +343,9 @@ class Session:
                 case None:
                     return
                 case TurnStarted(turn, start):
-                    self._turn = _Turn(turn, start, Transcript())
+                    self._turn = RunningTurn(turn, start)
                     self._open, self._done = True, start
-                case _Asked():
+                case Asked():
                     await self._tell(item, sink)
                 case TextStands(_, end):
                     if self._turn.transcript.text and self._turn.latency is not None:
@@ -382,8 +357,13 @@ class Session:
                 case asyncio.Event():
                     item.set()
 
-    async def _tell(self, asked: _Asked, sink: Sink) -> None:
+    async def _tell(self, asked: Asked, sink: Sink) -> None:
         """Wait for a text, and send it."""
+        while not asked.ticket.done():
+            self._more.clear()
+            await self._tell_previews(asked, sink)
+            if not asked.ticket.done():
+                await self._more.wait()
         await asyncio.wait([asked.ticket])
         window, asked.window = asked.window, None  # whoever still holds the request need not hold the audio
         if window is None:
@@ -395,6 +375,8 @@ class Session:
             if not isinstance(error, EngineError):
                 raise error
             turn.failure, turn.failed_window = str(error), window.index
+            if not any(isinstance(text, Asked) and text.stands and text.turn == turn.number for text in self._texts):
+                turn.keep_preview()
             if asked.cause != "pause":  # at a pause it is too early to say: the speaker may go on, and be heard anew
                 await self._fail(sink)
             return
@@ -405,19 +387,30 @@ class Session:
         if hypothesis.language is not None and asked.cause != "interim":
             self._found = window.turn, hypothesis.language
         shown = bool(turn.transcript.text)
-        turn.transcript.update(window, hypothesis)
+        turn.update(window, hypothesis)
         turn.failure, turn.latency = None, recognition.latency
         self._done = window.end
         if shown or turn.transcript.text or asked.stands:
             await self._send_text(sink, window.end, asked.cause, recognition.latency)
 
-    async def _send_text(self, sink: Sink, end: int, cause: _Cause, latency: Latency) -> None:
+    async def _tell_previews(self, asked: Asked, sink: Sink) -> None:
+        """Tell interims that another model has heard, while it takes its time with what was asked before them."""
+        for text in list(self._texts) if asked.stands else ():
+            if not isinstance(text, Asked) or text.turn != asked.turn:
+                return
+            if (window := text.window) is not None and (recognition := text.preview) is not None:
+                self._texts.remove(text)
+                self._turn.preview = window, recognition.hypothesis
+                await self._send_text(sink, window.end, "interim", recognition.latency)
+
+    async def _send_text(self, sink: Sink, end: int, cause: Cause, latency: Latency) -> None:
         turn = self._turn
-        text, committed, stable = turn.transcript.text, turn.transcript.committed_chars, turn.transcript.stable_chars
+        transcript, committed, stable = turn.shown()
         async with self._sending:
             if cause == "pause" and self._resumed.get(turn.number, 0) >= end:
                 cause = "interim"  # it is over
-            words = turn.transcript.words if self._options.words else ()
+            end = turn.preview[0].end if turn.preview is not None else end
+            text, words = transcript.text, transcript.words if self._options.words else ()
             await sink(TranscriptChanged(turn.number, turn.start, end, text, committed, stable, cause, latency, words))
 
     async def _fail(self, sink: Sink) -> None:
@@ -449,8 +442,9 @@ class Session:
                 tuple(replace(w, start=within(w.start), end=within(w.end)) for w in transcript.words)
                 if self._options.words
                 else (),
+                self._found[1] if self._found[0] == ended.turn else None,
             ),
         )
         self._drafts.clear()
         self._resumed.pop(ended.turn, None)
-        self._turn = _Turn(-1, 0, Transcript())  # the old one holds the last window's audio, and a silence may be long
+        self._turn = RunningTurn()  # the old one holds the last window's audio, and a silence may be long

@@ -2,9 +2,13 @@
 
 `committed` words lie before the current window and never change. `stable` words are those on which the last two
 hypotheses of the window agree, `tentative` ones are the rest; the last hypothesis of a window overrides both.
+
+Where interims come from a model of their own (`Hypothesis.preview`), two of them that agree prove little: the other one
+has yet to hear it. So stable is what that one heard, and a preview only adds what was said after that.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
@@ -45,6 +49,8 @@ class Transcript:
         self._window: Window | None = None
         self._hypothesis: list[_Piece] = []  # of the current window
         self._agreed = 0  # leading pieces of it that the hypothesis before had as well
+        self._held: tuple[list[_Piece], int] = [], 0  # what no preview changes in this window, and up to which sample
+        self._preview = False  # whether the hypothesis is one, after what is held
         self._passages: list[tuple[int, int, int]] = []  # closed windows: first piece, start and end sample
         self._merge()
 
@@ -55,14 +61,36 @@ class Transcript:
             pieces = []
         if self._window is None or window.index != self._window.index:
             self._close(window)
-            self._agreed = 0
+            self._agreed, self._held = 0, ([], 0)
         else:
             self._agreed = agreed_prefix(_texts(self._hypothesis), _texts(pieces))
         if window.cause != "interim":
             self._agreed = len(pieces)
+        self._preview = hypothesis.preview
+        if hypothesis.preview:
+            held, until = self._held
+            if held and window.end <= until:
+                return
+            pieces = [*held, *_timed_like(held, pieces[_reach(_texts(held), _texts(pieces)) :], until, window.end)]
+            self._agreed = len(held)
+        else:
+            self._held = pieces, window.end
         self._window = window
         self._hypothesis = pieces
         self._merge()
+
+    def with_preview(self, window: Window, hypothesis: Hypothesis) -> "Transcript":
+        """Return a transcript that shows what is said after all that this one knows, which goes on without it."""
+        shown = copy(self)  # nothing in it is changed in place
+        shown.update(window, hypothesis)
+        return shown
+
+    def agreed_chars(self, other: "Transcript") -> tuple[int, int]:
+        """Return how much of the text is committed and stable that is so in another transcript of the turn as well."""
+        text, same = self.text, other.stable_chars
+        while not text.startswith(other.text[:same]):
+            same -= 1
+        return min(same, self.committed_chars, other.committed_chars), min(same, self.stable_chars)
 
     @property
     def text(self) -> str:
@@ -140,6 +168,9 @@ class Transcript:
         head = self._in_play_from
         if overlap := find_overlap(_texts(self._closed[head:]), _texts(self._hypothesis)):
             kept, dropped = head + overlap.prev_end, overlap.new_start
+            if self._preview and not self._held[0]:  # of what both windows heard, the words before are the better ones
+                rest, kept = self._closed[kept:], len(self._closed)
+                dropped += _reach(_texts(rest), _texts(self._hypothesis[dropped:]))
         new = self._hypothesis[dropped:]
         if new and not dropped:
             before = self._closed[kept - 1].text if kept else ""
@@ -179,6 +210,27 @@ class Transcript:
 
 def _texts(pieces: Sequence[_Piece]) -> list[str]:
     return [piece.text for piece in pieces]
+
+
+def _reach(held: Sequence[str], heard: Sequence[str]) -> int:
+    """Return how many leading words of `heard` say what is held: where an edit by words costs least, the most of them.
+
+    Another model heard them, of more sound; so all of `held` is in there, in one spelling or another, and goes first.
+    """
+    words = [normalize(text) for text in heard]
+    costs = list(range(len(words) + 1))
+    for at, text in enumerate(held):
+        word, before, costs[0] = normalize(text), costs[0], at + 1
+        for i, other in enumerate(words):
+            both = before + (word != other)
+            before = costs[i + 1]
+            costs[i + 1] = min(both, before + 1, costs[i] + 1)
+    return min(range(len(costs)), key=lambda i: (costs[i], -i))
+
+
+def _timed_like(held: Sequence[_Piece], pieces: Sequence[_Piece], start: int, end: int) -> Sequence[_Piece]:
+    """Give pieces the times between these, where those before them have times: a window's all have them, or none."""
+    return _timed(pieces, start, end) if pieces and any(piece.start is not None for piece in held) else pieces
 
 
 def _timed(pieces: Sequence[_Piece], start: int, end: int) -> Sequence[_Piece]:

@@ -5,13 +5,16 @@ White space belongs to the word after it, so that the words of a text, joined wi
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from stt.clock import seconds
 
 # Scripts written without spaces: there, each character is a piece of its own to align and to agree on.
-_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60"
+_UNSPACED: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff"
+)
 _PIECE: Final = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)")
 _UNSPACED_CHAR: Final = re.compile(rf"[{_UNSPACED}]")
 # Of those, what belongs to the character before it, beside all that Unicode calls marks: small kana, what lengthens or
@@ -87,3 +90,11 @@ def joint(before: str, piece: str) -> str:
     if not before or (_UNSPACED_CHAR.match(text) and not before[-1].isascii()):
         return text
     return f" {text}"
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Put texts of different windows or turns one after another, with the white space that each needs."""
+    whole = ""
+    for text in texts:
+        whole += joint(whole, text) if text else ""
+    return whole

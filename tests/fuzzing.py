@@ -83,6 +83,7 @@ def fuzz(
     sequence: st.SearchStrategy[Any],
     one: Callable[[Any, Any], Coroutine[Any, Any, None]],
     healthy: Callable[[Any], Coroutine[Any, Any, None]] | None = None,
+    count: int = SEQUENCES,
 ) -> None:
     """Play sequences on an app, a dozen at once and beside them somebody healthy: nothing hangs, nothing is left."""
     loop = asyncio.new_event_loop()
@@ -97,7 +98,7 @@ def fuzz(
             await asyncio.sleep(0.001)
 
     @settings(
-        max_examples=-(-SEQUENCES // AT_ONCE),
+        max_examples=-(-count // AT_ONCE),
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -125,7 +126,7 @@ def fuzz(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HypothesisWarning)  # a long example must not hide what is wrong with it
             play()
-        assert ran >= SEQUENCES
+        assert ran >= count
         gc.collect()
         leftover = [task for task in asyncio.all_tasks(loop) if task.get_name() not in _KEEPERS]
         assert leftover == []

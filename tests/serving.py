@@ -73,6 +73,7 @@ async def serving(
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
     elsewhere: OpenEngine | None = None,
+    open_interims: Callable[[], SpeechModel] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     model = model or ScriptedModel()
@@ -83,6 +84,7 @@ async def serving(
         turns=turns,
         terms=terms,
         open_model=open_model,  # type: ignore[arg-type]
+        open_interims=open_interims,
         open_vad=vad,
         dialects=dialects,
         elsewhere=elsewhere,

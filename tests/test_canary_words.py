@@ -223,7 +223,7 @@ def test_whatever_the_head_says_words_are_the_text_in_order_and_apart(
     begins = np.cumsum([step for _, step in heard])
     pieces = [Piece(text, begin, begin + 0.5, 0.5) for (text, _), begin in zip(heard, begins, strict=True)]
     text = "".join(text for text, _ in heard).strip()
-    words = timed_words(text, timed_tokens(pieces, sound_in(audio, [])), audio, 500)
+    words = timed_words(text, timed_tokens(pieces, sound_in(audio)), sound_in(audio), 500)
     assert "".join(word.text for word in words) == (text if any(map(str.isalnum, text)) else "")
     assert all(500 <= word.start <= word.end <= 500 + max(len(audio), 160) for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))

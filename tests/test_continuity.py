@@ -150,6 +150,30 @@ def test_audio_that_is_gone_is_counted_and_the_text_of_it_stays() -> None:
     assert [e.turn for e in out] == [0, 1, 1]
 
 
+@pytest.mark.parametrize("start_s", [0, 0.1, 0.29, 0.3, 2])
+@pytest.mark.parametrize("shown", [False, True])
+def test_before_the_stream_began_there_was_nothing_to_lose(start_s: float, shown: bool) -> None:
+    """A turn's pre-roll may reach to before the first sample; a connection that hears from there on hears all of it."""
+    stream, start = Continuity(), round(start_s * S)
+    told(stream, TurnStarted(0, start), *([text(start_s + 1, "one two")] if shown else []))
+    needed = max(0, stream.resume_at)
+    assert stream.connect(needed) == 0
+    # all of it is heard again, so nothing has to be stitched: what is heard now is the text
+    out = told(stream, TurnStarted(0, start - needed), text(start_s + 2, "you two three"), final(start_s + 2, "it is"))
+    assert texts(out) == [("", "you two three"), ("it is", "")]
+
+
+@pytest.mark.parametrize("gap_s", [0.2, 0.4, 0.6])
+def test_the_end_of_the_turn_before_is_no_loss(gap_s: float) -> None:
+    """Two turns may lie nearer to each other than a pre-roll is long: the tape begins between them."""
+    stream = Continuity()
+    second = round((1 + gap_s) * S)
+    told(stream, TurnStarted(0, 0), TurnStarted(1, second), final(1, "one"))
+    assert S < stream.resume_at < second
+    assert stream.connect(stream.resume_at) == 0
+    assert stream.connect(second + S) > 0.9 * S
+
+
 @pytest.mark.parametrize(
     ("events", "why"),
     [

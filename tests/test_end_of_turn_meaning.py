@@ -8,7 +8,7 @@ import pytest
 from scripted import tone
 from spoken import silence
 from stt.audio import Samples, samples
-from stt.endofturn import Meaning, Pause, Silence, choose, fused, smart_turn, weights
+from stt.endofturn import Meaning, Pause, Said, Silence, choose, fused, smart_turn, weights
 from stt.endofturn.meaning import PACES, Pace
 from stt.endofturn.texts import read
 from stt.errors import EngineError, SettingsError
@@ -35,6 +35,28 @@ class Says:
         return answer
 
 
+async def judged(
+    policy: Meaning, said: Said, at_s: float = 0.6, before: str | None = "en"
+) -> tuple[float | None, float | None]:
+    """Let a policy follow a pause live: the silence that it finds enough, and the last probability.
+
+    What was said is known after so much silence, and `before` it the language.
+    """
+
+    def known() -> Said:
+        return said if pause.now >= samples(at_s) else Said(language=before)
+
+    pause = Pause(0, 0, samples(0.2), known, lambda most: np.zeros(most, np.float32))
+    judging = asyncio.create_task(policy.judge(pause))
+    judging.add_done_callback(lambda _: pause.finish())
+    for now in range(samples(0.2), samples(3), FRAME):
+        pause.advance(now)
+        await pause.at_rest()
+        if judging.done():
+            break
+    return await judging, pause.probability
+
+
 def waited_s(final: TurnCompleted) -> float:
     return final.decided_s - final.end_s
 
@@ -42,7 +64,7 @@ def waited_s(final: TurnCompleted) -> float:
 @pytest.mark.parametrize("eagerness", ["fast", "medium", "careful"])
 async def test_the_surer_the_sooner(eagerness: Eagerness) -> None:
     pace = PACES[eagerness]
-    finals = [(await run(Meaning(eagerness, Says(p), None), ONE))[0] for p in (0.99, 0.6, 0.2, 0.01)]
+    finals = [(await run(Meaning(eagerness, Says(p)), ONE))[0] for p in (0.99, 0.6, 0.2, 0.01)]
     gaps = [waited_s(final) for final in finals]
     assert gaps == sorted(gaps)
     assert pace.delay_s <= gaps[0] < gaps[-1] < pace.latest_s + 0.065
@@ -51,7 +73,7 @@ async def test_the_surer_the_sooner(eagerness: Eagerness) -> None:
 
 @pytest.mark.parametrize(("pace", "gap_s"), [(Pace(1.0, 0.3, 1.1), 1.1), (Pace(0.01, 0.7, 2.0), 0.7)])
 async def test_the_delay_and_the_longest_silence_hold_whatever_it_means(pace: Pace, gap_s: float) -> None:
-    [final] = await run(Meaning(pace, Says(0.99), None), ONE)
+    [final] = await run(Meaning(pace, Says(0.99)), ONE)
     assert 0 <= waited_s(final) - gap_s < 0.065  # the frame of the ask, and the next
 
 
@@ -65,20 +87,26 @@ async def test_nobody_is_asked_before_the_answer_could_end_the_turn_nor_for_soun
 async def test_each_pause_is_asked_about_once_and_a_short_one_never() -> None:
     judge = Says(0.5)
     short, long = silence(0.25), silence(0.7)
-    policy = Meaning(Pace(0.99, 0.3, 2.5), judge, None)
+    policy = Meaning(Pace(0.99, 0.3, 2.5), judge)
     assert len(await run(policy, np.concatenate([tone(1), short, tone(1), long, tone(1), silence(4)]))) == 1
     assert len(judge.asked) == 2
 
 
 async def test_a_model_that_fails_leaves_it_to_silence_and_text() -> None:
-    [failed] = await run(Meaning("medium", Says(EngineError("damaged")), None), ONE)
-    [missing] = await run(Meaning("medium", None, None), ONE)
+    [failed] = await run(Meaning("medium", Says(EngineError("damaged"))), ONE)
+    [missing] = await run(Meaning("medium", None), ONE)
     assert waited_s(failed) == waited_s(missing) < PACES["medium"].latest_s
 
 
-async def test_a_model_that_is_busy_leaves_it_to_silence() -> None:
-    [final] = await run(Meaning("medium", Says(smart_turn.BusyError("16 wait")), None, silence_s=1.0), ONE)
-    assert 0 <= waited_s(final) - 1.0 < 0.033
+async def test_a_model_that_is_busy_leaves_it_to_the_text_and_without_one_to_silence() -> None:
+    def busy() -> Meaning:
+        return Meaning("medium", Says(smart_turn.BusyError("16 wait"), live=True), silence_s=1.0, eager=True)
+
+    assert (await judged(busy(), Said(language="en")))[0] == 1.0
+    assert (await judged(busy(), Said("What is it?", 0, "en")))[0] == PACES["medium"].enough_s(
+        None, read("What is it?")
+    )
+    assert (await judged(busy(), Said("What is it?", 0, "en"), at_s=1.2))[0] == 1.0, "that came too late"
 
 
 @pytest.mark.parametrize(
@@ -138,27 +166,29 @@ def test_what_is_not_known_adds_nothing() -> None:
     assert odds == sorted(odds)  # patience pays
 
 
-async def test_the_text_counts_from_when_it_is_there() -> None:
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_the_text_counts_from_when_it_is_there(in_time: bool) -> None:
     """Live, at most until the sound alone would have ended the turn: nobody waits for a text."""
-    texts = iter(["", "", "What is it?"])
-    told = []
+    pace, text = PACES["medium"], read("What is it?") if in_time else None
+    enough_s, probability = await judged(
+        Meaning(pace, Says(0.1, live=True)), Said("What is it?", 0, "en"), 0.6 if in_time else 2.4
+    )
+    assert enough_s == pace.enough_s(0.1, text)
+    assert probability == fused.probability(fused.log_odds(fused.AFTER_S, 0.1, text))
 
-    def text() -> tuple[str, int]:
-        said = next(texts, "What is it?")
-        told.append(said)
-        return (said, 0) if said else ("", -1)
 
-    pause = Pause(0, 0, samples(0.2), text, lambda most: np.zeros(most, np.float32))
-    judging = asyncio.create_task(Meaning("medium", Says(0.1, live=True)).judge(pause))
-    judging.add_done_callback(lambda _: pause.finish())
-    for now in range(samples(0.2), samples(2), FRAME):
-        pause.advance(now)
-        await pause.at_rest()
-        if judging.done():
-            break
-    assert told == ["", "", "What is it?"]
-    assert await judging == PACES["medium"].enough_s(0.1, read("What is it?"))
-    assert pause.probability == fused.probability(fused.log_odds(fused.AFTER_S, 0.1, read("What is it?")))
+@pytest.mark.parametrize(("language", "sound"), [("en", 0.1), ("de", 0.1), (None, 0.1), ("sw", None)])
+@pytest.mark.parametrize("known_before", [True, False])
+async def test_the_language_counts_from_when_it_is_known(
+    language: str | None, sound: float | None, known_before: bool
+) -> None:
+    """Its rules of words, and whether the sound says anything: smart-turn was not made for all."""
+    judge, pace = Says(0.1, live=True), PACES["careful"]
+    enough_s, _ = await judged(
+        Meaning(pace, judge), Said("I went to", 0, language), before=language if known_before else None
+    )
+    assert enough_s == pace.enough_s(sound, read("I went to", language))
+    assert bool(judge.asked) is (sound is not None or not known_before)
 
 
 def test_the_settings_choose_and_refuse() -> None:
@@ -173,7 +203,7 @@ def test_the_settings_choose_and_refuse() -> None:
 async def test_the_model_gives_a_probability() -> None:
     model = smart_turn.shared()
     assert model is not None
-    assert 0 <= await model.ask(tone(1)) <= 1
+    assert 0 <= await model.ask(tone(1), patient=True) <= 1
 
 
 def test_the_log_mel_is_that_of_transformers() -> None:

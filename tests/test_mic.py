@@ -12,6 +12,7 @@ from stt.commands import mic
 from stt.commands.live import Screen
 from stt.errors import DeviceError
 from stt.events import TurnCompleted
+from stt.settings import EngineSettings, TurnSettings
 from stt.words import Word
 
 TEXTS = sentences(2, seed=4)
@@ -62,6 +63,21 @@ def test_a_line_for_each_turn(heard: Any, capfd: pytest.CaptureFixture[str]) -> 
     assert "listening to test microphone" in err
     assert main([*WORDS, "-q", "--interim"]) == 0
     assert capfd.readouterr() == (out, ""), "what may still change is for terminals alone"
+
+
+def test_interims_and_their_model_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, str | None, float | None]] = []
+
+    def run(*, interim: bool, engine: EngineSettings, turns: TurnSettings, **_: object) -> int:
+        asked.append((interim, engine.interim_model, turns.interim_s))
+        return 0
+
+    monkeypatch.setattr(mic, "run", run)
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal, raising=False)
+        for flags in ([], ["--interim"]):
+            assert main(["mic", "--interim-model", "tiny.en", "--model", "small.en", *flags]) == 0
+    assert asked == [*[(False, None, None)] * 3, (True, "tiny.en", 0.5)]
 
 
 def test_a_microphone_that_goes_leaves_what_it_heard(heard: Any, capfd: pytest.CaptureFixture[str]) -> None:

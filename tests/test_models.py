@@ -49,7 +49,7 @@ def stt(*args: object, home: Path, hub: StandIn | None, **more: str) -> subproce
 
 def test_a_hub_id_is_downloaded_once_and_then_needs_no_network(tmp_path: Path, hub: StandIn) -> None:
     soundfile.write(tmp_path / "a.wav", talk([TEXT], [0.5]), 16_000)
-    first = stt("file", tmp_path / "a.wav", "--model", "tiny.en", home=tmp_path / "hf", hub=hub)
+    first = stt("file", tmp_path / "a.wav", "--model", REPO, home=tmp_path / "hf", hub=hub)
     assert first.returncode == 0, first.stderr
     assert normalized(first.stdout) == normalized(TEXT)
     assert not [path for _, path, _ in hub.asked if "README" in path], "what is not needed is not fetched"

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable
 
 import numpy as np
+import pytest
 
 from scripted import LoudnessVad, tone
 from spoken import silence
 from stt.audio import Samples
+from stt.endofturn import EndOfTurn, Pause
 from stt.events import Event, Latency, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
 from stt.recognition import Hypothesis, Recognition, RecognitionOptions, Ticket, Utterance
 from stt.session import Session
@@ -37,7 +39,11 @@ class Elsewhere:
 
 
 async def heard(
-    service: Elsewhere, audio: Samples, settings: TurnSettings | None = None, **options: object
+    service: Elsewhere,
+    audio: Samples,
+    settings: TurnSettings | None = None,
+    policy: EndOfTurn | None = None,
+    **options: object,
 ) -> list[Event]:
     events: list[Event] = []
 
@@ -53,7 +59,8 @@ async def heard(
         events.append(TurnStarted(-1, 0))  # a mark: all was heard
         service.go.set()
 
-    session = Session(service, LoudnessVad(), settings=settings, options=RecognitionOptions(**options))  # type: ignore[arg-type]
+    asked = RecognitionOptions(**options)  # type: ignore[arg-type]
+    session = Session(service, LoudnessVad(), settings=settings, options=asked, end_of_turn=policy)  # type: ignore[arg-type]
     await session.run(source(), sink)
     assert service.forgotten == [session]
     return events
@@ -117,3 +124,29 @@ async def test_the_language_that_was_found_holds_for_the_rest_of_the_turn() -> N
     audio = np.concatenate([tone(1), silence(0.6), tone(1), silence(2), tone(1), silence(2)])
     await heard(service, audio, TurnSettings(interim_s=None), language=None)
     assert [(u.key.turn, u.options.language) for u in service.asked] == [(0, None), (0, "de"), (1, None)]
+
+
+class Notes:
+    """A policy that notes which language is spoken, half a second into each pause."""
+
+    longest_s, audio_s = 1.5, 0.0
+
+    def __init__(self) -> None:
+        self.languages: list[str | None] = []
+
+    async def judge(self, pause: Pause) -> None:
+        await pause.lasts(0.5)
+        self.languages.append(pause.language)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [(None, ["de", "de", "de"]), ("en-US", ["en", "en", "en"]), ("fr", ["fr", "fr", "fr"])]
+)
+async def test_an_end_of_turn_policy_knows_the_language_that_was_asked_for_or_found(
+    asked: str | None, told: list[str]
+) -> None:
+    service, policy = Elsewhere(), Notes()
+    service.go.set()
+    audio = np.concatenate([tone(1), silence(0.8), tone(1), silence(2), tone(1), silence(2)])
+    await heard(service, audio, TurnSettings(interim_s=None), policy, language=asked)
+    assert policy.languages == told

@@ -445,7 +445,9 @@ async def test_a_failed_pause_after_which_the_speaker_went_on_is_no_failed_turn(
     assert kinds(events) == "start paused resumed paused pause done"
 
 
-async def test_commands_take_effect_where_they_stand() -> None:
+@pytest.mark.parametrize("busy", [False, True])
+async def test_commands_take_effect_where_they_stand(busy: bool) -> None:
+    """Also where the engine comes to nothing before all has been said, and hears several turns in one call."""
     events: list[Event] = []
 
     async def sink(event: Event) -> None:
@@ -461,9 +463,13 @@ async def test_commands_take_effect_where_they_stand() -> None:
         yield Configure(TurnSettings(interim_s=None, end_of_turn_s=0.4), RecognitionOptions("de"))
         yield tone(1)
         yield silence(0.5)
+        model.free.set()
 
     model = ScriptedModel()
     with LocalRecognizer(model) as recognizer:
+        if busy:
+            model.free.clear()
+            recognizer.submit(Utterance(tone(1)))
         await Session(recognizer, LoudnessVad()).run(source(), sink)  # type: ignore[arg-type]
     texts = [e for e in events if isinstance(e, TurnCompleted | Acknowledged)]
     assert [e.command if isinstance(e, Acknowledged) else e.why for e in texts] == [
@@ -477,4 +483,5 @@ async def test_commands_take_effect_where_they_stand() -> None:
         (pytest.approx(3, abs=0.04), pytest.approx(4, abs=0.04), True),
     ]
     assert [e.at_s for e in texts if isinstance(e, Acknowledged)] == [0, 1, 2, pytest.approx(3, abs=0.032)]
-    assert model.batches[-1][0].options.language == "de"
+    asked = {heard.key.turn: heard.options.language for batch in model.batches for heard in batch if heard.start}
+    assert asked[2] == "de"

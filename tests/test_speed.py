@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stt.commands import models
-from stt.engines import choice, open_engine, speed, whisper
+from stt.engines import choice, open_engine, open_engines, settled, speed, whisper, whisper_weights
 from stt.engines.speed import Speed
-from stt.errors import SettingsError
+from stt.errors import EngineError, SettingsError
 from stt.recognition import Hypothesis, Utterance
 from stt.settings import EngineSettings
 
@@ -30,10 +30,10 @@ def present(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     found = {name: tmp_path / name for name in ("small.en", "base.en", "small")}
     for path in found.values():
         path.mkdir()
-        for file in whisper.embedded_path().iterdir():
+        for file in whisper_weights.embedded_path().iterdir():
             (path / file.name).symlink_to(file)
-    sizes = {whisper.sizes()[name]: path for name, path in found.items()}
-    monkeypatch.setattr(whisper, "cached", sizes.get)
+    sizes = {whisper_weights.sizes()[name]: path for name, path in found.items()}
+    monkeypatch.setattr(whisper_weights, "cached", sizes.get)
     return found
 
 
@@ -49,6 +49,14 @@ def present(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
 )
 def test_what_keeps_up_is_on_time_and_does_not_fall_behind(found: Speed, *, live: bool) -> None:
     assert found.live == live
+
+
+@pytest.mark.parametrize(
+    ("found", "final"),
+    [(FAST, True), (SLOW, True), (Speed(9, 2.5, 20), False), (Speed(9, 1.5, 1.5), False)],
+)
+def test_what_has_finals_alone_may_take_longer(found: Speed, *, final: bool) -> None:
+    assert found.final == final
 
 
 def test_the_time_of_a_turn_and_of_windows_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +124,71 @@ def test_auto_takes_the_best_that_keeps_up(
     assert "timing base.en on this machine, once" in capsys.readouterr().err
     assert open_engine(settings).model.name == opened.model.name
     assert asked == ["small.en", "small", "base.en"], "what was measured is remembered"
+
+
+WITHOUT = pytest.mark.parametrize("others", [True, False])
+
+
+@WITHOUT
+def test_where_the_embedded_weights_are_not_others_are_taken_and_timed(
+    others: bool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if others:
+        request.getfixturevalue("present")
+
+    def gone() -> Path:
+        raise EngineError("the embedded weights are not installed; do this")
+
+    monkeypatch.setattr(whisper_weights, "embedded_path", gone)
+    monkeypatch.setattr(speed, "measure", lambda *_: FAST)
+    settings = EngineSettings("whisper", model="auto", device="cpu")
+    if others:
+        assert open_engine(settings).model.name == "whisper small.en (int8, cpu)"
+        assert models.bench([], settings, as_json=True) == 0
+        names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+        assert names == ["small.en", "small", "base.en"]
+    else:
+        with pytest.raises(EngineError, match="not installed; do this"):
+            open_engine(settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "interim", "chosen"),
+    [
+        ("small.en", "tiny.en", ("small.en", "tiny.en")),
+        ("auto", "tiny.en", ("small.en", "tiny.en")),
+        ("auto", "auto", ("small.en", "base.en")),
+        ("base.en", "auto", ("base.en", None)),
+        (None, "tiny.en", (None, None)),
+        ("tiny.en", "tiny.en", ("tiny.en", None)),
+        ("small.en", None, ("small.en", None)),
+        ("auto", None, ("auto", None)),
+    ],
+)
+def test_a_pair_is_two_models_each_with_a_task_that_it_can_do(
+    model: str | None,
+    interim: str | None,
+    chosen: tuple[str | None, str | None],
+    present: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = {"small.en": Speed(3, 1.5, 5), "small": Speed(3, 1.5, 5), "base.en": FAST, "tiny.en": FAST}
+    monkeypatch.setattr(speed, "measure", lambda model, _: said[model.name.split()[1]])
+    settings = settled(EngineSettings("whisper", model=model, interim_model=interim, device="cpu"))
+    assert (settings.model, settings.interim_model) == chosen
+
+
+def test_both_models_of_a_pair_are_opened_and_have_to_know_the_language() -> None:
+    here = str(whisper_weights.embedded_path())
+    settings = EngineSettings(model=here, interim_model="tiny.en", device="cpu")
+    opened = open_engines(settings, "en")
+    assert opened.interims is not None
+    assert opened.name == f"whisper {here} (int8, cpu), interims by whisper tiny.en (int8, cpu)"
+    with pytest.raises(SettingsError, match=r"whisper tiny.en.* knows en, got 'de'"):
+        open_engines(settings, "de")
 
 
 def test_auto_takes_the_fastest_where_none_keeps_up(present: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

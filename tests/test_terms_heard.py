@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spoken import sentences, talk
+from stt.engines.rescoring import Scored, propose, said
 from stt.engines.terms import Lexicon, Resemblance, sound
 from stt.engines.whisper import Whisper
-from stt.engines.whisper_terms import Scored, with_terms
 from stt.recognition import RecognitionOptions, Utterance
 
 # what sounds alike: without a model
@@ -89,26 +89,24 @@ def scored(text: str, probability: float = 0.5) -> Scored:
 
 def rewrite(heard: str, terms: Sequence[str], believed: Sequence[str]) -> tuple[str, list[str]]:
     """Return what comes of it, and what was scored: the engine is sure of the terms it believes."""
-    asked: list[str] = []
 
     def encode(text: str) -> list[int]:
         return list(map(ord, text))
 
-    def score(before: Sequence[int], tokens: Sequence[int]) -> Scored:
-        text = "".join(map(chr, tokens))
-        asked.append(f"{''.join(map(chr, before))} |{text}")
-        probabilities = [1e-6] * len(text)
-        for term in believed:
-            if (at := text.find(term)) >= 0:
-                probabilities[at : at + len(term)] = [0.9] * len(term)
-                probabilities[max(0, at - 1)] = 0.9  # the space belongs to the word
-        return Scored(tuple(tokens), tuple(probabilities), scored(text).spans)
-
     pieces = [(at + 1, char) for at, char in enumerate(heard)]
-    found = with_terms(Lexicon(terms), scored(heard), pieces, encode, score)
-    if found is None:
-        return heard, asked
-    assert len(found.tokens) == len(found.probabilities) == len(found.spans)
+    proposal = propose(Lexicon(terms), scored(heard), pieces, encode)
+    if proposal is None:
+        return heard, []
+    text = "".join(map(chr, proposal.tokens))
+    probabilities = [1e-6] * len(text)
+    for term in believed:
+        if (at := text.find(term)) >= 0:
+            probabilities[at : at + len(term)] = [0.9] * len(term)
+            probabilities[max(0, at - 1)] = 0.9  # the space belongs to the word
+    candidates = proposal.parts(Scored(proposal.tokens, tuple(probabilities), scored(text).places))
+    found = proposal.written([said(candidate) for candidate in candidates])
+    asked = [f"{''.join(map(chr, proposal.before))} |{text}"]
+    assert len(found.tokens) == len(found.probabilities) == len(found.places)
     return "".join(map(chr, found.tokens)), asked
 
 

@@ -20,7 +20,8 @@ import soxr
 from spoken import say, sentences, silence, talk, word_errors
 from stt.audio import SAMPLE_RATE, Samples
 from stt.engines import check_language, open_engine
-from stt.engines.whisper import EMBEDDED_SHA256, Whisper
+from stt.engines.whisper import Whisper
+from stt.engines.whisper_weights import EMBEDDED_SHA256
 from stt.errors import EngineError, SettingsError
 from stt.events import Event, TurnCompleted
 from stt.recognition import GivenUpError, LocalRecognizer, RecognitionOptions, Utterance
@@ -247,20 +248,56 @@ def test_interims_are_not_looked_at_again_and_clean_speech_is_decoded_once(
     assert len(calls) <= 2 + 2 + 2 * 2 + 4 * 2
 
 
-def test_what_is_only_in_the_way_is_left_off_before_it_is_decoded(
+@pytest.mark.parametrize("length", [0, 1, 399, 400, 16_000, 83_200, 239_600, 240_000, 460_321, 479_601, 480_000])
+@pytest.mark.parametrize("loud", [0.3, 1e-6, 0.0])
+def test_a_spectrum_is_that_of_the_audio_and_the_silence_after_it(whisper: Whisper, length: int, loud: float) -> None:
+    audio = (loud * np.random.default_rng(0).standard_normal(length)).astype(np.float32)
+    for frames in (1500, 3000):
+        heard = audio[: frames * 160]
+        whole = whisper._features(heard, padding=frames * 160 - len(heard))[:, :frames]
+        np.testing.assert_allclose(whisper._mel(audio, frames), whole, atol=1e-5)
+
+
+def test_what_is_only_in_the_way_is_left_off_before_the_next_step(
     whisper: Whisper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audio = talk(sentences(1, seed=3), [0.3], seed=3)
+    encoded: list[int] = []
     decoded: list[int] = []
-    generate = whisper._generate
+    encode, generate = whisper._model.encode, whisper._generate
     monkeypatch.setattr(whisper, "_generate", lambda *args: decoded.append(1) or generate(*args))
+    monkeypatch.setattr(whisper._model, "encode", lambda mels: encoded.append(len(mels)) or encode(mels))
     unwanted = Utterance(audio, kind="interim", unwanted=lambda: True)
     with pytest.raises(GivenUpError):
         whisper.transcribe([unwanted])
+    assert not encoded
+    with pytest.raises(GivenUpError):  # by the time it is encoded
+        whisper.transcribe([Utterance(audio, kind="interim", unwanted=lambda: bool(encoded))])
+    assert encoded.pop() == 1
     assert not decoded
     wanted = whisper.transcribe([unwanted, Utterance(audio, kind="interim")])
+    assert encoded == [2]
     assert decoded
     assert wanted[0].text == wanted[1].text != ""
+
+
+def test_a_hurried_final_keeps_its_words_and_hears_less_padding(
+    whisper: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts: list[int] = []
+    decode = whisper._decode
+    monkeypatch.setattr(whisper, "_decode", lambda *args: contexts.append(args[1]) or decode(*args))
+    wrong = of = 0
+    for seed, text in enumerate(sentences(6, seed=8)):
+        audio = talk([text], [0.3], seed=seed)
+        hurried = whisper.transcribe([Utterance(audio, hurried=True)])[0].text
+        whisper.transcribe([Utterance(audio, kind="interim")])
+        whisper.transcribe([Utterance(audio)])
+        assert contexts[-3] == 2000 > contexts[-2]
+        assert contexts[-1] == 3000
+        errors, words = word_errors(text, hurried)
+        wrong, of = wrong + errors, of + words
+    assert wrong / of <= 0.05
 
 
 @pytest.mark.parametrize("noise", ["white noise", "chords", "mains hum", "sweep"])

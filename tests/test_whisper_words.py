@@ -15,7 +15,7 @@ from spoken import sentences, silence
 from spoken_words import Said, talk_timed
 from stt.audio import Samples, samples
 from stt.engines.whisper import Whisper
-from stt.engines.whisper_words import TimedToken, calibrated, timed_words
+from stt.engines.whisper_words import TimedToken, calibrated, characters, sound_in, timed_words
 from stt.events import Event, TurnCompleted
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import Session
@@ -169,20 +169,20 @@ def shown(words: Sequence[Word]) -> list[tuple[str, float, float]]:
 def test_a_pause_belongs_to_no_word() -> None:
     audio = np.concatenate([tone(1), silence(1), tone(1)])
     heard = tokens((" one", 0, 0.5), (" two", 0.5, 1.2), (",", 1.2, 1.8), (" three", 1.8, 3.0))
-    words = timed_words("one two, three", heard, audio, 0)
+    words = timed_words("one two, three", heard, sound_in(audio), 0)
     assert shown(words) == [("one", 0, 0.45), (" two,", 0.5, 1), (" three", 2, 3)]
 
 
 def test_a_silence_that_the_voice_detector_heard_is_one_whatever_sounds_in_it() -> None:
     heard = tokens((" one", 0, 1.4), (" two", 1.4, 3.0))
-    words = timed_words("one two", heard, tone(3), 16_000, [(32_000, 48_000)])
+    words = timed_words("one two", heard, sound_in(tone(3), [(32_000, 48_000)], 16_000), 16_000)
     assert shown(words) == [("one", 1, 2), (" two", 3, 4)]
 
 
 def test_a_word_that_got_no_time_shares_that_of_its_neighbour() -> None:
     audio = np.concatenate([tone(0.9), silence(1), tone(0.5)])
     heard = tokens((" the", 0, 0.9), (" future", 0.9, 0.9), (" is", 1.9, 2.4))
-    assert shown(timed_words("the future is", heard, audio, 0)) == [
+    assert shown(timed_words("the future is", heard, sound_in(audio), 0)) == [
         ("the", 0, 0.25),
         (" future", 0.3, 0.9),
         (" is", 1.9, 2.4),
@@ -191,7 +191,7 @@ def test_a_word_that_got_no_time_shares_that_of_its_neighbour() -> None:
 
 def test_punctuation_is_not_doubted() -> None:
     heard = [TimedToken(" yes", 0, 1, 0.9), TimedToken("?", 1, 1, 0.1), TimedToken('"', 1, 1, 0.1)]
-    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, tone(1), 0)] == [
+    assert [(word.text, word.confidence) for word in timed_words('yes?"', heard, sound_in(tone(1)), 0)] == [
         ('yes?"', calibrated(0.9))
     ]
 
@@ -214,13 +214,15 @@ def test_punctuation_is_not_doubted() -> None:
 )
 def test_words_are_what_the_engine_writes(pieces: list[str], words: list[str]) -> None:
     heard = tokens(*((piece, i * 0.3, i * 0.3 + 0.3) for i, piece in enumerate(pieces)))
-    assert [word.text for word in timed_words("".join(pieces).strip(), heard, tone(2), 0)] == words
+    assert [word.text for word in timed_words("".join(pieces).strip(), heard, sound_in(tone(2)), 0)] == words
 
 
 def test_tokens_that_are_not_the_text_give_no_words() -> None:
-    assert timed_words("something else", tokens((" one", 0, 1)), tone(1), 0) == ()
+    assert timed_words("something else", tokens((" one", 0, 1)), sound_in(tone(1)), 0) == ()
     # but a text that was cut off a loop has more of them than it needs
-    assert shown(timed_words("one", tokens((" one", 0, 0.5), (" one", 0.5, 1)), tone(1), 0)) == [("one", 0, 0.5)]
+    assert shown(timed_words("one", tokens((" one", 0, 0.5), (" one", 0.5, 1)), sound_in(tone(1)), 0)) == [
+        ("one", 0, 0.5)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ def test_bytes_of_scripts_without_spaces_become_words_of_whole_syllables(whisper
     """The tokens of the embedded model are parts of such characters."""
     encoded = whisper._model.hf_tokenizer.encode(text, add_special_tokens=False).ids
     assert len(encoded) > len(text)
-    pieces = [piece for _, piece in whisper._characters(encoded)]
+    pieces = [piece for _, piece in characters(encoded, whisper._model.hf_tokenizer.decode)]
     heard = tokens(*((piece, i * 0.1, i * 0.1 + 0.1) for i, piece in enumerate(pieces)))
-    found = timed_words(text, heard, tone(6), 0)
+    found = timed_words(text, heard, sound_in(tone(6)), 0)
     assert "".join(word.text for word in found) == text
     assert all(may_break(word.text, after.text) for word, after in pairwise(found))
     assert len(found) >= len(text) / 4
@@ -254,7 +256,7 @@ def test_whatever_the_engine_says_words_are_the_text_in_order_and_apart(
 ) -> None:
     audio = np.concatenate([*(tone(n / 10) if loud else silence(n / 10) for n, loud in sound), silence(0)])
     text = "".join(text for text, _, _ in spans).strip()
-    words = timed_words(text, tokens(*spans), audio, 500, silences)
+    words = timed_words(text, tokens(*spans), sound_in(audio, silences, 500), 500)
     assert "".join(word.text for word in words) == (text if any(map(str.isalnum, text)) else "")
     assert all(500 <= word.start <= word.end <= 500 + max(len(audio), 160) for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))

@@ -10,8 +10,7 @@ import asyncio
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,23 +20,21 @@ from typing import Any, Final
 import numpy as np
 
 from stt.audio import SAMPLE_RATE, Samples, samples, seconds
-from stt.endofturn import prepare
-from stt.engines import OpenedEngine, check_language, open_engine
-from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
+from stt.engines import open_engine, open_interims
+from stt.errors import AudioError, DeviceError, RefusedError, RemoteError, SttError
 from stt.events import Event
-from stt.recognition import Hypothesis, LocalRecognizer, RecognitionOptions, Utterance
+from stt.recognition import RecognitionOptions
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
 from stt.vad import SileroVad, SpeechDetector
 from tui.document import Heard, StretchBegan
 from tui.lag import Lag
+from tui.loading import LoadingEngine, OpenEngine, OpenInterims
 from tui.recorder import Recorder, open_recorder
 from tui.updates import (
     Closed,
     EngineFailed,
-    EngineLoading,
-    EngineReady,
     InputEnded,
     InputLost,
     InputOpen,
@@ -78,56 +75,18 @@ class Plan:
     """Words and phrases that will be said."""
 
 
-class Loading:
-    """A `SpeechModel` while the engine loads: recognition waits, and listening need not."""
-
-    def __init__(self) -> None:
-        self.opened: Future[OpenedEngine] = Future()
-
-    @property
-    def name(self) -> str:
-        return self.opened.result().model.name
-
-    @property
-    def languages(self) -> frozenset[str]:
-        return self.opened.result().model.languages
-
-    @property
-    def max_batch(self) -> int:
-        return self.opened.result().model.max_batch if self.ready else 1
-
-    def cost(self, seconds: Sequence[float]) -> float:
-        """Estimate the time of one call."""
-        return self.opened.result().model.cost(seconds) if self.ready else sum(seconds)
-
-    @property
-    def ready(self) -> bool:
-        return self.opened.done() and self.opened.exception() is None
-
-    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        return self.opened.result().model.transcribe(batch)
-
-    def close(self) -> None:
-        if self.ready:
-            self.opened.result().model.close()
-
-    def settle(self, outcome: OpenedEngine | str) -> None:
-        """Let those go on who wait, with the engine or with an error; the first outcome counts."""
-        with suppress(InvalidStateError):
-            if isinstance(outcome, str):
-                self.opened.set_exception(EngineError(outcome))
-            else:
-                self.opened.set_result(outcome)
-
-
 class Live:
     """A `Backend` on a microphone or a file, with an engine in this process or a server."""
 
-    def __init__(self, plan: Plan, *, open_engine: Callable[[EngineSettings], OpenedEngine] = open_engine) -> None:
+    def __init__(
+        self, plan: Plan, *, open_engine: OpenEngine = open_engine, open_interims: OpenInterims = open_interims
+    ) -> None:
         self._plan = plan
         self._device = plan.device
-        self._open_engine = open_engine
-        self._loading = Loading()
+        self._engine: LoadingEngine | None = None
+        if plan.server is None:
+            openers = open_engine, open_interims
+            self._engine = LoadingEngine(plan.engine, plan.language, plan.turns, openers)
         self._on = True
         self._closing = False
         self._hold = False
@@ -184,7 +143,8 @@ class Live:
 
     def close(self) -> None:
         """Stop; the running turn gets its final, then `Closed` is told."""
-        self._loading.settle("closed before the engine was loaded")
+        if self._engine is not None:
+            self._engine.give_up()
 
         def change() -> None:
             self._closing = True
@@ -234,38 +194,17 @@ class Live:
             stack.callback(lambda: self._file and self._file.source.close())
             stack.callback(self._change_recording, None)
             self._vad = await asyncio.to_thread(SileroVad)
-            if self._plan.server is None:
-                recognizer = stack.enter_context(LocalRecognizer(self._loading))
-                # Leaving waits for the recognizer's thread, which may wait for the engine.
-                stack.callback(lambda: self._loading.settle("closed before the engine was loaded"))
-                self._load()
-            else:
-                recognizer = None
+            if self._engine is not None:
+                stack.enter_context(self._engine.recognizer)
+                stack.callback(self._engine.give_up)
+                self._engine.load(self._tell, self._stop_listening)
             while not self._closing:
-                await self._next(recognizer)
+                await self._next()
 
-    def _load(self) -> None:
-        """Open the engine in a thread that nobody has to wait for: a download may take minutes."""
-        loading = self._loading
+    def _stop_listening(self) -> None:
+        self.listen(on=False)
 
-        def load() -> None:
-            self._tell(EngineLoading("loading the engine"))
-            try:
-                opened = self._open_engine(self._plan.engine)
-                check_language(opened.model, self._plan.language)
-                prepare(self._plan.turns)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the person in front of the screen must know
-                text = str(error) if isinstance(error, SttError) else f"{type(error).__name__}: {error}"
-                loading.settle(text)
-                self._tell(EngineFailed(text))
-                self.listen(on=False)
-            else:
-                loading.settle(opened)
-                self._tell(EngineReady(opened.model.name, opened.reason))
-
-        threading.Thread(target=load, name="engine", daemon=True).start()
-
-    async def _next(self, recognizer: LocalRecognizer | None) -> None:
+    async def _next(self) -> None:
         """One stretch, or the wait for it."""
         self._interrupted = False
         self._wake.clear()
@@ -275,16 +214,14 @@ class Live:
             self._tell(InputPaused())
             await self._wake.wait()
             return
-        if recognizer is not None and self._loading.opened.done() and not self._loading.ready:
-            self._loading = Loading()
-            recognizer.restart(self._loading)
-            self._load()
+        if self._engine is not None:
+            self._engine.load_again(self._tell, self._stop_listening)
         if not self._lost:
             self._tell(InputOpening())
         try:
             self._input = await asyncio.to_thread(self._open)
             if not self._interrupted:
-                await self._stretch_of(self._input, recognizer)
+                await self._stretch_of(self._input)
         except (AudioError, DeviceError, RemoteError) as error:
             self._report(error)
         finally:
@@ -323,15 +260,15 @@ class Live:
         self._file = self._file or _File(self._plan.file, self._tell)
         return self._file
 
-    async def _stretch_of(self, source: "Microphone | _File", recognizer: LocalRecognizer | None) -> None:
+    async def _stretch_of(self, source: "Microphone | _File") -> None:
         self._stretch += 1
         self._lag = Lag(self._plan.turns)
         self._began = self._heard
         async with self._watching_lag(), aclosing(self._tapped(source)) as tapped:
-            if recognizer is not None:
+            if self._engine is not None:
                 self._tell_open(source)
                 options = RecognitionOptions(self._plan.language, self._plan.terms, words=True)
-                session = Session(recognizer, self._vad, settings=self._plan.turns, options=options)
+                session = Session(self._engine.recognizer, self._vad, settings=self._plan.turns, options=options)
                 await session.run(tapped, self._sink)
             else:
                 await self._remote(source, tapped)

@@ -1,6 +1,8 @@
 """Options of `stt mic`."""
 
 import argparse
+import sys
+from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Command, Flag, Option
@@ -24,13 +26,15 @@ exit status: 0, 1 if something was not recognized or the microphone is gone, 2 f
 def _run(args: argparse.Namespace) -> int:
     from stt.commands.mic import run
 
+    shown = args.interim and sys.stdout.isatty()
+    engine = engine_settings(args)
     return run(
-        engine=engine_settings(args),
-        turns=turn_settings(args) if args.interim else turn_settings(args, interim_s=None),
+        engine=engine if shown else replace(engine, interim_model=None),
+        turns=turn_settings(args) if shown else turn_settings(args, interim_s=None),
         language=spoken_language(args),
         terms=said_terms(args),
         device=args.device,
-        interim=args.interim,
+        interim=shown,
         quiet=args.quiet,
     )
 
@@ -49,7 +53,7 @@ MIC: Final = Command(
             help="microphone: a part of its name, or its number; asked for at a terminal if there are several",
         ),
         Flag(name="--interim", help="show the running turn as it changes, on a terminal"),
-        engine_options(device="--engine-device"),
+        engine_options(device="--engine-device", interims=True),
         TERMS,
         TURNS,
     ),

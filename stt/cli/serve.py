@@ -18,6 +18,7 @@ examples:
   stt serve --open                                talk to it in the browser
   stt serve                                       for programs on this machine
   STT_API_KEY=... stt serve --host 0.0.0.0        for others, with a key (also --api-key-file)
+  stt serve --interim-model tiny.en --model small.en   two models: one keeps up, the other has the last word
   stt serve --wyoming 0.0.0.0:10300 --wyoming-announce   for Home Assistant as well
   stt serve --host unix:/run/stt/stt.sock         for a proxy on this machine
   stt serve --tls-cert chain.pem --tls-key key.pem --host 0.0.0.0 --api-key-file /etc/stt/keys
@@ -243,7 +244,7 @@ SERVE: Final = Command(
             help="recognize on the engines of a Ray cluster (`stt cluster`) instead of one here: HOST:PORT, or auto: "
             "the cluster that this machine is part of",
         ),
-        engine_options(),
+        engine_options(interims=True),
         TERMS,
         TURNS,
     ),

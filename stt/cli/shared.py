@@ -134,8 +134,23 @@ def talkative(command: Command) -> Command:
     return replace(command, options=(*command.options, Group("messages", flags)))
 
 
-def engine_options(device: str = "--device") -> Group:
-    """Return the options that choose the engine; `device` is the name of the one for where it runs."""
+INTERIM_MODEL: Final = Option(
+    name="--interim-model",
+    metavar="DIR|ID|auto",
+    help="weights of a second model, for the running turn alone: one that keeps up (tiny.en), so that --model may err "
+    "less (small.en) and take its time with what stands; auto: the best here that keeps up",
+    shown_default="one model does both",
+)
+
+
+def engine_options(device: str = "--device", *, interims: bool = False) -> Group:
+    """Return the options that choose the engine.
+
+    Args:
+        device: the name of the one for where it runs.
+        interims: whether another model may have those.
+
+    """
     return Group(
         "engine",
         (
@@ -152,6 +167,7 @@ def engine_options(device: str = "--device") -> Group:
                 "downloaded once; auto: the best of Whisper's here that keep up with speech (`stt models bench`)",
                 shown_default="those that installed with stt: Whisper tiny, English",
             ),
+            *((INTERIM_MODEL,) if interims else ()),
             MODEL_DIR,
             Option(
                 name=device,
@@ -188,6 +204,7 @@ def engine_settings(args: argparse.Namespace) -> "EngineSettings":
     return EngineSettings(
         args.engine,
         model=args.model,
+        interim_model=getattr(args, INTERIM_MODEL.attribute, None),
         model_dir=args.model_dir,
         device=args.engine_device,
         dtype=args.dtype,

@@ -26,6 +26,7 @@ _EPILOG: Final = """\
 examples:
   stt tui                                the default microphone, the engine in this process
   stt tui --device usb                   the microphone whose name has "usb" in it (stt devices lists them)
+  stt tui --interim-model tiny.en --model small.en   two models: one keeps up, the other has the last word
   stt tui --source talk.flac             a recording, played as if it were spoken now
   stt tui --connect ws://box:15751       a server recognizes; its key: --api-key or STT_API_KEY
   stt tui --resume                       go on with the last session
@@ -122,7 +123,7 @@ TUI: Final = Command(
                 ),
             ),
         ),
-        engine_options(device="--engine-device"),
+        engine_options(device="--engine-device", interims=True),
         TERMS,
         TURNS,
     ),

@@ -6,8 +6,8 @@ import sys
 from stt.commands.advice import once
 from stt.commands.live import Screen, choose, stream
 from stt.endofturn import prepare
-from stt.engines import check_language, open_engine
-from stt.recognition import LocalRecognizer, RecognitionOptions
+from stt.engines import open_engines
+from stt.recognition import RecognitionOptions, recognizing
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import Microphone
@@ -33,15 +33,14 @@ def run(
 
     """
     index = choose(device)  # asked before the engine takes its seconds
-    opened = open_engine(engine)
-    check_language(opened.model, language)
+    opened = open_engines(engine, language)
     prepare(turns)
     if not quiet:
-        print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
+        print(f"engine: {opened.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):
             print(advice, file=sys.stderr)
     screen = Screen("mic", live=interim)
-    with LocalRecognizer(opened.model) as recognizer, Microphone(index) as microphone:
+    with recognizing(opened.model, opened.interims) as recognizer, Microphone(index) as microphone:
         session = Session(recognizer, SileroVad(), settings=turns, options=RecognitionOptions(language, terms))
         if not quiet:
             screen.notice(f"listening to {microphone.name}; Ctrl-C ends")

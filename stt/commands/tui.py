@@ -63,6 +63,10 @@ def run(
     if not _has_terminal():
         msg = "expected a terminal for keys and screen; for pipes use `stt file`"
         raise SettingsError(msg)
+    if engine.interim_model is not None and connect is None and replay is None:
+        from stt.engines import settled
+
+        engine = settled(engine)  # which may print that it measures something
     options = Options(
         threshold=turns.speech_threshold,
         language=language or "auto",

@@ -9,32 +9,33 @@ import numpy as np
 
 from stt.endofturn import smart_turn, weights
 from stt.endofturn.meaning import Meaning, pace
-from stt.endofturn.policy import EndOfTurn, Pause
+from stt.endofturn.policy import EndOfTurn, Pause, Said
 from stt.endofturn.silence import Silence
+from stt.engines.languages import language_code
 from stt.errors import EngineError
 from stt.settings import TurnSettings
 
-__all__ = ["EndOfTurn", "Meaning", "Pause", "Silence", "choose", "describe", "prepare", "warm_up"]
+__all__ = ["EndOfTurn", "Meaning", "Pause", "Said", "Silence", "choose", "describe", "prepare", "warm_up"]
 
 
 _SAID: Final[list[str]] = []  # why the weights cannot be had, once that was told
 
 
 def choose(settings: TurnSettings, language: str | None = "en") -> EndOfTurn:
-    """Make the policy that these settings ask for, for a spoken language (ISO 639-1; `None`: not known).
+    """Make the policy that these settings ask for, for a spoken language (`en`, `en-US` ...; `None`: not known).
 
     Where only the client ends turns (`end_of_turn_s=None`), no policy does either. Nothing is fetched (`prepare`).
     """
     if settings.end_of_turn == "silence" or settings.end_of_turn_s is None:
         return Silence(settings.end_of_turn_s)
     judge = smart_turn.shared()
-    if judge is not None and language is not None and language not in weights.LANGUAGES:
+    if judge is not None and not weights.made_for(language_code(language)):
         judge = None
     elif judge is None and settings.end_of_turn == "meaning":
         _say_once("they are not on this machine; `stt models download smart-turn` fetches them")
     if judge is None and settings.end_of_turn == "auto":
         return Silence(settings.end_of_turn_s)
-    return Meaning(pace(settings), judge, language, silence_s=settings.end_of_turn_s, eager=settings.eager)
+    return Meaning(pace(settings), judge, silence_s=settings.end_of_turn_s, eager=settings.eager)
 
 
 def prepare(settings: TurnSettings) -> TurnSettings:

@@ -8,6 +8,7 @@ turn ends, not before delay_s and at the latest at latest_s, when
     log-odds(silence) + ln(silence / 0.5 s) >= log-odds of the threshold
 """
 
+import contextlib
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from stt.audio import Samples
 from stt.endofturn import fused, smart_turn
 from stt.endofturn.policy import Pause
 from stt.endofturn.texts import Reading, read
+from stt.endofturn.weights import made_for
 from stt.errors import EngineError
 from stt.settings import Eagerness, TurnSettings
 
@@ -88,8 +90,7 @@ class Meaning:
     Args:
         pace: how sure to be and how soon, or the name of that.
         judge: tells by the sound; `None`: nobody does, the silence and the text decide.
-        language: ISO 639-1 code of what is spoken, for the rules of words; `None`: not known.
-        silence_s: silence that ends a turn while the judge has no time; `None`: the pace's longest.
+        silence_s: silence that ends a turn of which neither judge nor text told in time; `None`: the pace's longest.
         eager: whether to ask at every pause's beginning, too, for those who act on the probability.
 
     """
@@ -98,7 +99,6 @@ class Meaning:
         self,
         pace: Pace | Eagerness,
         judge: Judge | None,
-        language: str | None = "en",
         *,
         silence_s: float | None = None,
         eager: bool = False,
@@ -107,27 +107,30 @@ class Meaning:
         self._silence_s = self._pace.latest_s if silence_s is None else min(silence_s, self._pace.latest_s)
         self._eager = eager
         self._judge = judge
-        self._language = language
         self.longest_s: float | None = self._pace.latest_s
         self.audio_s = smart_turn.SECONDS if judge is not None else 0.0
 
     async def judge(self, pause: Pause) -> float | None:
         """Ask for the sound, then wait for the text until it is too late for it."""
         pace = self._pace
-        try:
-            if self._eager:
+        if self._eager:
+            with contextlib.suppress(smart_turn.BusyError):
                 self._tell(pause, await self._sound(pause), None)
-            at = pace.ask_s
-            await pause.lasts(at)
+        at = pace.ask_s
+        await pause.lasts(at)
+        try:
             sound = await self._sound(pause)
         except smart_turn.BusyError:
-            return max(pace.delay_s, self._silence_s)  # by silence alone
-        self._tell(pause, sound, None)
+            sound, enough_s = None, max(pace.delay_s, self._silence_s)  # by silence, unless the text says more
+        else:
+            self._tell(pause, sound, None)
+            enough_s = pace.enough_s(sound, None)
         await pause.heard()
-        enough_s = pace.enough_s(sound, None)
         while True:
             if (words := pause.whole_text) is not None:
-                text = read(words, self._language)
+                text = read(words, pause.language)
+                if not made_for(pause.language):  # found with the text, after the sound was asked about
+                    sound = None
                 self._tell(pause, sound, text)
                 return pace.enough_s(sound, text)
             if enough_s <= at + _STEP_S:
@@ -137,7 +140,7 @@ class Meaning:
 
     async def _sound(self, pause: Pause) -> float | None:
         """Return the probability that the speaker is done by the sound; `None`: nobody can tell."""
-        if self._judge is None:
+        if self._judge is None or not made_for(pause.language):
             return None
         try:
             return await self._judge.ask(pause.audio(smart_turn.SECONDS), patient=pause.patient)
@@ -148,6 +151,7 @@ class Meaning:
             self._judge = None
             return None
 
-    def _tell(self, pause: Pause, sound: float | None, text: Reading | None) -> None:
+    @staticmethod
+    def _tell(pause: Pause, sound: float | None, text: Reading | None) -> None:
         """Tell what is known now, as of half a second of silence: that is what the threshold is for."""
         pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text))

@@ -2,9 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from stt.audio import Samples, samples
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said in a turn, as far as it is known."""
+
+    text: str = ""
+    end: int = -1
+    """The sample index up to which the text goes."""
+    language: str | None = None
+    """ISO 639-1 code, as it was asked for or as the engine found it; `None`: not known."""
 
 
 class Pause:
@@ -14,7 +27,7 @@ class Pause:
         turn: in which turn.
         end: sample index where speech stopped.
         now: sample index up to which audio was taken.
-        text: gives the turn's text so far, and the sample index up to which it goes.
+        said: gives what is known of what was said in the turn.
         audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
         hear: has all that was said so far recognized; `None`: texts come when they do.
 
@@ -25,7 +38,7 @@ class Pause:
         turn: int,
         end: int,
         now: int,
-        text: Callable[[], tuple[str, int]],
+        said: Callable[[], Said],
         audio: Callable[[int], Samples],
         hear: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -33,7 +46,7 @@ class Pause:
         self.end = end
         self.probability: float | None = None
         """That the speaker is done, as the policy last found it; whoever listens is told."""
-        self._text = text
+        self._said = said
         self._audio = audio
         self._hear = hear
         self.patient = hear is not None
@@ -42,20 +55,25 @@ class Pause:
         self.now = now
         """Sample index up to which audio was taken."""
         self._waits_for: int | None = None
-        self._busy_since = now
+        self._busy_since = now, monotonic()
         self._changed = asyncio.Event()
         self._at_rest = asyncio.Event()
 
     @property
     def text(self) -> str:
         """What the speaker has said in this turn, as far as it is known now: an interim's, then the pause's own."""
-        return "" if self._hear is not None else self._text()[0]
+        return "" if self._hear is not None else self._said().text
 
     @property
     def whole_text(self) -> str | None:
         """The turn's text once all that was said before the pause is in it; `None` while words may be missing."""
-        text, end = self._text()
-        return text if end >= self.end and self._hear is None else None
+        said = self._said()
+        return said.text if said.end >= self.end and self._hear is None else None
+
+    @property
+    def language(self) -> str | None:
+        """What is spoken in this turn, ISO 639-1; `None`: not known (yet)."""
+        return self._said().language
 
     async def heard(self) -> None:
         """Wait for the text where that is no matter of time: files come out the same however fast they are read.
@@ -85,7 +103,7 @@ class Pause:
         """Tell up to where audio was taken."""
         self.now = now
         if self._waits_for is not None and now >= self._waits_for and self._at_rest.is_set():
-            self._busy_since = now
+            self._busy_since = now, monotonic()
             self._at_rest.clear()
             self._changed.set()
 
@@ -99,7 +117,12 @@ class Pause:
     @property
     def ahead(self) -> int:
         """How much audio was taken since the policy has something to do; 0: it has nothing."""
-        return 0 if self._at_rest.is_set() else self.now - self._busy_since
+        return 0 if self._at_rest.is_set() else self.now - self._busy_since[0]
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has had that, in seconds that pass."""
+        return 0.0 if self._at_rest.is_set() else monotonic() - self._busy_since[1]
 
     def finish(self) -> None:
         """Tell that the policy has nothing more to say."""

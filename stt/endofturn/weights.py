@@ -29,6 +29,11 @@ WITHIN_S: Final = 60.0
 """A start does not wait longer for a download."""
 
 
+def made_for(language: str | None) -> bool:
+    """Tell whether the model knows a language by its ISO 639-1 code; of `None`, not known, that is assumed."""
+    return language is None or language in LANGUAGES
+
+
 def find() -> Path | None:
     """Return the file in the hub's cache, or that of an installed `pipecat-ai`; `None`: neither is here."""
     return next((path for path in _places() if path.is_file() and path.stat().st_size == BYTES), None)

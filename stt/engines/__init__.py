@@ -1,6 +1,6 @@
 """Speech engines: thin adapters to `SpeechModel`, opened by `open_engine`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Final
 
@@ -9,6 +9,7 @@ from stt.engines.openmp import let_threads_sleep
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
 from stt.recognition import Described, SpeechModel
+from stt.recognition.pair import pair_name
 from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
@@ -24,10 +25,70 @@ class OpenedEngine:
 
     model: SpeechModel
     reason: str
+    interims: SpeechModel | None = None
+    """What interims are to be asked of, where that is another one."""
+
+    @property
+    def name(self) -> str:
+        return self.model.name if self.interims is None else pair_name(self.model.name, self.interims.name)
+
+
+def settled(settings: EngineSettings | None = None) -> EngineSettings:
+    """Return settings that name both models of a pair (`interim_model`), or one where they come down to the same.
+
+    Settings without an `interim_model` come back as they are. What `auto` means may have to be measured, once.
+
+    Raises:
+        EngineError: a model that is to be measured cannot be opened.
+
+    """
+    settings = settings or EngineSettings()
+    if settings.interim_model is None:
+        return settings
+    from stt.engines import choice, whisper_weights
+
+    if settings.interim_model == "auto":
+        settings = replace(settings, interim_model=choice.best_of_pair(settings, interims=True))
+    if settings.model_dir is not None or (settings.engine == "auto" and _choose(settings)[0] != "whisper"):
+        return settings
+    if settings.engine in ("auto", "whisper") and settings.model == "auto":
+        settings = replace(settings, model=choice.best_of_pair(settings, interims=False))
+    same = settings.engine != "canary-qwen" and (settings.model or whisper_weights.EMBEDDED) == settings.interim_model
+    return replace(settings, interim_model=None) if same else settings
+
+
+def open_interims(settings: EngineSettings) -> SpeechModel:
+    """Load the model for interims that settings name, by the engine that its weights are for.
+
+    Raises:
+        EngineError: it is not installed, has no weights, or cannot run on that device.
+
+    """
+    return open_engine(replace(settings, engine="auto", model=settings.interim_model, model_dir=None)).model
+
+
+def open_engines(settings: EngineSettings | None = None, language: str | None = None) -> OpenedEngine:
+    """Load the engine the settings ask for, and the model for interims before it, where they name one.
+
+    Raises:
+        SettingsError: as `open_engine`, or one of them does not know the language; `None`: no one in particular.
+        EngineError: as `open_engine`.
+
+    """
+    settings = settled(settings)
+    interims = None
+    if settings.interim_model is not None:
+        interims = open_interims(settings)
+        check_language(interims, language)
+    opened = replace(open_engine(settings), interims=interims)
+    check_language(opened.model, language)
+    return opened
 
 
 def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
-    """Load the engine the settings ask for. Takes seconds, and with a hub id the time of a download.
+    """Load the engine the settings ask for: one model, `open_engines` has the other of a pair.
+
+    Takes seconds, and with a hub id the time of a download.
 
     Raises:
         SettingsError: there is no such engine or device, or that many threads are nonsense.

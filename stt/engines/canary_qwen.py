@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stt.audio import seconds
 from stt.engines.canary_answers import CanaryAnswers
+from stt.engines.canary_terms import wants_terms, with_terms
 from stt.engines.canary_words import Piece, timed_tokens, wants_words, with_confidence
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
@@ -151,7 +152,10 @@ class CanaryQwen:
             else:
                 self._check_device(error)
 
-        self._running = CanaryRows(batch, self._hypothesis, failed)
+        def hear(found: "Transcription", utterance: Utterance) -> Hypothesis:
+            return self._hypotheses([found], [utterance])[0]
+
+        self._running = CanaryRows(batch, hear, failed)
         return self._running
 
     @property
@@ -203,6 +207,7 @@ class CanaryQwen:
                 max_new_tokens=_MAX_NEW_TOKENS,
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
                 timed=[wants_words(utterance) for utterance in batch],
+                remembered=[wants_terms(utterance) for utterance in batch],
             )
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -212,20 +217,38 @@ class CanaryQwen:
                 msg = f"{self.name}: out of memory on {seconds(len(batch[0].audio)):.0f} s of audio"
                 raise EngineError(msg) from error
         else:
-            return [self._hypothesis(*each) for each in zip(found, batch, strict=True)]
+            return self._hypotheses(found, batch)
         # Outside of the handler: the exception's frames hold on to the very tensors that have to go.
         self._empty_cache()
         half = len(batch) // 2
         return self.transcribe(batch[:half]) + self.transcribe(batch[half:])
 
+    def _hypotheses(self, found: Sequence["Transcription"], batch: Sequence[Utterance]) -> list[Hypothesis]:
+        return [self._hypothesis(*each) for each in zip(self._with_terms(found, batch), batch, strict=True)]
+
+    def _with_terms(self, found: Sequence["Transcription"], batch: Sequence[Utterance]) -> list["Transcription"]:
+        """Put each session's terms where they were said: at most one pass more for all of them."""
+        from nemo_lite.device import out_of_memory
+
+        terms = [  # not where a loop was cut: the tokens are not those of the text
+            utterance.options.terms if wants_terms(utterance) and _text(one, utterance) == one.text.strip() else ()
+            for one, utterance in zip(found, batch, strict=True)
+        ]
+        try:
+            return with_terms(self._model, found, terms)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                self._check_device(error)
+                raise
+            LOGGER.warning(
+                "%s: out of memory for the terms of %d texts, which stay as they were heard", self.name, len(batch)
+            )
+        self._empty_cache()
+        return list(found)
+
     def _hypothesis(self, found: "Transcription", utterance: Utterance) -> Hypothesis:
         confidence = math.exp(sum(found.logprobs) / len(found.logprobs)) if found.logprobs else None
-
-        def said(repetition: Repetition) -> int:
-            """Believe a repetition that came to its end by itself."""
-            return repetition.copies if len(found.token_ids) < _MAX_NEW_TOKENS else 1
-
-        text = cut_loop(found.text.strip(), seconds(len(utterance.audio)), said)
+        text = _text(found, utterance)
         words = self._words(text, found, utterance) if wants_words(utterance) else ()
         return Hypothesis(text, found.token_ids, confidence, words=words)
 
@@ -237,9 +260,8 @@ class CanaryQwen:
             return ()
         spans, surety = align(found.attention[: pieces[-1].last])
         timed = [Piece(p.text, spans[p.first][0], spans[p.last - 1][1], p.probability) for p in pieces]
-        audio, start = utterance.audio, utterance.start
-        sound = sound_in(audio, [(begin - start, end - start) for begin, end in utterance.silences])
-        words = timed_words(text, timed_tokens(timed, sound), audio, start, utterance.silences)
+        sound = sound_in(utterance.audio, utterance.silences, utterance.start)
+        words = timed_words(text, timed_tokens(timed, sound), sound, utterance.start)
         logprob = sum(found.logprobs) / len(found.logprobs)
         return with_confidence(words, logprob - self._calibration.logprob, surety - self._calibration.surety)
 
@@ -251,6 +273,16 @@ class CanaryQwen:
         if lost(torch.device(self._device)):
             msg = f"{self._device}: the GPU does not work any more in this process ({error}); it has to be started anew"
             raise EngineLostError(msg) from error
+
+
+def _text(found: "Transcription", utterance: Utterance) -> str:
+    """What was said, without the loop it may end in."""
+
+    def said(repetition: Repetition) -> int:
+        """Believe a repetition that came to its end by itself."""
+        return repetition.copies if len(found.token_ids) < _MAX_NEW_TOKENS else 1
+
+    return cut_loop(found.text.strip(), seconds(len(utterance.audio)), said)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from stt.engines.canary_terms import wants_terms
 from stt.engines.canary_words import wants_words
 from stt.errors import EngineError
 from stt.recognition import Hypothesis, Utterance
@@ -53,6 +54,7 @@ class CanaryRows:
                 [utterance.audio for utterance in batch],
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
                 timed=[wants_words(utterance) for utterance in batch],
+                remembered=[wants_terms(utterance) for utterance in batch],
             )
         except RuntimeError as error:
             self._failed(error)

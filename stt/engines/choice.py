@@ -1,13 +1,16 @@
 """Which Whisper weights `--model auto` takes: the most accurate of those on this machine that keep up with speech."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stt.engines import speed, whisper
+from stt.engines import speed, whisper, whisper_weights
 from stt.engines.languages import language_code
+from stt.errors import EngineError
 from stt.settings import EngineSettings
 
 PUBLISHED_WER: Final = {
@@ -43,11 +46,14 @@ _BEST_FIRST: Final = (
 def here(language: str | None) -> Iterator[tuple[str, Path]]:
     """Names and folders of the Whisper models on this machine that know a language, the most accurate first."""
     english = language_code(language) == "en"
-    sizes = whisper.sizes()
+    sizes = whisper_weights.sizes()
     for name in _BEST_FIRST:
         if name.endswith(".en") and not english:
             continue
-        path = whisper.embedded_path() if name == "tiny.en" else whisper.cached(sizes[name]) if name in sizes else None
+        path = whisper_weights.cached(sizes[name]) if name in sizes else None
+        if name == whisper_weights.EMBEDDED:
+            with contextlib.suppress(EngineError):  # those of that name on the hub are the same
+                path = whisper_weights.embedded_path()
         if path is not None:
             yield name, path
 
@@ -75,24 +81,54 @@ def open_best(settings: EngineSettings) -> tuple[whisper.Whisper, str]:
         EngineError: one could not be opened, or there is none for the language.
 
     """
-    candidates = list(here(settings.language))
-    if not candidates:
+    best = _best(settings, lambda found: found.live)
+    if best is None:
         model = whisper.Whisper(device=settings.device, dtype=settings.dtype, threads=settings.threads)
         return model, "auto: the only weights here"
+    return best.model or _open(best.name, best.path, settings), best.reason
+
+
+def best_of_pair(settings: EngineSettings, *, interims: bool) -> str:
+    """Name the best model for interims, or for what stands where another one has those; timed as by `open_best`.
+
+    Raises:
+        EngineError: one could not be opened.
+
+    """
+    best = _best(settings, (lambda found: found.live) if interims else (lambda found: found.final))
+    if best is None:
+        return whisper_weights.EMBEDDED
+    if best.model is not None:
+        best.model.close()
+    return best.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    name: str
+    path: Path
+    model: whisper.Whisper | None
+    """Open, where it had to be timed."""
+    reason: str
+
+
+def _best(settings: EngineSettings, keeps_up: Callable[[speed.Speed], bool]) -> _Best | None:
+    """Choose among those here, and time them where that was never done; `None`: there are none."""
+    candidates = list(here(settings.language))
     slow: list[str] = []
     for name, path in candidates:
         model, found = None, speed.recall(path, settings)
         if found is None:
             print(f"timing {name} on this machine, once", file=sys.stderr)
             model, found = timed(name, path, settings)
-        if found.live:
+        if keeps_up(found):
             why = f"auto: the best here that keeps up: a turn of {speed.TURN_S:g} s in {found.final_s:.2f} s"
-            return model or _open(name, path, settings), why + (f"; too slow: {', '.join(slow)}" if slow else "")
+            return _Best(name, path, model, why + (f"; too slow: {', '.join(slow)}" if slow else ""))
         if model is not None:
             model.close()
         slow.append(name)
     why = "auto: the fastest here, although none keeps up with speech on this machine"
-    return _open(*candidates[-1], settings), why
+    return _Best(*candidates[-1], None, why) if candidates else None
 
 
 def _open(name: str, path: Path, settings: EngineSettings) -> whisper.Whisper:

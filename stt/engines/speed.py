@@ -30,6 +30,9 @@ _REPEATS: Final = 3
 # are a matter of falling behind in a monologue: half of the time is left for interims.
 _FINAL_S: Final = 0.8
 _LEAST_FACTOR: Final = 4.0
+# Where another model has the interims, a final may be late by so much that a conversation still bears it.
+_FINAL_APART_S: Final = 2.0
+_LEAST_FACTOR_APART: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Speed:
     def live(self) -> bool:
         """Whether one live speaker is kept up with: finals before their turns have ended, on a machine in use."""
         return self.final_s <= _FINAL_S and self.factor >= _LEAST_FACTOR
+
+    @property
+    def final(self) -> bool:
+        """Whether the finals of one live speaker are kept up with, where another model has the interims."""
+        return self.final_s <= _FINAL_APART_S and self.factor >= _LEAST_FACTOR_APART
 
 
 def measure(model: SpeechModel, loaded_s: float) -> Speed:

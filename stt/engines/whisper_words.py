@@ -10,7 +10,7 @@ median, 140 ms in nine cases of ten, the same at 15 dB of noise and over pauses;
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Final
@@ -24,6 +24,7 @@ from stt.words import Word, is_opening, is_unspaced, may_break
 FRAME_S: Final = 0.01
 _FRAME: Final = samples(FRAME_S)
 _LEVEL: Final = samples(0.025)  # that the level of a frame is taken over
+_BLOCK: Final = 40  # samples, of which a level and the way to the next are made: 10 and 4 of them
 _OVER_HISS: Final = 2.0  # sound is 6 dB above what hiss there is,
 _OVER_PEAK: Final = 0.03  # and not 30 dB below what is loud
 # No word goes on across a silence of this length; a stop closes the mouth for up to 0.15 s.
@@ -49,17 +50,27 @@ class TimedToken:
     probability: float
 
 
-def timed_words(
-    text: str, tokens: Iterable[TimedToken], audio: Samples, start: int, silences: Sequence[tuple[int, int]] = ()
-) -> tuple[Word, ...]:
+def characters(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> Iterator[tuple[int, str]]:
+    """Take tokens apart into the fewest that make up whole characters: where each such group ends, and its text.
+
+    Tokens are bytes: what is no whole character has U+FFFD in its place.
+    """
+    at = 0
+    for end in range(1, len(tokens) + 1):
+        text = decode(tokens[at:end])
+        if not text.endswith("\ufffd") or end == len(tokens):
+            yield end, text
+            at = end
+
+
+def timed_words(text: str, tokens: Iterable[TimedToken], sound: npt.NDArray[np.bool_], start: int) -> tuple[Word, ...]:
     """Make the words of `text`, whose texts joined are `text`; none where the tokens are not those of the text.
 
     Args:
         text: what was said, without white space around it.
         tokens: those of the text, in order; white space need not be the same, and there may be more of them.
-        audio: mono, 16 kHz; token times count from its beginning.
-        start: sample index of `audio[0]` in the stream.
-        silences: where the voice detector heard none, in sample indices of the stream.
+        sound: in which frames of `FRAME_S` anything is heard (`sound_in`); token times count from the first.
+        start: sample index at which that one begins in the stream.
 
     Returns:
         Words in order and apart. `confidence` is how probable the word is to be right, see `calibrated`.
@@ -68,7 +79,6 @@ def timed_words(
     groups = _grouped(text, list(tokens))
     if not groups:
         return ()
-    sound = sound_in(audio, [(a - start, b - start) for a, b in silences])
     spans = [(group[0].start_s, _end_s(group)) for _, group in groups]
     edges = _edges(spans, [sum(map(str.isalnum, piece)) for piece, _ in groups], sound)
     # Sample index of each frame of sound, so that a place counted in sound becomes one in the recording.
@@ -140,21 +150,24 @@ def _end_s(group: list[TimedToken]) -> float:
     return max((token.end_s for token in group if _spoken(token.text)), default=group[-1].end_s)
 
 
-def sound_in(audio: Samples, silences: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+def sound_in(audio: Samples, silences: Iterable[tuple[int, int]] = (), start: int = 0) -> npt.NDArray[np.bool_]:
     """Tell the frames of `FRAME_S` with sound in them; all of them where there is none.
 
-    `silences`: where the voice detector heard nobody, in samples of `audio`.
+    `silences`: where the voice detector heard nobody, in sample indices of the stream; `start`: that of `audio[0]`.
     """
     count = max(1, len(audio) // _FRAME)
-    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
+    blocks = np.pad(audio, (0, -len(audio) % _BLOCK)).reshape(-1, _BLOCK)
+    energy = np.concatenate([[0.0], np.cumsum(np.einsum("ij,ij->i", blocks, blocks), dtype=np.float64)])
     middles = np.arange(count) * _FRAME + _FRAME // 2
-    low, high = (np.clip(middles + side * _LEVEL // 2, 0, len(audio)) for side in (-1, 1))
-    level = np.sqrt((energy[high] - energy[low]) / np.maximum(high - low, 1))
-    hiss, peak = np.percentile(level, 5), np.percentile(level, 95)
+    low, high = (np.clip((middles + side * _LEVEL // 2) // _BLOCK, 0, len(blocks)) for side in (-1, 1))
+    level = np.sqrt((energy[high] - energy[low]) / np.maximum((high - low) * _BLOCK, 1))
+    hiss, peak = np.interp(
+        (0.05, 0.95), np.linspace(0, 1, count), np.sort(level)
+    )  # percentiles, in a tenth of the time
     sound = level > min(max(hiss * _OVER_HISS, peak * _OVER_PEAK), peak / 2)
     heard = sound.copy()
     for begin, end in silences:
-        heard[max(0, math.floor(begin / _FRAME)) : max(0, math.ceil(end / _FRAME))] = False
+        heard[max(0, math.floor((begin - start) / _FRAME)) : max(0, math.ceil((end - start) / _FRAME))] = False
     return heard if heard.any() else sound if sound.any() else np.ones(count, np.bool_)
 
 

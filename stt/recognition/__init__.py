@@ -1,10 +1,12 @@
 """Recognition as a service to sessions: what is asked and answered (`service`), the scheduler in
-this process (`local`), who watches over it (`keeper`), and what a server knows of both (`engine`).
+this process (`local`), two of them for two models (`pair`), who watches over it (`keeper`), and
+what a server knows of all that (`engine`).
 """
 
 from stt.recognition.engine import Described, ServedEngine, ServedRecognizer
 from stt.recognition.keeper import Keeper, OpenModel
 from stt.recognition.local import LocalRecognizer
+from stt.recognition.pair import PairKeeper, PairRecognizer, Previewing, recognizing
 from stt.recognition.service import (
     GivenUpError,
     Hypothesis,
@@ -26,6 +28,9 @@ __all__ = [
     "Kind",
     "LocalRecognizer",
     "OpenModel",
+    "PairKeeper",
+    "PairRecognizer",
+    "Previewing",
     "Recognition",
     "RecognitionOptions",
     "RecognitionService",
@@ -35,4 +40,5 @@ __all__ = [
     "Ticket",
     "Utterance",
     "WindowKey",
+    "recognizing",
 ]

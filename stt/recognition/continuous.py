@@ -134,6 +134,11 @@ class Rows(Generic[R]):
         return [row.request for row in self._rows.values()]
 
     @property
+    def size(self) -> int:
+        """Rows that there are, running or not."""
+        return self._batch.rows
+
+    @property
     def places(self) -> Places:
         """Room for those that wait."""
         interims = sum(request.utterance.kind == "interim" for request in self.requests)

@@ -5,7 +5,7 @@ There is no delay knob: while one batch runs, the requests that come in form the
 were asked for, as all are due so long after it. Then interims and the windows of files take turns, the session served
 longest ago first. Which requests share a batch follows from what the model says a batch costs it (`SpeechModel.cost`):
 nobody is made to wait for another, and rows that are free are filled. What has begun and is only in the way by now may
-be left off (`Utterance.unwanted`).
+be left off (`Utterance.unwanted`). How often interims come is the rule of `cadence.py`.
 Where the model lets rows come and go (`continuous.py`), what waits joins between two steps, by the same rules.
 """
 
@@ -16,7 +16,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -24,22 +24,11 @@ from typing import Final, Self
 
 from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
+from stt.recognition.cadence import Cadence
 from stt.recognition.continuous import Outcome, Places, Rows, begin_rows
+from stt.recognition.hurry import Hurry
 from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
-# A final that waited longer than this for a running batch of interims was late because of them.
-_LATE_S: Final = 0.1
-# Interims that take longer than this, on a slow machine or a busy one, rest for up to three times as long as they took,
-# late finals or not: most of the engine is free for those.
-_SLOW_S: Final = 0.25
-_SLOW_REST_S: Final = 0.18  # of an interim's time, for each time as long that it rests
-_SLOW_REST: Final = 3
-# Twice as long where they are slow because other programs have the cores: this process had less of them meanwhile than
-# one. A final takes most of its time there as well, and is late if an interim runs when it is asked for.
-_STARVED_CORES: Final = 0.85
-_STARVED: Final = 2
-# Interims rest for at most so many times as long as they took: they get a ninth of the engine at the least.
-_MOST_REST: Final = 8
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
 _WORTH: Final = 0.95
 _AT_EXIT_S: Final = 5.0
@@ -110,9 +99,8 @@ class LocalRecognizer:
         self._closed = True
         self._worker: _Worker | None = None
         self._abandoned: list[threading.Thread] = []
-        self._rest = 0  # how many times as long as they took interims are held back afterwards
-        self._interims_from = 0.0  # on the monotonic clock
-        self._interims_ran = False  # in the last batch, and nothing else
+        self._cadence = Cadence()
+        self._hurry = Hurry()
 
     def __enter__(self) -> Self:
         self._closed = False
@@ -242,13 +230,27 @@ class LocalRecognizer:
             if self._closed:
                 msg = "the engine is closed"
                 raise EngineError(msg)
-            waiting = self._waiting_of(request)
-            stale = [other for other in waiting.requests if other.utterance.overtaken_by(utterance)]
-            waiting.requests = [other for other in waiting.requests if other not in stale] + [request]
+            stale = self._pop_overtaken(utterance)
+            self._waiting_of(request).requests.append(request)
             self._changed.notify_all()  # an abandoned worker may be listening too
         for other in stale:
             _settle(other, None)
         return request.ticket
+
+    def overtake(self, newer: Utterance) -> None:
+        """Drop what waits and is pointless by a request that went to another recognizer."""
+        with self._changed:
+            stale = self._pop_overtaken(newer)
+        for other in stale:
+            _settle(other, None)
+
+    def _pop_overtaken(self, newer: Utterance) -> list[_Request]:
+        waiting = self._sessions.get(newer.key.session)
+        if waiting is None:
+            return []
+        stale = [request for request in waiting.requests if request.utterance.overtaken_by(newer)]
+        waiting.requests = [request for request in waiting.requests if request not in stale]
+        return stale
 
     def forget(self, session: Hashable) -> None:
         """Drop what a session that is gone still has waiting."""
@@ -291,7 +293,7 @@ class LocalRecognizer:
         return batch
 
     def _may_begin(self, request: _Request) -> bool:
-        return request.stands or time.monotonic() >= self._interims_from
+        return request.stands or time.monotonic() >= self._cadence.next
 
     def _unwanted(self, request: _Request) -> bool:
         """Tell whether a running request is in the way: of what stands, if it does not, or of what overtook it."""
@@ -302,13 +304,18 @@ class LocalRecognizer:
                 if other.stands and other.live and not other.given_up
             )
 
-    def _note(self, batch: list[_Request], began: float) -> None:
-        """Let interims give way where finals have to wait for them, and come back as those are on time again."""
-        waited_s = max((began - r.asked for r in batch if r.stands and r.live), default=None)
-        if waited_s is not None:
-            late = self._interims_ran and waited_s > _LATE_S
-            self._rest = _MOST_REST if late else self._rest // 2
-        self._interims_ran = not any(request.stands for request in batch)
+    def _as_asked(self, request: _Request) -> Utterance:
+        """Return what the model is to hear: with what the scheduler knows."""
+        hurried = self._hurry.on and request.stands and request.live
+        return replace(request.utterance, unwanted=partial(self._unwanted, request), hurried=hurried)
+
+    def _note(self, batch: list[_Request], rows: int | None, now: float) -> None:
+        """Tell what begins now, in a call or in some of so many rows, for interims to come as often as they may."""
+        waited_s = max((now - r.asked for r in batch if r.stands and r.live), default=None)
+        interims = [request.utterance.key.session for request in batch if not request.stands]
+        self._cadence.begins(now, interims, alone=len(interims) == len(batch), waited_s=waited_s)
+        if rows is not None:
+            self._cadence.joined(now, len(interims), rows)
 
     def _work(self, worker: _Worker) -> None:
         if (running := begin_rows(worker.model)) is not None:
@@ -324,13 +331,14 @@ class LocalRecognizer:
                 for request in worker.batch:
                     _fail(request, _as_engine_error(error))
                 return
-            if self._interims_ran and worker.rows is None:
+            if worker.rows is None:
                 now = time.monotonic()
-                took_s = now - worker.began
-                slow = min(_SLOW_REST, int(took_s / _SLOW_REST_S)) if took_s > _SLOW_S else 0
-                if time.process_time() - cpu_s < _STARVED_CORES * took_s:
-                    slow *= _STARVED
-                self._interims_from = now + max(self._rest, slow) * took_s
+                cores = (time.process_time() - cpu_s) / max(now - worker.began, 1e-9)
+                with self._changed:
+                    if self._cadence.alone:
+                        self._cadence.called(worker.began, now, at_once=_at_once(worker.model), cores=cores)
+                    else:
+                        self._hurry.called(now - worker.began, cores)
 
     def _next(self, worker: _Worker) -> list[_Request] | None:
         """Wait for something to do; what is to be begun, or `None`: this worker is not wanted any more."""
@@ -341,11 +349,11 @@ class LocalRecognizer:
                 if batch or running:
                     worker.batch, worker.began = [*running, *batch], time.monotonic()
                     if batch:
-                        self._note(batch, worker.began)
+                        self._note(batch, worker.rows.size if worker.rows is not None else None, worker.began)
                     return batch
                 if self._closed:
                     return None
-                rest_s = self._interims_from - time.monotonic()
+                rest_s = self._cadence.next - time.monotonic()
                 self._changed.wait(max(0.001, rest_s) if self._sessions else None)
             return None
 
@@ -367,12 +375,14 @@ class LocalRecognizer:
             return
         worker.failed = 0
         waited_s, took_s = max(0.0, outcome.began - request.asked), time.monotonic() - outcome.began
+        if not request.stands:
+            self._cadence.left(took_s)
         _settle(request, Recognition(result, Latency(waited_s, took_s, outcome.beside)))
 
     def _recognize(self, worker: _Worker, batch: list[_Request]) -> None:
         """Run a batch; one that fails is tried again request by request, so that only the culprit has no result."""
         try:
-            hypotheses = _transcribe(worker.model, batch, self._unwanted)
+            hypotheses = _transcribe(worker.model, [self._as_asked(request) for request in batch])
         except GivenUpError:
             for request in batch:
                 _settle(request, None)
@@ -431,10 +441,13 @@ def _joins(request: _Request, batch: list[_Request], model: SpeechModel) -> bool
     return (len(batch) + 1) * together <= len(batch) * before + before + alone
 
 
-def _transcribe(model: SpeechModel, batch: list[_Request], unwanted: Callable[[_Request], bool]) -> list[Hypothesis]:
-    hypotheses = model.transcribe(
-        [replace(request.utterance, unwanted=partial(unwanted, request)) for request in batch],
-    )
+def _at_once(model: SpeechModel) -> float:
+    """Rows of this model that run in the time of one."""
+    return model.max_batch * model.cost([1.0]) / model.cost([1.0] * model.max_batch)
+
+
+def _transcribe(model: SpeechModel, batch: list[Utterance]) -> list[Hypothesis]:
+    hypotheses = model.transcribe(batch)
     if len(hypotheses) != len(batch):
         msg = f"{model.name} gave {len(hypotheses)} results for {len(batch)} utterances"
         raise EngineError(msg)

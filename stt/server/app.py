@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from stt.engines import check_language, open_engine
+from stt.engines import check_language, open_engine, open_interims, settled
 from stt.recognition import OpenModel, SpeechModel
 from stt.server import page
 from stt.server.access import Offered, authorized, offered
@@ -40,6 +40,7 @@ def create_app(
     language: str | None = "en",
     terms: Sequence[str] = (),
     open_model: OpenModel | None = None,
+    open_interims: OpenModel | None = None,
     elsewhere: OpenEngine | None = None,
     open_vad: Callable[[], VadPool] = VadPool,
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
@@ -56,6 +57,7 @@ def create_app(
         language: default for sessions; `None`: the engine finds out.
         terms: those of sessions that name none.
         open_model: opens the engine instead, for programs that bring their own.
+        open_interims: opens one for interims alone beside it.
         elsewhere: makes an engine that does not run in this process; then none is opened here.
         open_vad: opens the detector instead.
         dialects: what is spoken.
@@ -65,13 +67,11 @@ def create_app(
     kinds = [kind for family in dialects for kind in family.websocket]
     paths = " or ".join(kind.path for kind in kinds)
 
-    def open_default() -> SpeechModel:
-        model = open_engine(engine).model
-        check_language(model, language)
-        return model
-
-    here = local_engine(open_model or open_default, settings.engine_timeout_s)
-    service = Service(settings, elsewhere or here, open_vad, turns)
+    if elsewhere is None:
+        if open_model is None:
+            open_model, open_interims = _openers(settled(engine), language)
+        elsewhere = local_engine(open_model, settings.engine_timeout_s, open_interims)
+    service = Service(settings, elsewhere, open_vad, turns)
     gate = Gate(service, settings, language, checked(terms))
 
     @asynccontextmanager
@@ -167,6 +167,21 @@ def create_app(
     app.state.gate = gate
     app.state.message_bytes = {kind.path: kind.message_bytes for kind in kinds if kind.message_bytes is not None}
     return app
+
+
+def _openers(engine: EngineSettings, language: str | None) -> tuple[OpenModel, OpenModel | None]:
+    """Return what opens the engine, and the model for interims where there is to be one."""
+
+    def opening(load: Callable[[], SpeechModel]) -> OpenModel:
+        def open_checked() -> SpeechModel:
+            model = load()
+            check_language(model, language)
+            return model
+
+        return open_checked
+
+    finals = opening(lambda: open_engine(engine).model)
+    return finals, None if engine.interim_model is None else opening(lambda: open_interims(engine))
 
 
 class _TakeKeys:

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import IO, Final, Self, TypeVar
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +30,7 @@ from stt.server.logs import LOGGER, log
 from stt.session import Session, Sink
 from stt.settings import TurnSettings
 from stt.sources import FileSource
+from stt.words import joined
 
 _FIELD_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 200
@@ -70,8 +72,8 @@ async def receive_form(request: Request, limit: int) -> Form:
         parts = (await parser.parse()).multi_items()
     except _TooLargeError:
         raise _too_large(limit) from None
-    except MultiPartException as error:
-        raise NotAdmittedError("bad_option", f"the body is no multipart/form-data: {error.message}") from None
+    except (MultiPartException, FormParserError) as error:  # Starlette up to 1.0 lets its parser's own errors through
+        raise NotAdmittedError("bad_option", f"the body is no multipart/form-data: {error}") from None
     except OSError as error:
         raise _no_room(error) from error
     fields = tuple((name.removesuffix("[]"), value) for name, value in parts if isinstance(value, str))
@@ -217,7 +219,21 @@ class Heard:
 
     @property
     def text(self) -> str:
-        return " ".join(turn.text for turn in self.turns)
+        return joined(turn.text for turn in self.turns)
+
+    @property
+    def language(self) -> str | None:
+        """The language the engine found, where it was to find out: that which was spoken for longest."""
+        spoken: dict[str, int] = {}
+        for turn in self.turns:
+            if turn.language is not None:
+                spoken[turn.language] = spoken.get(turn.language, 0) + turn.end - turn.start
+        return max(spoken, key=lambda language: spoken[language], default=None)
+
+
+def language_found(heard: Heard, known: frozenset[str]) -> str | None:
+    """Return the language of a file where the engine was to find out; one that knows just one has found that."""
+    return heard.language or (next(iter(known)) if len(known) == 1 else None)
 
 
 class FileJob:

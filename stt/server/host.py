@@ -273,6 +273,8 @@ class Host:
         self._counted_s = self._inbox.received_s
 
     async def _reject(self, wrong: Malformed) -> None:
+        if wrong.fatal and self._how is not None:
+            return  # it has ended already
         self._errors += 1
         if self._errors <= self._settings.max_errors:
             self._service.metrics.errors.labels(wrong.code).inc()

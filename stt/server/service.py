@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, Self
 from stt.audio import SAMPLE_RATE
 from stt.endofturn import describe, prepare, warm_up
 from stt.errors import SttError
-from stt.recognition import Keeper, OpenModel, ServedEngine, ServedRecognizer
+from stt.recognition import Keeper, OpenModel, PairKeeper, ServedEngine, ServedRecognizer
 from stt.server.logs import LOGGER, log
 from stt.server.metrics import MeasuredModel, Metrics
 from stt.server.settings import ServerSettings
@@ -45,11 +45,16 @@ OpenEngine = Callable[[Metrics, Callable[[], None]], ServedEngine]
 """Makes an engine that keeps itself; its figures go to the one, the other is to be called when its state changed."""
 
 
-def local_engine(open_model: OpenModel, timeout_s: float) -> OpenEngine:
-    """Return what makes an engine in this process."""
+def local_engine(open_model: OpenModel, timeout_s: float, open_interims: OpenModel | None = None) -> OpenEngine:
+    """Return what makes an engine in this process, with a model of its own for interims or without."""
 
     def make(metrics: Metrics, changed: Callable[[], None]) -> ServedEngine:
-        return Keeper(lambda: MeasuredModel(open_model(), metrics), timeout_s, changed)
+        def measured(opener: OpenModel) -> OpenModel:
+            return lambda: MeasuredModel(opener(), metrics)
+
+        if open_interims is None:
+            return Keeper(measured(open_model), timeout_s, changed)
+        return PairKeeper(measured(open_model), measured(open_interims), timeout_s, changed)
 
     return make
 

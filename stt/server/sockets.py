@@ -355,3 +355,5 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close":
             self.writable.set()
         await super().send(message)
+        # A refusal is an answer, and who is leaving needs none: uvicorn would log both as a mistake of the app's.
+        self.handshake_complete = self.handshake_complete or self.transport.is_closing()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame, TranscriptionFrame
+from pipecat.frames.frames import EndFrame, Frame, InputAudioRawFrame, MetricsFrame, TranscriptionFrame
+from pipecat.metrics.metrics import TTFBMetricsData
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
@@ -47,7 +48,12 @@ async def hear(
 ) -> list[Arrived]:
     """Play audio in real time to the processors, then silence until what came out of them is all that was wanted."""
     ear = _Ear()
-    worker = PipelineWorker(Pipeline([*processors, ear]), cancel_on_idle_timeout=False, enable_rtvi=False)
+    worker = PipelineWorker(
+        Pipeline([*processors, ear]),
+        params=PipelineParams(enable_metrics=True, send_initial_empty_metrics=False),
+        cancel_on_idle_timeout=False,
+        enable_rtvi=False,
+    )
     started = asyncio.Event()
 
     @worker.event_handler("on_pipeline_started")
@@ -79,6 +85,15 @@ async def hear(
 def finals(arrived: list[Any]) -> list[TranscriptionFrame]:
     """Return the frames that are the texts of turns."""
     return [frame for frame in arrived if isinstance(frame, TranscriptionFrame)]
+
+
+def ttfs(arrived: list[Arrived]) -> list[float]:
+    """Return pipecat's own figures, in seconds from the end of speech, as its detector heard it, to the final text.
+
+    Of a speech service its "time to first byte" is that: its time to the final segment.
+    """
+    frames = [one.frame for one in arrived if isinstance(one.frame, MetricsFrame)]
+    return [data.value for frame in frames for data in frame.data if isinstance(data, TTFBMetricsData)]
 
 
 def right(heard: list[TranscriptionFrame]) -> bool:

@@ -9,7 +9,7 @@ from pipecat.frames.frames import ProposedUserStartedSpeakingFrame, ProposedUser
 from pipecat.processors.audio.vad_processor import VADProcessor
 from pipecat.services.deepgram.flux.stt import DeepgramFluxSTTService
 from pipecat.services.deepgram.stt import DeepgramSTTService
-from pipecat_run import SPEECH, finals, hear, right
+from pipecat_run import SPEECH, finals, hear, right, ttfs
 
 
 async def test_flux_ends_the_turns() -> None:
@@ -35,3 +35,5 @@ async def test_each_finalize_of_version_1_brings_the_words_that_are_final() -> N
     assert right(heard)
     # Its detector and ours race where the machine is busy: what ours ends first comes before the Finalize.
     assert any(frame.finalized for frame in heard)
+    # It can measure its time to the final segment; how long that is, benchmarks/clients_latency.py says.
+    assert ttfs(arrived)

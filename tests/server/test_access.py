@@ -1,5 +1,6 @@
 """Who may connect: keys wherever clients put them, origins of web pages, and what the log says of those refused."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,26 @@ async def test_keys_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert ours
     assert "a-secret-key" not in "".join(f"{record.getMessage()}{record.__dict__.get('fields')}" for record in ours)
     assert "a-secret-key" not in repr(ServerSettings(api_keys=("a-secret-key",)))
+
+
+@pytest.mark.parametrize("path", ["/ws/transcribe", "/v1/listen", "/v2/listen", "/v1/realtime", "/nowhere"])
+async def test_a_refusal_is_an_answer_and_no_error_of_the_server(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(api_keys=("key",)) as running:
+        status, body = await refused(running, path=path)
+        assert status in (401, 404)
+        assert body
+        # who hangs up without waiting for the answer is told nothing, and is no error either
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        writer.transport.abort()
+        await running.until(lambda: not running.server.server_state.connections)
+    assert [
+        r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and r.name.startswith("uvicorn")
+    ] == []
 
 
 async def test_origins() -> None:

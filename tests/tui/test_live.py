@@ -18,8 +18,8 @@ from scripted import LoudnessVad, ScriptedModel, tone
 from stt.audio import Samples
 from stt.engines import OpenedEngine
 from stt.errors import DeviceError, EngineError
-from stt.events import TurnCompleted
-from stt.settings import TurnSettings
+from stt.events import TranscriptChanged, TurnCompleted
+from stt.settings import EngineSettings, TurnSettings
 from stt.sources import Level, Microphone, find_device, input_devices
 from tui import updates
 from tui.devices import Devices
@@ -202,6 +202,54 @@ def test_what_is_said_while_the_engine_loads_is_not_lost(sound: SoundSystem):
         assert not any(isinstance(update, updates.EngineReady) for update in told.told)
         loaded.set()
         told.final("early words")
+
+
+def test_interims_come_while_the_model_for_what_stands_still_loads(sound: SoundSystem):
+    loaded = threading.Event()
+
+    def open_slowly(_: Any) -> OpenedEngine:
+        assert loaded.wait(10)
+        return OpenedEngine(ScriptedModel(lambda utterance: "the last word"), "asked for")
+
+    plan = Plan(EngineSettings(model="slow", interim_model="quick"))
+    quick = ScriptedModel(lambda utterance: "first words")
+    with live(plan, open_engine=open_slowly, open_interims=lambda _: quick) as (_, told):
+        say(sound.opened.get(timeout=5))
+
+        def is_shown(heard: Heard) -> bool:
+            return isinstance(heard.event, TranscriptChanged) and heard.event.text == "first words"
+
+        told.wait(Heard, fits=is_shown)
+        assert not any(isinstance(update, updates.EngineReady) for update in told.told)
+        loaded.set()
+        told.final("the last word")
+        assert told.wait(updates.EngineReady).name == "scripted, interims by scripted"
+
+
+@pytest.mark.parametrize("broken", ["finals", "interims"])
+def test_a_pair_of_which_one_cannot_be_opened_is_tried_again(sound: SoundSystem, broken: str):
+    failed: list[str] = []
+
+    def opens(which: str) -> ScriptedModel:
+        if which == broken and not failed:
+            failed.append(which)
+            raise EngineError(f"no weights for {which}")
+        return ScriptedModel(lambda utterance: "at last")
+
+    plan = Plan(EngineSettings(model="slow", interim_model="quick"))
+    openers = {
+        "open_engine": lambda _: OpenedEngine(opens("finals"), "asked for"),
+        "open_interims": lambda _: opens("interims"),
+    }
+    with live(plan, **openers) as (listening, told):
+        assert told.wait(updates.EngineFailed).message == f"no weights for {broken}"
+        told.wait(updates.InputPaused)
+        while not sound.opened.empty():
+            sound.opened.get()
+        listening.listen(on=True)
+        told.wait(updates.EngineReady)
+        say(sound.opened.get(timeout=5))
+        told.final("at last")
 
 
 def test_quitting_does_not_wait_for_an_engine_that_loads(sound: SoundSystem):

@@ -219,4 +219,4 @@ def _turns(given: Mapping[str, str], wishes: Wishes, turns: TurnSettings) -> Tur
         window_s=window_s,
         overlap_s=min(turns.overlap_s, window_s / 3),
     )
-    return turns if silence_s is None else turns.after_silence(silence_s)
+    return (turns if silence_s is None else turns.after_silence(silence_s)).before_flushes()

@@ -34,7 +34,7 @@ from stt.server.dialects.deepgram import (
 )
 from stt.server.dialects.reading import UnreadableError, number
 from stt.server.estimate import Speech
-from stt.server.files import FileJob, attend, drop_body, receive_body
+from stt.server.files import FileJob, Heard, attend, drop_body, language_found, receive_body
 from stt.server.gate import Gate
 from stt.server.wire import response
 from stt.words import Word
@@ -88,6 +88,8 @@ class Channel:
 
     turns: list[tuple[Word, ...]] = field(default_factory=list)
     """The words of each, of those with words."""
+    language: str | None = None
+    """What was spoken, once all of it was heard and where somebody knows."""
     _speech: Speech = field(default_factory=Speech)
 
     async def hear(self, event: Event) -> None:
@@ -104,14 +106,16 @@ class Channel:
             for i, word in enumerate(turn)
         ]
 
-    def shown(self, ask: Ask, language: str | None) -> dict[str, Any]:
+    def shown(self, ask: Ask) -> dict[str, Any]:
         """Write it."""
         one = alternative(self.words)
         if ask.paragraphs:
             paragraphs = [_paragraph(alternative(turn)["words"]) for turn in self.turns]
             text = "\n\n".join(" ".join(s["text"] for s in paragraph["sentences"]) for paragraph in paragraphs)
             one["paragraphs"] = {"transcript": f"\n{text}" if text else "", "paragraphs": paragraphs}
-        detected = {"detected_language": language} if ask.detect_language and language is not None else {}
+        detected = {}
+        if ask.detect_language and self.language is not None:
+            detected["detected_language"] = self.language
         return {"alternatives": [one], **detected}
 
     def utterances(self, number: int, gap_s: float) -> list[dict[str, Any]]:
@@ -152,11 +156,9 @@ def _cut(items: Sequence[Any], apart: Callable[[Any, Any], bool]) -> Iterator[li
         yield part
 
 
-def document(
-    ask: Ask, channels: Sequence[Channel], metadata: Mapping[str, Any], language: str | None
-) -> dict[str, Any]:
-    """Write the whole answer; `language`: what the engine knows it was, if it does."""
-    results: dict[str, Any] = {"channels": [channel.shown(ask, language) for channel in channels]}
+def document(ask: Ask, channels: Sequence[Channel], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the whole answer."""
+    results: dict[str, Any] = {"channels": [channel.shown(ask) for channel in channels]}
     if ask.utterance_gap_s is not None:
         found = [one for i, channel in enumerate(channels) for one in channel.utterances(i, ask.utterance_gap_s)]
         results["utterances"] = sorted(found, key=lambda one: one["start"])
@@ -219,7 +221,7 @@ class _Recordings:
                 raise NotAdmittedError("bad_option", text, option="multichannel")
             channels = [Channel() for _ in range(count)]
 
-            async def hear() -> list[Any]:
+            async def hear() -> list[Heard]:
                 numbers = range(count) if ask.multichannel else (None,)
                 return [
                     await job.run(file, ask.recognition, gate.turns, channel.hear, number)
@@ -237,9 +239,9 @@ class _Recordings:
             "models": [MODEL_UUID],
             "model_info": {MODEL_UUID: MODEL},
         }
-        languages = gate.languages
-        language = ask.recognition.language or (next(iter(languages)) if len(languages) == 1 else None)
-        answer = JSONResponse(document(ask, channels, metadata, language))
+        for channel, one in zip(channels, heard, strict=True):
+            channel.language = ask.recognition.language or language_found(one, gate.languages)
+        answer = JSONResponse(document(ask, channels, metadata))
         problem = next((one.problem for one in heard if one.problem is not None), None)
         if problem is not None:
             answer.headers["x-stt-warning"] = ascii(problem)[1:-1]

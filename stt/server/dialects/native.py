@@ -380,6 +380,8 @@ def _text(event: TranscriptChanged | TurnCompleted, *, events: bool) -> dict[str
     elif events:
         message |= {"decided": event.decided_s, "why": event.why}
         message["passages"] = [{"start": p.start_s, "end": p.end_s, "text": p.text} for p in event.passages]
+        if event.language is not None:
+            message["language"] = event.language
     if isinstance(event, TurnCompleted) and event.words:
         message["words"] = [
             {"start": w.start_s, "end": w.end_s, "text": w.text, "confidence": w.confidence} for w in event.words

@@ -120,6 +120,7 @@ def _completed(message: Mapping[str, Any], text: str) -> TurnCompleted:
         _sample(message["decided"]) if "decided" in message else end,
         why,
         tuple(_word(w) for w in message.get("words", ())),
+        str(message["language"]) if "language" in message else None,
     )
 
 

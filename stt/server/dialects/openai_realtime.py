@@ -238,7 +238,7 @@ class OpenAIRealtime:
             failed = error("the engine failed on a part of this audio", "engine_failed", server=True)
             yield _event(f"{_TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=failed)
         else:
-            yield self._completed(item, event.text, event.end_s - event.start_s)
+            yield self._completed(item, event.text, event.end_s - event.start_s, event.language)
 
     def _commit(self, item: _Item) -> Iterable[Frame]:
         if not item.committed:
@@ -251,10 +251,12 @@ class OpenAIRealtime:
             yield _event(f"{_TRANSCRIPTION}.delta", item_id=item.id, content_index=0, delta=new)
 
     @staticmethod
-    def _completed(item: _Item, text: str, duration_s: float) -> Frame:
+    def _completed(item: _Item, text: str, duration_s: float, language: str | None = None) -> Frame:
         item.completed = True
         usage = {"type": "duration", "seconds": round(duration_s, 3)}
-        return _event(f"{_TRANSCRIPTION}.completed", item_id=item.id, content_index=0, transcript=text, usage=usage)
+        found = {} if language is None else {"languages": [{"code": language}]}
+        kind = f"{_TRANSCRIPTION}.completed"
+        return _event(kind, item_id=item.id, content_index=0, transcript=text, usage=usage, **found)
 
     def ended(self, end: End) -> Goodbye:
         """Close; a fault of ours is told before."""

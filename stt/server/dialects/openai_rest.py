@@ -26,10 +26,11 @@ from stt.server.dialect import NotAdmittedError
 from stt.server.dialects.openai import MODELS, error, language_name, language_of, refusal, terms
 from stt.server.dialects.reading import UnreadableError, boolean, dump, json_object, number, shown
 from stt.server.estimate import Speech
-from stt.server.files import FileJob, Heard, attend, drop_body, receive_form
+from stt.server.files import FileJob, Heard, attend, drop_body, language_found, receive_form
 from stt.server.gate import Gate
 from stt.server.wire import response
 from stt.settings import TurnSettings
+from stt.words import joint
 
 if TYPE_CHECKING:
     from stt.words import Word
@@ -112,8 +113,7 @@ class Answer:
 
     def __init__(self, ask: Ask, known: frozenset[str] = frozenset()) -> None:
         self._ask = ask
-        # Where the engine was to find out, and knows just one, that is what it found.
-        self._language = ask.language or (next(iter(known)) if len(known) == 1 else None)
+        self._known = known
         self._speech = Speech()
         self._words: list[Word] = []
         self._newest: tuple[Word, ...] = ()
@@ -163,8 +163,8 @@ class Answer:
     def _add(self, text: str) -> str:
         first = not self._deltas.sent
         new = self._deltas.extend(text)
-        if new and first and self.said:
-            new = f" {new}"
+        if new and first:
+            new = joint(self.said, new)
         self.said += new
         return new
 
@@ -180,7 +180,7 @@ class Answer:
             case "verbose_json":
                 document = {
                     "task": "transcribe",
-                    "language": language_name(self._language),
+                    "language": language_name(self._ask.language or language_found(heard, self._known)),
                     "duration": round(heard.duration_s, 3),
                     "text": heard.text,
                     "usage": usage,
@@ -209,6 +209,8 @@ class Answer:
                 }
             case _:
                 document = {"text": heard.text, "usage": usage}
+                if self._ask.language is None and (found := language_found(heard, self._known)) is not None:
+                    document["languages"] = [{"code": found}]
         return JSONResponse(document)
 
     @staticmethod

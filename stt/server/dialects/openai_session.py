@@ -83,7 +83,7 @@ class SessionConfig:
         vad = self.vad
         try:
             if vad is None:
-                return replace(turns, end_of_turn_s=None)
+                return replace(turns, end_of_turn_s=None).before_flushes()
             if vad["type"] == "semantic_vad":
                 return _semantic(turns, vad["eagerness"])
             silence_s = max(_SHORTEST_S, vad["silence_duration_ms"] / 1000)

@@ -40,6 +40,7 @@ from stt.server.dialect import (
 from stt.server.dialects.reading import UnreadableError, json_object, known_language, number, shown, texts
 from stt.settings import TurnSettings
 from stt.terms import usable
+from stt.words import joined
 
 MOST_BYTES: Final = 1 << 20
 """Of each part of an event: its line, its data, its payload."""
@@ -177,7 +178,7 @@ class _Utterance:
     deltas: Deltas = field(default_factory=Deltas)
 
     def text(self, more: str = "") -> str:
-        return " ".join([*self.said, more] if more else self.said)
+        return joined([*self.said, more])
 
 
 class Wyoming:
