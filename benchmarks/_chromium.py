@@ -115,7 +115,7 @@ def own_mb(process: int) -> float:
 
 @asynccontextmanager
 async def chromium(folder: Path, microphone: Path) -> AsyncIterator[DevTools]:
-    """Start Chromium, which hears a WAV file over and over."""
+    """Start Chromium, whose microphone is a WAV file."""
     assert CHROMIUM is not None, "there is no Chromium here"
     profile = folder / "profile"
     args = (*_ARGS, f"--user-data-dir={profile}", f"--use-file-for-fake-audio-capture={microphone}")

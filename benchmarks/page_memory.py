@@ -141,7 +141,8 @@ async def listen(running: Running, model: Listener, tools: DevTools, minutes: in
 
 async def measure(minutes: int, folder: Path) -> None:
     model = Listener()
-    soundfile.write(folder / "microphone.wav", TALK, 16_000, "PCM_16")
+    # Chromium would play a file over and over, but with a gap of some milliseconds between.
+    soundfile.write(folder / "microphone.wav", np.tile(TALK, round(60 * (minutes + 3) / PERIOD_S)), 16_000, "PCM_16")
     async with serving(model) as running, chromium(folder, folder / "microphone.wav") as tools:
         await listen(running, model, tools, minutes)
 

@@ -62,7 +62,11 @@ export class Timeline {
     const x = (s) => width - (this.now - Math.min(s, this.now)) / SPAN_S * width;
     const y = (share) => height - 14 - share * (height - 20);
     pen.fillStyle = color("--line");
-    for (const [at, peak] of this.levels) pen.fillRect(x(at), y(peak), 1, Math.max(1, y(0) - y(peak)));
+    pen.beginPath();
+    pen.moveTo(x(this.levels[0]?.[0] ?? 0), y(0));
+    for (const [at, peak] of this.levels) pen.lineTo(x(at), y(peak));
+    pen.lineTo(x(this.now), y(0));
+    pen.fill();
     pen.strokeStyle = color("--accent");
     pen.beginPath();
     for (const [at, probability] of this.scores) pen.lineTo(x(at), y(probability));
