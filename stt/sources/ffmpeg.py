@@ -36,7 +36,7 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
     """FFmpeg cannot decode it, or would do so wrongly."""
 
 
-def _lenient(version: str) -> dict[str, str]:
+def _lenient(version: str) -> dict[str, Any]:
     """Return what makes PyAV open containers whose tags are not UTF-8.
 
     From 19 on it always does, and has no such option; what is no UTF-8 then comes as in names of files, as surrogates.
