@@ -152,12 +152,15 @@ def test_a_question_is_over_sooner_than_a_sentence_and_that_sooner_than_half_of_
 
 @pytest.mark.parametrize("text", ["My number is five five five", "My number is 555.", "You can reach me at 617. 555."])
 def test_who_dictates_a_number_has_two_seconds_by_careful_however_final_it_sounds(text: str) -> None:
-    assert PACES["careful"].enough_s(0.99, read(text)) > 2.2
+    for ended in (None, 0.9999):
+        assert PACES["careful"].enough_s(0.99, read(text, "en", ended)) > 2.2
 
 
 @pytest.mark.parametrize("text", ["Yes.", "No, thank you.", "Yeah, that's right."])
 def test_an_answer_is_a_whole_turn(text: str) -> None:
-    assert PACES["medium"].enough_s(0.9, read(text)) < 0.7 < PACES["medium"].enough_s(0.9, read("Okay."))
+    for ended in (None, 0.8):  # the detector hears silence 0.1 s late
+        assert PACES["medium"].enough_s(0.5, read(text, "en", ended)) < 0.6
+    assert PACES["medium"].enough_s(0.9, read("Okay.")) > 0.7
 
 
 @pytest.mark.parametrize("text", ["I went home.", "Okay."])

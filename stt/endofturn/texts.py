@@ -110,7 +110,8 @@ class Reading:
     words: float
     """How many, as ln(1 + n), up to 12; a whole answer counts as so many (English)."""
     ended: float | None = None
-    """Probability that a sentence ends there, by the engine (`Said.ended`)."""
+    """Probability that a sentence ends there, by the engine (`Said.ended`); `None`: it does not tell, or the words tell
+    more: a full stop behind half a number says nothing, nor does doubt about one behind "yes"."""
 
 
 def read(text: str, language: str | None = "en", ended: float | None = None) -> Reading:
@@ -120,14 +121,14 @@ def read(text: str, language: str | None = "en", ended: float | None = None) -> 
     written = len(_CHARACTER.findall(text))
     count = written / 2 if written else len(words)
     english = language == "en"
-    if english and words and words[0] in _YES_NO and _ANSWERS.issuperset(words):
-        count = _ENOUGH_WORDS
+    answer = english and bool(words) and words[0] in _YES_NO and _ANSWERS.issuperset(words)
+    number = english and (_in_a_number(text) or _SPELLED.search(text) is not None)
     return Reading(
         question=text.endswith(_QUESTION),
         goes_on=not words or text.endswith(_GOES_ON) or (english and words[-1] in _DANGLING),
-        number=english and (_in_a_number(text) or _SPELLED.search(text) is not None),
-        words=math.log1p(min(count, _ENOUGH_WORDS)),
-        ended=ended,
+        number=number,
+        words=math.log1p(_ENOUGH_WORDS if answer else min(count, _ENOUGH_WORDS)),
+        ended=None if answer or number else ended,
     )
 
 
