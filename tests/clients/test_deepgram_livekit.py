@@ -16,7 +16,7 @@ from livekit.agents.stt import SpeechEventType
 from livekit.plugins import deepgram
 
 TEXTS = sentences(2, 3)
-SPEECH = talk(TEXTS, [1.8, 1.0])
+SPEECH = talk(TEXTS, [1.8, 2.0])  # the end of the second is decided before that of the stream
 
 
 def right(events: list[Any]) -> bool:
