@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from nemo_lite.errors import KernelsError
+
 if TYPE_CHECKING:
     from nemo_lite.config import LLMConfig
     from nemo_lite.llm import RMSNorm
@@ -123,7 +125,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> Kernels:
     """Fused kernels where they can run and are right, PyTorch's operations otherwise.
 
-    Raises RuntimeError where `triton` is wished for and does not do; "auto" says so in the log.
+    Raises KernelsError where `triton` is wished for and does not do; "auto" says so in the log.
     """
     if wish == "torch" or (wish == "auto" and not (device.type == "cuda" and torch.cuda.is_available())):
         return TorchKernels()
@@ -135,7 +137,7 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
     except Exception as error:
         # Whatever it is that a compiler, a driver or an import has to say: there is another way.
         if wish == "triton":
-            raise RuntimeError(f"the kernels in Triton do not do here: {error}") from error
+            raise KernelsError(f"the kernels in Triton do not do here: {error}") from error
         LOGGER.warning("without the kernels in Triton: %s", error)
         return TorchKernels()
     return fused
