@@ -8,6 +8,7 @@ a GPU, driver or compiler they do not suit costs speed and nothing else.
 """
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
@@ -146,6 +147,11 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
 @torch.inference_mode()
 def check(kernels: Kernels, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
     """Compare kernels with PyTorch's operations, in the model's sizes; raises ValueError where they differ."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        _check(kernels, config, dtype, device)
+
+
+def _check(kernels: Kernels, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
     for rows, tokens, span in ((1, 1, 448), (3, 9, 128), (2, 70, 128)):
         for named, (expected, got) in compare(kernels, config, dtype, device, rows, tokens, span).items():
             error = (expected.float() - got.float()).abs().max().item()

@@ -17,7 +17,7 @@ from scripted import LoudnessVad, ScriptedModel, tone
 from spoken import silence
 from stt.audio import Samples
 from stt.control import Configure, Control
-from stt.endofturn import EndOfTurn, Meaning, choose, pauses, smart_turn
+from stt.endofturn import EndOfTurn, Meaning, choose, smart_turn
 from stt.endofturn.meaning import PACES, pace
 from stt.endofturn.texts import read
 from stt.errors import EngineError
@@ -130,7 +130,8 @@ async def test_a_pause_that_has_begun_goes_by_the_settings_that_come(monkeypatch
     monkeypatch.setattr(smart_turn, "shared", ByLength)
     silent, meant = TurnSettings(end_of_turn_s=2.5), TurnSettings(end_of_turn="auto")
     late = TurnSettings(end_of_turn="auto", eot_delay_s=1.5)
-    [first] = finals(await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant))
+    whole = await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant, hear=lambda _: SAID)
+    [first] = finals(whole)
     assert first[-1] == "meaning"
     assert 1.5 <= (first[-2] - first[2]) / 16_000 < 1.6
     first, second = finals(
@@ -197,8 +198,9 @@ async def test_who_has_no_time_leaves_live_turns_to_their_text_and_files_wait() 
 
 
 async def test_speech_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its own pace: all audio that comes within the time of an answer is taken while that is awaited."""
-    monkeypatch.setattr(pauses, "_PATIENCE_S", 3600.0)
+    """What comes at its own pace is taken while an answer is awaited; what comes faster is held to that pace."""
+    now_s, told = 0.0, list[Event]()
+    monkeypatch.setattr("stt.endofturn.policy.monotonic", lambda: now_s)
     answered = asyncio.Event()
 
     class Slow:
@@ -206,26 +208,29 @@ async def test_speech_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
             await answered.wait()
             return 0.99
 
-    told: list[Event] = []
-
     async def sink(event: Event) -> None:
         told.append(event)
 
     async def source() -> AsyncIterator[Samples]:
+        nonlocal now_s
         yield np.concatenate([tone(1), silence(PACES["medium"].ask_s + 0.04)])
-        for part in (silence(smart_turn.WITHIN_S - 0.1), tone(0.1)):
+        for part in (*[silence(0.1)] * 5, tone(0.1)):
             await asyncio.sleep(0)
+            now_s += 0.1
             yield part
         assert isinstance(told[-1], TurnResumed), "heard at once"
-        answered.set()
-        yield silence(0.1)
+        yield silence(PACES["medium"].ask_s + 0.04)
+        asyncio.get_running_loop().call_later(0.01, answered.set)
+        yield silence(0.5)
+        assert answered.is_set(), "no time passed for so much"
+        yield silence(3)
 
     with LocalRecognizer(ScriptedModel()) as recognizer:
         policy = Meaning("medium", Slow())
         session = Session(recognizer, LoudnessVad(), settings=TurnSettings(interim_s=None), end_of_turn=policy)  # type: ignore[arg-type]
         async with asyncio.timeout(20):
             await session.run(source(), sink)
-    assert [type(event) for event in told if isinstance(event, TurnCompleted)] == [TurnCompleted]
+    assert [event.why for event in told if isinstance(event, TurnCompleted)] == ["meaning"]
 
 
 async def test_an_answer_that_comes_late_is_none_and_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:

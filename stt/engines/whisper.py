@@ -20,6 +20,7 @@ from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
 from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
+from stt.engines.whisper_endings import Endings
 from stt.engines.whisper_weights import EMBEDDED, find
 from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
@@ -120,6 +121,7 @@ class Whisper:
         self._new_tokenizer = lambda language: Tokenizer(
             self._model.hf_tokenizer, self._multilingual, task="transcribe", language=language
         )
+        self._endings = Endings(lambda text: self._model.hf_tokenizer.encode(text, add_special_tokens=False).ids)
         self._features: Any = self._model.feature_extractor
         self._device = device
         self._computes = computes
@@ -217,6 +219,7 @@ class Whisper:
             max_length=min(448, len(prompts[0]) + longest),
             return_scores=True,
             return_no_speech_prob=True,
+            return_logits_vocab=any(utterance.kind == "speculative" for utterance in batch),  # for `ended`
         )
 
     def _hypothesis(self, result: Any, utterance: Utterance, language: str) -> Hypothesis:
@@ -225,7 +228,8 @@ class Whisper:
         if logprob < (_UNSURE_LOGPROB if result.no_speech_prob > _NO_SPEECH else _GUESS_LOGPROB):
             return Hypothesis("", (), math.exp(logprob))
         asked = language_code(utterance.options.language) is None
-        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None)
+        ended = self._endings.ended(tokens, result.logits[0]) if result.logits else None
+        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None, ended=ended)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._model.hf_tokenizer.decode(tokens).strip()
@@ -310,7 +314,7 @@ class Whisper:
         kept = bisect.bisect_left(self._ends(hypothesis.tokens), len(text)) + 1 if text else 0
         confidence = math.exp(mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
         return _Aligned(
-            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence),
+            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence, ended=None),
             aligned.spans[:kept],
             aligned.probabilities[:kept],
         )

@@ -39,6 +39,9 @@ class Hypothesis:
     """The language it found, where it was to find out and could."""
     words: tuple[Word, ...] = ()
     """The words of `text` (their texts joined give it) with stream times, where they were asked for and it can."""
+    ended: float | None = None
+    """Probability that a sentence ends with the text (a full stop is written, and no comma or dots), where the engine
+    tells; for end-of-turn policies."""
     preview: bool = False
     """Whether it is of a model that is there for interims alone: it makes nothing stable, and takes the place of
     nothing that the other one has heard (`pair.py`)."""

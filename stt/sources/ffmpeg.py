@@ -37,11 +37,11 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
 
 
 def _lenient(version: str) -> dict[str, Any]:
-    """Return what lets PyAV open containers whose tags are not UTF-8: from 19 on it always does, without an option.
+    """Return what makes PyAV open containers whose tags are not UTF-8.
 
-    Then what is no UTF-8 in a tag comes as surrogates, as it does in names of files.
+    From 19 on it always does, and has no such option; what is no UTF-8 then comes as in names of files, as surrogates.
     """
-    return {"metadata_errors": "replace"} if int(version.split(".", maxsplit=1)[0]) < 19 else {}
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 class FfmpegAudio:
