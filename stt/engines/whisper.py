@@ -29,14 +29,12 @@ from stt.recognition import GivenUpError, Hypothesis, Utterance
 from stt.words import joined
 
 # Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
-# get all of it. With less padding more words are wrong (`benchmarks/whisper_context.py`): a hurried final keeps so much
-# that it takes two thirds of the time, and one word in seven hundred more is; an interim half of the time, and one in a
-# hundred. With still less it stutters, the same sentence twice. A few fixed sizes, so that utterances of like length
-# share a batch.
+# get all of it: with less padding, phrases said several times stutter. Interims make do with half of the time, and
+# about one word in a hundred more is wrong; with still less they stutter, the same sentence twice
+# (`benchmarks/whisper_context.py`). A few fixed sizes, so that utterances of like length share a batch.
 _FULL_CONTEXT: Final = 3000
 _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
-_HURRIED: Final = (2000, 1000)  # frames in all, and of them padding: at the least
-_INTERIM: Final = (1500, 600)
+_MARGIN: Final = 600
 _HOP: Final = 160
 _WINDOW: Final = 400  # of a spectrum, in samples
 
@@ -148,7 +146,7 @@ class Whisper:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
         groups: dict[int, list[int]] = {}
         for i, utterance in enumerate(batch):
-            groups.setdefault(self._context(utterance), []).append(i)
+            groups.setdefault(_context(utterance), []).append(i)
         results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
             heard = self._decode([batch[i] for i in members], context, _MOST_SPLITS)
@@ -156,11 +154,6 @@ class Whisper:
                 wanted = batch[i].options.words and batch[i].kind != "interim"
                 results[i] = self._with_words(aligned, batch[i]) if wanted else aligned.hypothesis
         return [results[i] for i in range(len(batch))]
-
-    def _context(self, utterance: Utterance) -> int:
-        if utterance.kind == "interim":
-            return _shortened(utterance, _INTERIM)
-        return _shortened(utterance, _HURRIED) if utterance.hurried and self._device == "cpu" else _FULL_CONTEXT
 
     def close(self) -> None:
         """Let the model's memory go; nothing can be transcribed any more."""
@@ -346,7 +339,7 @@ class Whisper:
             replace(utterance, audio=audio, options=replace(utterance.options, language=tokenizer.language_code))
             for audio in (utterance.audio[:at], utterance.audio[at:])
         ]
-        left, right = (self._decode([half], _shortened(half, _INTERIM), splits - 1)[0] for half in halves)
+        left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
         return self._better(best, _joined(left, right, seconds(at), seconds(len(utterance.audio))))
 
     def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
@@ -406,8 +399,12 @@ def _go_on_with(batch: Sequence[Utterance]) -> None:
         raise GivenUpError
 
 
-def _shortened(utterance: Utterance, least: tuple[int, int]) -> int:
-    need = max(least[0], math.ceil(len(utterance.audio) / _HOP) + least[1])
+def _context(utterance: Utterance) -> int:
+    return _FULL_CONTEXT if utterance.kind != "interim" else _short_context(utterance)
+
+
+def _short_context(utterance: Utterance) -> int:
+    need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
     return next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 

@@ -88,9 +88,6 @@ class Utterance:
     """Whether this one, begun, is only in the way by now: an interim that a final waits for, or a pause's text where
     the speaker went on and paused anew. A model may ask between two steps of its work, and raise `GivenUpError` where
     all of its batch is. From any thread."""
-    hurried: bool = False
-    """Whether the machine is so short of cores that soon is worth more than the last word in a hundred: an engine may
-    take a shorter way."""
     trace: str = ""
     """What its session is called in logs, from the socket to the engine."""
 
