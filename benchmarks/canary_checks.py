@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from nemo_lite import CanaryQwen, ContinuousBatch
 from nemo_lite.audio import Staging, as_clip
+from nemo_lite.errors import KernelsError
+from nemo_lite.kernels import Kernels, Pass, TorchKernels, choose, rope
 from nemo_lite.verify import backend
 
 TOY = Path(__file__).parents[1] / "tests" / "data" / "canary-toy"
@@ -60,6 +62,52 @@ def host_time(batch: int = 128, seconds: float = 30.0) -> None:
         staging.kept[:] = [(loaded.buffer, None)]
     threads = torch.get_num_threads()
     print(f"  host: {batch} clips of {seconds:g} s checked and padded in {min(took) * 1e3:.0f} ms, {threads} threads")
+
+
+def fused(model: CanaryQwen) -> None:
+    """Print whether the kernels in Triton are right on this card, and how long they and PyTorch's take under graphs."""
+    config, dtype, device = model.config.llm, model.dtype, model.device
+    if device.type != "cuda":
+        return
+    try:
+        ours = choose("triton", config, dtype, device)
+    except KernelsError as error:
+        print(f"  WRONG: {error}")
+        return
+    print("  kernels in Triton: right, in the model's sizes")
+    for rows, tokens, span in ((1, 1, 448), (1, 9, 448), (8, 1, 448), (64, 1, 448), (128, 1, 448), (8, 400, 448)):
+        times = {way.name: _layer_time(way, model, rows, tokens, span) for way in (TorchKernels(), ours)}
+        said = ", ".join(f"{name} {seconds * 1e6:.0f} us" for name, seconds in times.items())
+        print(f"  {rows} x {tokens} tokens, {span} keys, a layer: {said}: {min(times, key=times.__getitem__)} wins")
+
+
+def _layer_time(way: Kernels, model: CanaryQwen, rows: int, tokens: int, span: int, rounds: int = 50) -> float:
+    """Seconds that one layer takes on the device, launches left to a CUDA graph."""
+    config, like = model.config.llm, model.embed_tokens.weight
+    layer, x = model.llm.layers[0], like.new_zeros(rows, tokens, config.hidden).normal_()
+    kv = like.new_zeros(2, rows, span, config.kv_heads, config.head_dim).normal_()
+    slots = torch.arange(span - tokens, span, device=like.device).expand(rows, -1)
+    bias = way.bias(slots, span, config.heads // config.kv_heads, like.dtype)
+    now = Pass(slots, None, *rope(slots, config.head_dim, config.rope_theta, like.dtype), bias)
+
+    def run() -> None:
+        layer(x, x, now, kv, model.llm.norm, way, adapter=True, tap=None)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        run()  # compiles
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    graph.replay()
+    began.record()
+    for _ in range(rounds):
+        graph.replay()
+    ended.record()
+    ended.synchronize()
+    return began.elapsed_time(ended) / 1e3 / rounds
 
 
 def kernels(model: CanaryQwen) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from canary_checks import check, host_time, kernels
+from canary_checks import check, fused, host_time, kernels
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
 from nemo_lite.device import default_dtype
+from nemo_lite.kernels import choose
 from nemo_lite.tokenizer import ChatTokenizer
 from nemo_lite.weights import destinations
 
@@ -108,6 +109,7 @@ def main() -> None:
         "--plain-up-to", type=int, default=32, help="largest batch the plain way is timed with; 0: none"
     )
     parser.add_argument("--sustain-s", type=float, default=5, help="how long the stream of interims runs")
+    parser.add_argument("--kernels", choices=["auto", "torch", "triton"], default="auto")
     parser.add_argument("--budget-s", type=float, default=540, help="start nothing new after this long")
     args = parser.parse_args()
     began = time.perf_counter()
@@ -126,10 +128,12 @@ def main() -> None:
     for name, tensor in destinations(model).items():
         tensor.copy_(tensors[name])
     parameters = sum(tensor.numel() for tensor in tensors.values())
+    model.llm.kernels = choose(args.kernels, config.llm, dtype, device)
     model.tokenizer.eos_id = -1  # never: every row runs to its limit
     model.prepare()
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {dtype}, random weights")
+    print(f"kernels of the language model: {model.llm.kernels.name}")
     print(f"in memory: {gigabytes(device)}, the checkpoint for the plain way included")
     plain = None
     if args.plain_up_to:
@@ -142,6 +146,7 @@ def main() -> None:
         else:
             plain = PlainCanary(config, tensors, model.tokenizer, model.preprocessor)
     del tensors  # a second copy of the weights, unless the plain way holds it
+    fused(model)
     kernels(model)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info()[0]

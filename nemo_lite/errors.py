@@ -15,3 +15,7 @@ class ModelNotFoundError(NemoLiteError, FileNotFoundError):
 
 class DownloadError(NemoLiteError, OSError):
     """The hub could not be reached, refused, or sent something else than it announced; or the disk is full."""
+
+
+class KernelsError(NemoLiteError, RuntimeError):
+    """The kernels that were asked for cannot run on this machine, or compute something else than they should."""

@@ -8,11 +8,14 @@ a GPU, driver or compiler they do not suit costs speed and nothing else.
 """
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+
+from nemo_lite.errors import KernelsError
 
 if TYPE_CHECKING:
     from nemo_lite.config import LLMConfig
@@ -123,7 +126,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> Kernels:
     """Fused kernels where they can run and are right, PyTorch's operations otherwise.
 
-    Raises RuntimeError where `triton` is wished for and does not do; "auto" says so in the log.
+    Raises KernelsError where `triton` is wished for and does not do; "auto" says so in the log.
     """
     if wish == "torch" or (wish == "auto" and not (device.type == "cuda" and torch.cuda.is_available())):
         return TorchKernels()
@@ -135,7 +138,7 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
     except Exception as error:
         # Whatever it is that a compiler, a driver or an import has to say: there is another way.
         if wish == "triton":
-            raise RuntimeError(f"the kernels in Triton do not do here: {error}") from error
+            raise KernelsError(f"the kernels in Triton do not do here: {error}") from error
         LOGGER.warning("without the kernels in Triton: %s", error)
         return TorchKernels()
     return fused
@@ -144,6 +147,11 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
 @torch.inference_mode()
 def check(kernels: Kernels, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
     """Compare kernels with PyTorch's operations, in the model's sizes; raises ValueError where they differ."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        _check(kernels, config, dtype, device)
+
+
+def _check(kernels: Kernels, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
     for rows, tokens, span in ((1, 1, 448), (3, 9, 128), (2, 70, 128)):
         for named, (expected, got) in compare(kernels, config, dtype, device, rows, tokens, span).items():
             error = (expected.float() - got.float()).abs().max().item()

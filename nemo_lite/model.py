@@ -88,8 +88,8 @@ class CanaryQwen(nn.Module):
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
         float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying
-        what to do.
+        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError, DownloadError or
+        KernelsError, each saying what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -97,7 +97,8 @@ class CanaryQwen(nn.Module):
         model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
         load_weights(model, files.checkpoint / "model.safetensors")
         model.checkpoint = files.checkpoint
-        return model.prepare(int8=int8, kernels=kernels)
+        model.llm.kernels = choose(kernels, config.llm, model.dtype, device)
+        return model.prepare(int8=int8)
 
     @classmethod
     def empty(
@@ -111,21 +112,13 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(
-        self,
-        *,
-        static: bool | None = None,
-        graphs: Graphs | None = None,
-        int8: bool = False,
-        kernels: Wish = "auto",
-    ) -> Self:
+    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
         """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
-        self.llm.kernels = choose(kernels, self.config.llm, self.dtype, self.device)
         self.int8 = int8
         if int8:
             quantize(self)
@@ -416,17 +409,9 @@ class CanaryQwen(nn.Module):
         """What was decoded, as text."""
         ended = bool(decoded.ids) and decoded.ids[-1] == self.tokenizer.eos_id
         stop = "overflow" if decoded.overflowed else "eos" if ended else "length"
-        text = self.tokenizer.decode(decoded.ids)
-        return Transcription(
-            text,
-            tuple(decoded.ids),
-            tuple(decoded.logprobs),
-            stop,
-            decoded.draft_kept,
-            decoded.forwards,
-            decoded.attention,
-            decoded.memory,
-        )
+        counts = decoded.draft_kept, decoded.forwards
+        said = self.tokenizer.decode(decoded.ids), tuple(decoded.ids), tuple(decoded.logprobs)
+        return Transcription(*said, stop, *counts, decoded.attention, decoded.memory)
 
     def pieces(self, transcription: Transcription) -> list[Piece]:
         """The text as its tokens make it, in pieces of whole characters."""

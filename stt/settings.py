@@ -130,6 +130,9 @@ class EngineSettings:
     """`cuda`, `cpu`, or `auto`: cuda where the engine can use it."""
     dtype: str = "auto"
     """What it computes in: `float32`, `bfloat16`, `float16`, whisper also `int8`; `auto`: what suits the device."""
+    kernels: str = "auto"
+    """What canary-qwen computes with between its matrix products: `torch`, `triton` (fused, for CUDA), or `auto`: fused
+    ones where they have shown that they are right."""
     threads: int = 0
     """CPU threads of the engine; 0: as many as this process may use cores."""
     language: str | None = "en"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option
-from stt.cli.shared import DEVICES, DTYPES, MODEL_DIR
+from stt.cli.shared import DEVICES, DTYPES, KERNELS, MODEL_DIR
 
 _DESCRIPTION: Final = """\
 List the models stt knows, where they are on this machine and how big, download some, time those that are here on
@@ -29,7 +29,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.action == "verify":
         from stt.settings import EngineSettings
 
-        settings = EngineSettings(model_dir=args.model_dir, device=args.device, dtype=args.dtype)
+        settings = EngineSettings(model_dir=args.model_dir, device=args.device, dtype=args.dtype, kernels=args.kernels)
         return models.verify(args.names, settings)
     if args.action == "bench":
         from stt.settings import EngineSettings
@@ -65,6 +65,7 @@ MODELS: Final = Command(
             help="where bench and verify run; auto: cuda where it can be",
         ),
         Option(name="--dtype", default="auto", choices=DTYPES, help="what they compute in; int8: the weights alone"),
+        KERNELS,
         Flag(name="--json", help="one JSON document per model"),
     ),
 )

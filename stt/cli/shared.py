@@ -15,6 +15,13 @@ DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 MOST_THREADS: Final = 256
 """More of them than a machine has cores only slow it down, and tens of thousands end the process."""
 
+KERNELS: Final = Option(
+    name="--kernels",
+    default="auto",
+    choices=("auto", "torch", "triton"),
+    help="of canary-qwen on a GPU: fused ones in Triton, or PyTorch's",
+    shown_default="fused where they have shown that they are right",
+)
 MODEL_DIR: Final = Option(
     name="--model-dir",
     metavar="DIR",
@@ -184,6 +191,7 @@ def engine_options(device: str = "--device", *, interims: bool = False) -> Group
                 help="what the engine computes in; int8: of canary-qwen, the weights alone",
                 shown_default="what suits the device",
             ),
+            KERNELS,
             Option(
                 name="--threads",
                 default=0,
@@ -208,6 +216,7 @@ def engine_settings(args: argparse.Namespace) -> "EngineSettings":
         model_dir=args.model_dir,
         device=args.engine_device,
         dtype=args.dtype,
+        kernels=args.kernels,
         threads=args.threads,
         language=spoken_language(args),
     )

@@ -206,7 +206,11 @@ def verify(names: Sequence[str], settings: EngineSettings) -> int:
         raise SettingsError(msg)
     began = time.monotonic()
     engine = canary_qwen.CanaryQwen(
-        model_dir=settings.model_dir, device=settings.device, dtype=settings.dtype, threads=settings.threads
+        model_dir=settings.model_dir,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        kernels=settings.kernels,
     )
     print(f"{engine.name}: loaded and warm in {time.monotonic() - began:.0f} s, up to {engine.max_batch} at a time")
     return 0 if engine.verify() else 1

@@ -15,6 +15,7 @@ from stt.settings import EngineSettings
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+KERNELS: Final = ("auto", "torch", "triton")
 MOST_THREADS: Final = 256
 """More than any engine here gains from; OpenMP ends the process where it cannot start as many as asked for."""
 
@@ -100,6 +101,7 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         ("engine", settings.engine, ENGINES),
         ("device", settings.device, DEVICES),
         ("dtype", settings.dtype, DTYPES),
+        ("kernels", settings.kernels, KERNELS),
     ):
         if value not in known:
             msg = f"{what}: expected one of {', '.join(known)}, got {value!r}"
@@ -124,7 +126,7 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         return OpenedEngine(Whisper(settings.model, **where), reason)
     from stt.engines.canary_qwen import CanaryQwen
 
-    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where)
+    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, kernels=settings.kernels)
     slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
     return OpenedEngine(model, reason + slow)
 

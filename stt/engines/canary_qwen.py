@@ -57,6 +57,7 @@ class CanaryQwen:
         device: str = "auto",
         dtype: str = "auto",
         threads: int = 0,
+        kernels: str = "auto",
         rows: int | None = None,
     ) -> None:
         """Load it. `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
@@ -93,6 +94,7 @@ class CanaryQwen:
                     self._device,
                     None if dtype in ("auto", "int8") else getattr(torch, dtype),
                     int8=dtype == "int8",  # the weights; what is computed is as with auto
+                    kernels=kernels,  # pyright: ignore[reportArgumentType] - one of `Wish`
                 )
             self._calibration = calibration(self._model)
             self._model.align_with(self._calibration and self._calibration.head)

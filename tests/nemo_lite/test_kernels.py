@@ -1,7 +1,9 @@
 """The fused kernels against PyTorch's operations, in Triton's interpreter (`TRITON_INTERPRET`, set in conftest.py)."""
 
 import logging
+import os
 import random
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from nemo_lite import CanaryQwen
 from nemo_lite.config import LLMConfig
+from nemo_lite.errors import KernelsError
 from nemo_lite.kernels import Pass, TorchKernels, check, choose, compare, rope, tolerance
 
 CPU = torch.device("cpu")
@@ -129,6 +132,46 @@ def test_a_model_says_with_them_what_it_says_without(data, clip, fused):
     assert ways[0] == ways[1]
 
 
+COMPILED = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from nemo_lite import triton_kernels as kernels
+
+X, F, I = "*bf16", "*fp32", "*i64"
+HEADS = dict(KV_HEADS=8, D=128, ROWS=True)
+SHAPES = {
+    "_place": (dict(slots=I, rows=I, eps="fp32"), dict(HEADS, HEADS=16, BLOCK=128)),
+    "_attend": (
+        dict(slots=I, rows=I, parts=F, weights=F, scale="fp32"),
+        dict(HEADS, GROUP=2, BLOCK_D=128, BLOCK_M=16, BLOCK_N=64, SPLITS=4),
+    ),
+    "_join": (dict(parts=F, weights=F), dict(D=128, BLOCK_D=128, SPLITS=4)),
+    "_gated": ({}, dict(WIDE=6144, BLOCK=1024)),
+    "_add_norm": (dict(eps="fp32"), dict(SIZE=2048, BLOCK=2048)),
+}
+NUMBERS = {"n", "batch", "lines", "rope_stride", "slots_stride", "slots_per_row"}
+for card in (75, 80, 90):
+    for name, (types, sizes) in SHAPES.items():
+        kernel = getattr(kernels, name)
+        given = [argument for argument in kernel.arg_names if argument not in sizes]
+        signature = {argument: types.get(argument, "i32" if argument in NUMBERS else X) for argument in given}
+        if card < 80:
+            signature = {argument: kind.replace("bf16", "fp16") for argument, kind in signature.items()}
+        signature |= dict.fromkeys(sizes, "constexpr")
+        constants = {(kernel.arg_names.index(argument),): value for argument, value in sizes.items()}
+        done = compile(ASTSource(fn=kernel, signature=signature, constexprs=constants), GPUTarget("cuda", card, 32))
+        assert done.asm["cubin"] and done.metadata.shared <= 65_536, (name, card)
+"""
+
+
+def test_they_compile_for_the_cards_there_are_in_the_models_sizes(tmp_path):
+    """Turing in float16, A100 and H100 in bfloat16: machine code, for which no card is needed, within their memory."""
+    pytest.importorskip("triton")
+    there = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    there["TRITON_CACHE_DIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, env=there)
+
+
 def test_where_they_do_not_do_pytorch_computes_and_the_log_says_so(monkeypatch, caplog, fused):
     config = sizes()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -136,7 +179,7 @@ def test_where_they_do_not_do_pytorch_computes_and_the_log_says_so(monkeypatch, 
     with caplog.at_level(logging.WARNING):
         assert choose("auto", config, torch.float32, torch.device("cuda")).name == "torch"
     assert "attention is wrong" in caplog.text
-    with pytest.raises(RuntimeError, match="attention is wrong"):
+    with pytest.raises(KernelsError, match="attention is wrong"):
         choose("triton", config, torch.float32, torch.device("cuda"))
 
 
@@ -144,7 +187,7 @@ def test_without_triton_or_a_gpu_nobody_asks_for_it(monkeypatch, caplog):
     assert choose("auto", sizes(), torch.float32, CPU).name == "torch"
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "nemo_lite.triton_kernels", raising=False)
-    with pytest.raises(RuntimeError, match="triton"):
+    with pytest.raises(KernelsError, match="triton"):
         choose("triton", sizes(), torch.float32, CPU)
     assert choose("torch", sizes(), torch.float32, torch.device("cuda")).name == "torch"
 
