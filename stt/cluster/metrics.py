@@ -9,6 +9,7 @@ from stt.cluster.routes import ClusterEngines
 
 _OF_REPLICAS = {
     "used": "Share of the replica's engine that work which stands took in the last 10 s",
+    "taken": "What is in use of what may be before nobody more is let in",
     "lag_s": "Age of the replica's oldest request that stands, in seconds",
     "waiting": "Requests that wait for a batch of the replica",
     "fill": "Rows of the replica's batches, of those there could be",

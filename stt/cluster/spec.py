@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from stt.cluster.load import FULL, LATE_S
+from stt.cluster.load import LATE_S
 from stt.errors import SettingsError
 from stt.settings import EngineSettings
 
 PREFIX: Final = "stt-"
 """Of the names of Serve applications that are ours: fronts find all of them."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_AIM: Final = 0.5
-"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in
-above `FULL`; between the two is room for as many sessions again as come in meanwhile."""
+_AIM: Final = 0.7
+"""What autoscaling aims at, of what may be in use (`Load.taken`): a replica takes minutes to come (a node, weights),
+and fronts let nobody in above 1; between the two is room for four new sessions to every ten there are."""
 _FILL: Final = 0.9
 """Batches that are so full leave no rows for anyone, whatever the share in use says: interims have begun to stretch."""
 
@@ -91,13 +91,14 @@ def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
     return kind(**given)
 
 
-def replicas_wanted(now: int, used: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:
+def replicas_wanted(now: int, taken: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:
     """Say how many replicas there should be, by what each of those there are says of itself."""
-    if not used:
+    if not taken:
         return now
-    wanted = math.ceil(now * (sum(used) / len(used)) / _AIM) or 1
-    if max(lags_s, default=0.0) > LATE_S or sum(used) / len(used) > FULL:
+    mean = sum(taken) / len(taken)
+    wanted = math.ceil(now * mean / _AIM) or 1
+    if max(lags_s, default=0.0) > LATE_S or mean > 1:
         return max(wanted, now + 1)
-    if sum(fill) / max(1, len(fill)) > _FILL and sum(used) / len(used) > _AIM / 2:
+    if sum(fill) / max(1, len(fill)) > _FILL and mean > _AIM / 2:
         return max(wanted, now)
     return wanted
