@@ -21,8 +21,9 @@ import numpy as np
 from _common import sentences, talk
 from stt.audio import Samples, samples, seconds
 from stt.client import RemoteSession
-from stt.engines.whisper import Whisper, cores
+from stt.engines.whisper import Whisper
 from stt.events import Event, TurnCompleted
+from stt.machine import cores
 from stt.recognition import LocalRecognizer
 from stt.session import Session
 from stt.settings import TurnSettings

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
+from stt import machine
 from stt.machine import DISTRIBUTION, gpu, install_canary
 
 State = Literal["ok", "note", "bad"]
@@ -58,15 +59,11 @@ def python(running: tuple[int, int] = sys.version_info[:2], installed: str | Non
 
 def processor(cores: int | None = None) -> Finding:
     """Whether the embedded engine keeps up beside other work."""
-    usable = cores or _cores()
+    usable = cores or machine.cores()
     text = f"{usable} core{'s' if usable > 1 else ''} ({platform.machine()})"
     if usable < 2:
         return Finding("processor", "note", text, "live text may lag behind; a second core helps most")
     return Finding("processor", "ok", text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hear() -> tuple[str, float]:

@@ -1,5 +1,6 @@
 """What this machine has that decides what to install and run. Asks the system, not torch; imports nothing heavy."""
 
+import os
 import platform
 import shlex
 import sys
@@ -21,6 +22,11 @@ def gpu(root: Path = Path("/")) -> Literal["nvidia", "amd"] | None:
     if (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
         return "nvidia"
     return "amd" if (root / "dev/kfd").exists() else None
+
+
+def cores() -> int:
+    """Return how many cores this process may use; where the system does not tell (macOS), all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def install_canary() -> str:

@@ -2,7 +2,11 @@
 
 import asyncio
 import itertools
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from stt.audio import Samples
 from stt.control import Configure, Control
 from stt.endofturn import EndOfTurn, Meaning, choose, smart_turn
 from stt.endofturn.meaning import PACES, pace
+from stt.endofturn.texts import read
 from stt.errors import EngineError
 from stt.events import Event, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed
 from stt.recognition import LocalRecognizer, RecognitionOptions
@@ -125,7 +130,8 @@ async def test_a_pause_that_has_begun_goes_by_the_settings_that_come(monkeypatch
     monkeypatch.setattr(smart_turn, "shared", ByLength)
     silent, meant = TurnSettings(end_of_turn_s=2.5), TurnSettings(end_of_turn="auto")
     late = TurnSettings(end_of_turn="auto", eot_delay_s=1.5)
-    [first] = finals(await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant))
+    whole = await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant, hear=lambda _: SAID)
+    [first] = finals(whole)
     assert first[-1] == "meaning"
     assert 1.5 <= (first[-2] - first[2]) / 16_000 < 1.6
     first, second = finals(
@@ -178,13 +184,88 @@ def test_no_eagerness_waits_longer_than_the_settings_say() -> None:
         assert pace(settings).latest_s <= settings.longest_silence_s
 
 
-async def test_who_has_no_time_leaves_the_turn_to_silence_and_files_wait() -> None:
-    busy = ByLength(busy=True)
-    live = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5)))
-    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in live] == [1.5]
-    expected = pytest.approx(enough(PACES["medium"], "w26400") + 0.05, abs=0.1)
-    file = finals(await events(tone(1.5), silence(4), policy=Meaning("medium", busy, silence_s=1.5), live=False))
-    assert [round((decided - end) / 16_000, 1) for _, _, end, _, decided, _ in file] == [expected]
+async def test_who_has_no_time_leaves_live_turns_to_their_text_and_files_wait() -> None:
+    async def gap_s(*, live: bool) -> float:
+        policy = Meaning("medium", ByLength(busy=True), silence_s=1.5)
+        [final] = [
+            f for f in await events(tone(1.5), silence(4), policy=policy, live=live) if isinstance(f, TurnCompleted)
+        ]
+        return final.decided_s - final.end_s
+
+    by_text = PACES["medium"].enough_s(None, read("w26400"))
+    assert await gap_s(live=True) == pytest.approx(by_text + 0.05, abs=0.1)
+    assert await gap_s(live=False) == pytest.approx(enough(PACES["medium"], "w26400") + 0.05, abs=0.1)
+
+
+async def test_speech_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes at its own pace is taken while an answer is awaited; what comes faster is held to that pace."""
+    now_s, told = 0.0, list[Event]()
+    monkeypatch.setattr("stt.endofturn.policy.monotonic", lambda: now_s)
+    answered = asyncio.Event()
+
+    class Slow:
+        async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+            await answered.wait()
+            return 0.99
+
+    async def sink(event: Event) -> None:
+        told.append(event)
+
+    async def source() -> AsyncIterator[Samples]:
+        nonlocal now_s
+        yield np.concatenate([tone(1), silence(PACES["medium"].ask_s + 0.04)])
+        for part in (*[silence(0.1)] * 5, tone(0.1)):
+            await asyncio.sleep(0)
+            now_s += 0.1
+            yield part
+        assert isinstance(told[-1], TurnResumed), "heard at once"
+        yield silence(PACES["medium"].ask_s + 0.04)
+        asyncio.get_running_loop().call_later(0.01, answered.set)
+        yield silence(0.5)
+        assert answered.is_set(), "no time passed for so much"
+        yield silence(3)
+
+    with LocalRecognizer(ScriptedModel()) as recognizer:
+        policy = Meaning("medium", Slow())
+        session = Session(recognizer, LoudnessVad(), settings=TurnSettings(interim_s=None), end_of_turn=policy)  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            await session.run(source(), sink)
+    assert [event.why for event in told if isinstance(event, TurnCompleted)] == ["meaning"]
+
+
+async def test_an_answer_that_comes_late_is_none_and_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold, computed = threading.Event(), []
+
+    def predict(audio: Samples) -> float:
+        computed.append(len(audio))
+        assert len(audio) == 1 or hold.wait(20)
+        return 0.5
+
+    model, before = smart_turn.SmartTurn(lambda: predict, threads=1), replace(smart_turn.FIGURES)
+    assert await model.ask(np.zeros(1, np.float32)) == 0.5
+    monkeypatch.setattr(smart_turn, "WITHIN_S", 0.01)
+    waits = asyncio.ensure_future(model.ask(np.zeros(2, np.float32), patient=True))
+    while len(computed) < 2:
+        await asyncio.sleep(0)
+    with pytest.raises(smart_turn.BusyError, match=r"within 0\.01 s"):
+        await model.ask(np.zeros(3, np.float32))
+    hold.set()
+    assert await waits == 0.5
+    assert await model.ask(np.zeros(1, np.float32), patient=True) == 0.5
+    assert computed == [1, 2, 1]
+    figures = smart_turn.FIGURES
+    assert (figures.late - before.late, figures.answered - before.answered) == (1, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a niceness belongs to the process")
+async def test_asks_give_way_to_all_else_in_the_process() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    model = smart_turn.SmartTurn(lambda: lambda _: float(niceness()))
+    here = niceness()
+    assert await model.ask(np.zeros(1, np.float32)) > here
+    assert niceness() == here
 
 
 async def test_too_many_asks_are_refused_by_their_cost_and_those_of_files_come_last() -> None:
@@ -200,7 +281,7 @@ async def test_too_many_asks_are_refused_by_their_cost_and_those_of_files_come_l
         return predict
 
     loop = asyncio.get_running_loop()
-    model, before = smart_turn.SmartTurn(open_model), smart_turn.FIGURES.refused
+    model, before = smart_turn.SmartTurn(open_model, threads=1), smart_turn.FIGURES.refused
     asks = [asyncio.ensure_future(model.ask(np.zeros(1, np.float32)))]
     await asyncio.sleep(0.05)  # the thread holds the first
     asks += [asyncio.ensure_future(model.ask(np.zeros(100 + n, np.float32), patient=True)) for n in range(30)]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from stt.machine import cores
 from stt.settings import EngineSettings
 
 # From the sizes of the models (39, 74 and 244 million parameters) and 17 times real time with tiny.en on two cores:
@@ -29,8 +30,7 @@ def once(settings: EngineSettings, engine: str, language: str | None, marker: Pa
         return None
     if settings.model is not None or settings.model_dir is not None:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    name = better_weights(cores, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+    name = better_weights(cores(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
     if name is None:
         return None
     if marker is None:

@@ -135,6 +135,8 @@ SPEED: seconds of speech heard per second on this machine; `stt models bench` me
 def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> int:
     """Time models on this machine, by default all Whisper models that are here; returns 0.
 
+    "finals": it keeps up where another model has the interims (`--interim-model`).
+
     Raises:
         SettingsError: one that is named is not here.
         EngineError: one cannot be opened, or failed.
@@ -151,13 +153,14 @@ def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> i
         model.close()
         wer = choice.PUBLISHED_WER.get(name)
         if as_json:
-            row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "wer": wer}
+            row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "final": found.final}
+            row["wer"] = wer
             print(json.dumps(row), flush=True)
             continue
         published = f"{wer:.1f} %" if wer is not None else ""
         print(
             f"{name:20} {found.load_s:7.1f} s {found.final_s:10.2f} s {found.factor:5.0f} x {published:>7}  "
-            f"{'yes' if found.live else 'too slow'}",
+            f"{'yes' if found.live else 'finals' if found.final else 'too slow'}",
             flush=True,
         )
     return 0

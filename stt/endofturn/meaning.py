@@ -8,6 +8,7 @@ turn ends, not before delay_s and at the latest at latest_s, when
     log-odds(silence) + ln(silence / 0.5 s) >= log-odds of the threshold
 """
 
+import contextlib
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from stt.settings import Eagerness, TurnSettings
 
 _LOGGER: Final = logging.getLogger(__name__)
 
-_ASK_S: Final = 0.32  # a third of all pauses is over by then, and later answers are no better
+_ASK_S: Final = 0.26  # later answers are no better
 _ASK_AHEAD_S: Final = 0.1  # of the delay: an answer takes 50 ms of a core that others use, too
 _STEP_S: Final = 0.064  # how often to look for the text
 
@@ -44,18 +45,18 @@ class Pace:
         """The silence at which to ask."""
         return min(self.delay_s, max(_ASK_S, self.delay_s - _ASK_AHEAD_S))
 
-    def enough_s(self, sound: float | None, text: Reading | None) -> float:
+    def enough_s(self, sound: float | None, text: Reading | None, spoken_s: float = fused.SPOKEN_S) -> float:
         """Return the silence that ends a turn, by what is known of it (`fused.features`)."""
         if self.threshold >= 1:
             return self.latest_s
-        missing = fused.logit(self.threshold) - fused.log_odds(fused.AFTER_S, sound, text)
-        enough_s = fused.AFTER_S * math.exp(min(missing / (1 + fused.weights()["silence"]), 9))
+        missing = fused.logit(self.threshold) - fused.log_odds(fused.AFTER_S, sound, text, spoken_s)
+        enough_s = fused.AFTER_S * math.exp(min(missing / (1 + fused.grows(text)), 9))
         return min(max(enough_s, self.delay_s), self.latest_s)
 
 
 PACES: Final[dict[Eagerness, Pace]] = {
-    "fast": Pace(0.68, 0.32, 2.5),
-    "medium": Pace(0.85, 0.48, 2.5),
+    "fast": Pace(0.74, 0.32, 2.5),
+    "medium": Pace(0.82, 0.48, 2.5),
     "careful": Pace(0.95, 0.60, 3.0),
 }
 
@@ -89,7 +90,7 @@ class Meaning:
     Args:
         pace: how sure to be and how soon, or the name of that.
         judge: tells by the sound; `None`: nobody does, the silence and the text decide.
-        silence_s: silence that ends a turn while the judge has no time; `None`: the pace's longest.
+        silence_s: silence that ends a turn of which neither judge nor text told in time; `None`: the pace's longest.
         eager: whether to ask at every pause's beginning, too, for those who act on the probability.
 
     """
@@ -112,21 +113,23 @@ class Meaning:
     async def judge(self, pause: Pause) -> float | None:
         """Ask for the sound, then wait for the text until it is too late for it."""
         pace = self._pace
-        try:
-            if self._eager:
+        if self._eager:
+            with contextlib.suppress(smart_turn.BusyError):
                 self._tell(pause, await self._sound(pause), None)
-            at = pace.ask_s
-            await pause.lasts(at)
+        at = pace.ask_s
+        await pause.lasts(at)
+        try:
             sound = await self._sound(pause)
         except smart_turn.BusyError:
-            return max(pace.delay_s, self._silence_s)  # by silence alone
-        self._tell(pause, sound, None)
+            sound, enough_s = None, max(pace.delay_s, self._silence_s)  # by silence, unless the text says more
+        else:
+            self._tell(pause, sound, None)
+            enough_s = pace.enough_s(sound, None, pause.spoken_s)
         await pause.heard()
-        enough_s = pace.enough_s(sound, None)
         while True:
-            if (words := pause.whole_text) is not None:
-                text = read(words, pause.language)
-                if not made_for(pause.language):  # found with the text, after the sound was asked about
+            if (said := pause.said) is not None:
+                text = read(said.text, said.language, said.ended)
+                if not made_for(said.language):  # found with the text, after the sound was asked about
                     sound = None
                 self._tell(pause, sound, text)
                 return pace.enough_s(sound, text)
@@ -151,4 +154,4 @@ class Meaning:
     @staticmethod
     def _tell(pause: Pause, sound: float | None, text: Reading | None) -> None:
         """Tell what is known now, as of half a second of silence: that is what the threshold is for."""
-        pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text))
+        pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text, pause.spoken_s))

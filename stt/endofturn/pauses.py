@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from stt.audio import Samples, samples
+from stt.audio import Samples, samples, seconds
 from stt.endofturn.policy import EndOfTurn, Pause, Said
 from stt.events import TurnPaused
 
-# Audio that is taken while a policy thinks, and how long more of it waits for that.
+# What audio that comes faster than it was spoken may be ahead of a policy that thinks; how long it is held.
 _AHEAD_S: Final = 0.2
 _PATIENCE_S: Final = 1.0
 _BEFORE_TURN_S: Final = 0.5  # heard by policies: a turn begins with a breath, not with the one before
@@ -62,7 +62,7 @@ class Pauses:
             most = min(most, pause.now - turn_start + samples(_BEFORE_TURN_S))
             return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
-        self._pause = pause = Pause(event.turn, event.end, now, said, audio, hear)
+        self._pause = pause = Pause(event.turn, turn_start, event.end, now, said, audio, hear)
         self._judging = tasks.create_task(self._judge(pause))
 
     def end(self) -> TurnPaused | None:
@@ -88,18 +88,17 @@ class Pauses:
         """Wait while the policy has too much audio to catch up with, before more is taken.
 
         Where nobody waits for single results it may have none, so that files come out the same however fast they are
-        read. Live this matters to audio that comes faster than it was spoken; whoever takes too long is given up.
+        read. Live, audio that comes faster than it was spoken is held to the pace of speech, for a while; what comes at
+        that pace waits for no policy.
         """
         if (pause := self._pause) is None:
             return
         if pause.patient:
             await pause.at_rest()
-        elif pause.ahead > samples(_AHEAD_S):
+        elif (wait_s := min(seconds(pause.ahead) - _AHEAD_S, _PATIENCE_S) - pause.busy_s) > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(wait_s):
                     await pause.at_rest()
-                    return
-            self.end()
 
     async def _judge(self, pause: Pause) -> None:
         try:

@@ -1,19 +1,24 @@
 """smart-turn v3.2: the probability that a speaker is done, from the sound of the last 8 s.
 
-A Whisper-tiny encoder with a classifier (pipecat-ai/smart-turn-v3, BSD-2, int8 ONNX). It owns one thread, which loads
-it at the first ask and takes one ask after the other: on one core a row costs 42 to 51 ms in batches of 1, 2, 4 or 8
-alike, so those of a batch would only wait for each other.
+A Whisper-tiny encoder with a classifier (pipecat-ai/smart-turn-v3, BSD-2, int8 ONNX). It owns its threads, a core each,
+which take one ask after the other: on one core a row costs 42 to 51 ms in batches of 1, 2, 4 or 8 alike, so those of a
+batch would only wait for each other.
+
+An ask keeps no text waiting: its threads give way to all others of the process (on Linux, where a thread has a niceness
+of its own), and nobody who speaks waits for an answer longer than `WITHIN_S`. What would come later is not computed.
 """
 
 import asyncio
 import contextlib
 import functools
 import itertools
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,19 +28,23 @@ import numpy.typing as npt
 from stt.audio import Samples
 from stt.endofturn import weights
 from stt.errors import EngineError
+from stt.machine import cores
 
 SECONDS: Final = 8.0
 SAMPLES: Final = 128_000
+WITHIN_S: Final = 0.4
+"""An answer that comes later than this is none: by then the silence alone might have ended the turn."""
 _FIRST_COST_S: Final = 0.05
-# An answer that comes later than this comes when the silence alone might have ended the turn.
-_MOST_WAIT_S: Final = 0.4
+_MOST_THREADS: Final = 4
+# Beside one thread of an engine on the same core this leaves an ask a tenth of it; where a core is free it has all.
+_NICENESS: Final = 10
 _FFT, _HOP, _MELS = 400, 160, 80
 
 Predict = Callable[[Samples], float]
 
 
 class BusyError(EngineError):
-    """Too many ask at once."""
+    """There is no answer in time."""
 
 
 @dataclass(slots=True)
@@ -44,7 +53,9 @@ class Figures:
 
     answered: int = 0
     refused: int = 0
-    """Too many asked at once: silence decided."""
+    """Too many asked at once."""
+    late: int = 0
+    """Not answered in time."""
     overtaken: int = 0
     """The speaker went on before."""
     failed: int = 0
@@ -79,7 +90,8 @@ def log_mel(audio: Samples) -> npt.NDArray[np.float32]:
     padded = np.pad(x, _FFT // 2, mode="reflect")
     window = np.hanning(_FFT + 1)[:-1].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP][:-1]  # [800, 400]
-    power = np.abs(np.fft.rfft(frames * window, axis=-1)).astype(np.float32) ** 2
+    spectrum = np.fft.rfft(frames * window, axis=-1)
+    power = spectrum.real**2 + spectrum.imag**2
     mel = np.log10(np.maximum(_filters() @ power.T, 1e-10))
     return ((np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
 
@@ -104,22 +116,35 @@ def load(path: Path) -> Predict:
     return predict
 
 
+@dataclass(slots=True, order=True)
+class _Ask:
+    """What waits for a thread: live ones first, then in order."""
+
+    patient: bool
+    number: int
+    audio: Samples = field(compare=False)
+    answer: asyncio.Future[float] = field(compare=False)
+
+
 class SmartTurn:
-    """The model in a thread of its own, shared by all sessions.
+    """The model in threads of its own, shared by all sessions.
 
     Args:
-        open_model: gives what predicts; called in the thread, at the first ask.
+        open_model: gives what predicts, in any number of threads at once; called in one, at the first ask.
+        threads: how many asks are answered at once; `None`: one for each core, four at most.
 
     """
 
-    def __init__(self, open_model: Callable[[], Predict]) -> None:
+    def __init__(self, open_model: Callable[[], Predict], threads: int | None = None) -> None:
         self._open = open_model
-        # Live ones first, then in order.
-        self._asks: queue.PriorityQueue[tuple[bool, int, Samples, asyncio.Future[float], float]] = queue.PriorityQueue()
+        self._predict: Predict | None = None
+        self._opening = threading.Lock()
+        self._asks: queue.PriorityQueue[_Ask] = queue.PriorityQueue()
         self._count = itertools.count()
         self._cost_s = _FIRST_COST_S
+        self._most_threads = threads or min(_MOST_THREADS, cores())
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     async def ask(self, audio: Samples, *, patient: bool = False) -> float:
         """Return the probability that who says this, [n] samples up to now, is done.
@@ -129,46 +154,74 @@ class SmartTurn:
             patient: whether this may wait behind any number of others: nobody hears when the answer comes.
 
         Raises:
-            BusyError: too many others wait.
+            BusyError: too many others wait, or the answer does not come within `WITHIN_S`.
             EngineError: the model cannot be opened, or failed.
 
         """
-        if not patient and (waiting := self._asks.qsize()) * self._cost_s > _MOST_WAIT_S:
+        if not patient and (waiting := self._asks.qsize()) * self._cost_s > WITHIN_S * self._most_threads:
             FIGURES.refused += 1
             msg = f"{waiting} asks wait for smart-turn"
             raise BusyError(msg)
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="smart-turn", daemon=True)
-                self._thread.start()
+        self._start()
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._asks.put((patient, next(self._count), audio, answer, time.monotonic()))
+        self._asks.put(_Ask(patient, next(self._count), audio, answer))
         FIGURES.waiting = self._asks.qsize()
-        return await answer
+        asked = time.monotonic()
+        try:
+            # The first waits until the model is open.
+            async with asyncio.timeout(None if patient or self._predict is None else WITHIN_S):
+                probability = await answer
+        except TimeoutError:
+            FIGURES.late += 1
+            msg = f"smart-turn did not answer within {WITHIN_S:g} s"
+            raise BusyError(msg) from None
+        except asyncio.CancelledError:
+            FIGURES.overtaken += 1
+            raise
+        except EngineError:
+            FIGURES.failed += 1
+            raise
+        FIGURES.answered += 1
+        FIGURES.waited_s += time.monotonic() - asked
+        return probability
+
+    def _start(self) -> None:
+        with self._starting:
+            while len(self._threads) < self._most_threads:
+                thread = threading.Thread(target=self._work, name="smart-turn", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _work(self) -> None:
-        predict: Predict | None = None
+        _give_way()
         while True:
-            _, _, audio, answer, asked = self._asks.get()
+            ask = self._asks.get()
             FIGURES.waiting = self._asks.qsize()
-            if answer.cancelled():  # the speaker went on
-                FIGURES.overtaken += 1
+            if ask.answer.done():  # the speaker went on, or it is too late
                 continue
             result: float | Exception
             try:
-                predict = predict or self._open()
-                began, cpu = time.monotonic(), time.thread_time()
-                result = predict(audio)
-                done = time.monotonic()
-                self._cost_s += 0.1 * (done - began - self._cost_s)
-                FIGURES.answered += 1
-                FIGURES.computed_s += time.thread_time() - cpu
-                FIGURES.waited_s += done - asked
+                result = self._compute(ask.audio)
             except Exception as error:  # noqa: BLE001 - handed over
-                FIGURES.failed += 1
                 result = error if isinstance(error, EngineError) else EngineError(f"smart-turn: {error}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                answer.get_loop().call_soon_threadsafe(_settle, answer, result)
+                ask.answer.get_loop().call_soon_threadsafe(_settle, ask.answer, result)
+
+    def _compute(self, audio: Samples) -> float:
+        with self._opening:
+            predict = self._predict = self._predict or self._open()
+        began, cpu = time.monotonic(), time.thread_time()
+        result = predict(audio)
+        self._cost_s += 0.1 * (time.monotonic() - began - self._cost_s)
+        FIGURES.computed_s += time.thread_time() - cpu
+        return result
+
+
+def _give_way() -> None:
+    """Let all other threads of this process go first, where a thread has a niceness of its own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # not allowed: then not
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
 
 
 def _settle(answer: asyncio.Future[float], result: float | Exception) -> None:

@@ -76,9 +76,11 @@ class _Asks(Collector):
     def collect(self) -> Iterator[Metric]:
         f = smart_turn.FIGURES
         asks = CounterMetricFamily(
-            "stt_turn_asks", "Asks whether a speaker is done; refused: silence decided", labels=["outcome"]
+            "stt_turn_asks",
+            "Asks whether a speaker is done; refused, late: silence and text decided",
+            labels=["outcome"],
         )
-        for outcome in ("answered", "refused", "overtaken", "failed"):
+        for outcome in ("answered", "refused", "late", "overtaken", "failed"):
             asks.add_metric([outcome], getattr(f, outcome))
         yield asks
         waited = "From such an ask to its answer"

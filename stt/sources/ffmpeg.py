@@ -36,12 +36,12 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
     """FFmpeg cannot decode it, or would do so wrongly."""
 
 
-def _lenient(version: str) -> dict[str, str]:
-    """Return what lets PyAV open containers whose tags are not UTF-8: from 19 on it always does, and has no such option.
+def _lenient(version: str) -> dict[str, Any]:
+    """Return what makes PyAV open containers whose tags are not UTF-8.
 
-    Then what is no UTF-8 in a tag comes as surrogates, as it does in names of files.
+    From 19 on it always does, and has no such option; what is no UTF-8 then comes as in names of files, as surrogates.
     """
-    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 class FfmpegAudio:

@@ -19,6 +19,7 @@ from stt.audio import Samples
 from stt.client import RemoteSession
 from stt.endofturn import smart_turn
 from stt.endofturn.meaning import PACES
+from stt.endofturn.texts import read
 from stt.events import Event, Latency, Passage, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
 from stt.recognition import LocalRecognizer
 from stt.server.dialect import Request
@@ -145,15 +146,17 @@ async def figures(running: Running) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(stt_turn\S+) (\S+)$", page, re.MULTILINE)}
 
 
-async def test_under_overload_silence_decides_and_the_figures_tell(judge: ByLength) -> None:
+async def test_under_overload_silence_and_text_decide_and_the_figures_tell(judge: ByLength) -> None:
     async with serving(YES, turns=TurnSettings(end_of_turn="auto", end_of_turn_s=1.2)) as running:
         judge.busy = True
-        assert ends(await heard(running, "?events=1", SURE)) == [("meaning", 1.2)]
+        assert ends(await heard(running, "?events=1", SURE)) == [
+            ("meaning", PACES["medium"].enough_s(None, read(SAID)))
+        ]
         judge.busy = False
         assert ends(await heard(running, "?events=1", SURE)) == [("meaning", MEDIUM)]
         shown = await figures(running)
     assert shown['stt_turns_ended_total{why="meaning"}'] == 2
-    for outcome in ("answered", "refused", "overtaken", "failed"):
+    for outcome in ("answered", "refused", "late", "overtaken", "failed"):
         assert f'stt_turn_asks_total{{outcome="{outcome}"}}' in shown
     assert {"stt_turn_ask_seconds_sum", "stt_turn_asks_waiting", "stt_turn_ask_compute_seconds_total"} <= shown.keys()
 
