@@ -20,6 +20,7 @@ def test_a_spec_is_read_from_a_configuration_file():
     assert spec == EngineSpec("german", EngineSettings("whisper", model="large-v3"), least=1, most=8, gpus=0.5)
     assert (spec.application, spec.fixed) == ("stt-german", None)
     assert read_spec({"replicas": 3}).fixed == 3
+    assert read_spec({"languages": ["DE", "en-US"]}).languages == ("de", "en")
     assert read_spec({}).fixed == 1
 
 
@@ -32,6 +33,8 @@ def test_a_spec_is_read_from_a_configuration_file():
         ({"gpus": 1.5}, "a part of a GPU, or whole ones"),
         ({"gpu": 1}, "got 'gpu'"),
         ({"gpus": "1"}, "gpus: expected a number, got '1'"),
+        ({"languages": "de"}, "languages: expected a list of strings, got 'de'"),
+        ({"languages": ["deutsch"]}, "languages by codes like de, got deutsch"),
         ({"engine": {"modell": "x"}}, "got 'modell'"),
     ],
 )

@@ -57,6 +57,8 @@ class Load:
     """Seconds of audio for each second of work; 0: nothing was done."""
     engine: str = ""
     languages: tuple[str, ...] = ()
+    serves: tuple[str, ...] = ()
+    """Languages whose sessions it is there for before other engines; none: for all."""
     device_bytes: int = 0
     """Memory of its device in use, where that can be told."""
     pid: int = 0
@@ -126,7 +128,13 @@ class Gauged(AroundModel):
         self._done.clear()
 
     def load(
-        self, replica: str, lag_s: float = 0.0, waiting: int = 0, sessions: int = 0, device_bytes: int = 0
+        self,
+        replica: str,
+        lag_s: float = 0.0,
+        waiting: int = 0,
+        sessions: int = 0,
+        device_bytes: int = 0,
+        serves: tuple[str, ...] = (),
     ) -> Load:
         """Say how it has been lately; from any thread."""
         now = self._clock()
@@ -144,6 +152,7 @@ class Gauged(AroundModel):
             sum(call.audio_s for call in done) / took_s if took_s else 0.0,
             self.name,
             tuple(sorted(self.languages)),
+            serves,
             device_bytes,
             os.getpid(),
         )

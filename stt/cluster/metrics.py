@@ -32,7 +32,7 @@ class ClusterMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the figures as they are now."""
-        engines = list(self._engines.engines.items())
+        engines = list(self._engines.recognizers.items())
         for name, text in _OF_REPLICAS.items():
             gauge = GaugeMetricFamily(f"stt_replica_{name}", text, labels=["engine", "replica"])
             for engine, recognizer in engines:

@@ -73,7 +73,7 @@ class Engine:
     async def __init__(self, spec: EngineSpec) -> None:
         replica_id = serve.get_replica_context().replica_id.unique_id
         _log_to_serve()
-        self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes)
+        self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes, spec.languages)
         self._gauges = {name: Gauge(f"stt_replica_{name}", description=text) for name, text in _GAUGES.items()}
         await self._replica.open()
 

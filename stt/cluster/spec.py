@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from stt.cluster.load import LATE_S
+from stt.engines.languages import language_code
 from stt.errors import SettingsError
 from stt.settings import EngineSettings
 
@@ -27,6 +28,9 @@ class EngineSpec:
     name: str = "default"
     """What sessions call it (`RecognitionOptions.engine`), and part of its application's name."""
     engine: EngineSettings = field(default_factory=EngineSettings)
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes: sessions in these get it before other engines, and no others do that do not ask for it by name,
+    as long as another engine knows theirs. None: it is for all that it knows."""
     replicas: int | None = None
     """So many; `None`: from `least` to `most`, as there is work."""
     least: int = 1
@@ -40,6 +44,9 @@ class EngineSpec:
     """`module:function` that opens the engine instead, for programs that bring their own."""
 
     def __post_init__(self) -> None:
+        codes = tuple(language_code(code) or code for code in self.languages)
+        object.__setattr__(self, "languages", codes)  # a list in a configuration file
+
         def check(holds: bool, expected: str, got: object) -> None:
             if not holds:
                 msg = f"expected {expected}, got {got}"
@@ -53,6 +60,7 @@ class EngineSpec:
             "a part of a GPU, or whole ones",
             self.gpus,
         )
+        check(all(re.fullmatch(r"[a-z]{2,3}", code) for code in codes), "languages by codes like de", ", ".join(codes))
         check(self.cpus >= 0, "0 CPUs or more", self.cpus)
         check(self.timeout_s > 0, "timeout_s above 0", self.timeout_s)
 
@@ -85,6 +93,9 @@ def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
             msg = f"{what}: expected some of {', '.join(known)}, got {name!r}"
             raise SettingsError(msg)
         default = known[name].default
+        if default == () and not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
+            msg = f"{what}: {name}: expected a list of strings, got {value!r}"
+            raise SettingsError(msg)
         if isinstance(default, int | float) and not isinstance(value, int | float):
             msg = f"{what}: {name}: expected a number, got {value!r}"
             raise SettingsError(msg)
