@@ -2,16 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from scripted import ScriptedModel
 from stt.cluster.load import Load
-from stt.cluster.recognizer import Patience, ReplicaGoneError
+from stt.cluster.metrics import ClusterMetrics
+from stt.cluster.recognizer import Patience, ReplicaGoneError, Replicas
 from stt.cluster.replica import Replica
+from stt.cluster.routes import ClusterEngines
 from stt.cluster.wire import Message
-from stt.recognition import Utterance
+from stt.errors import EngineError
+from stt.recognition import ServedEngine, Utterance
 
 PATIENCE = Patience(
     patience_s=0.3,
@@ -40,16 +43,18 @@ class One:
 class Fleet:
     """`Replicas` of which single ones fail; `there` has them by name, in the order in which they came."""
 
-    def __init__(self, hear: Callable[[Utterance], str] | None = None, max_batch: int = 4) -> None:
+    def __init__(
+        self, hear: Callable[[Utterance], str] | None = None, max_batch: int = 4, serves: tuple[str, ...] = ()
+    ) -> None:
         self.there: dict[str, One] = {}
-        self._hear, self._max_batch = hear, max_batch
+        self._hear, self._max_batch, self._serves = hear, max_batch, serves
         self._random = random.Random(0)
         self._names = (f"r{number}" for number in range(10_000))
 
     async def add(self, model: ScriptedModel | None = None) -> str:
         model = model or ScriptedModel(self._hear, self._max_batch)
         name = next(self._names)
-        one = One(Replica(name, lambda: model), model)
+        one = One(Replica(name, lambda: model, serves=self._serves), model)
         await one.replica.open()
         model.batches.clear()  # the warm-up
         self.there[name] = one
@@ -112,3 +117,42 @@ class Fleet:
         if to in self.there:
             self.there[to].forgot.append(session)
             self.there[to].replica.forget(session)
+
+
+class Knows(ScriptedModel):
+    def __init__(self, *languages: str) -> None:
+        super().__init__(lambda _: f"by {'-'.join(languages)}")
+        self.languages = frozenset(languages)
+
+
+class Directory:
+    """Fleets by the engines' names."""
+
+    def __init__(self, **fleets: Fleet) -> None:
+        self.fleets = fleets
+        self.down = False
+
+    async def names(self) -> Iterable[str]:
+        if self.down:
+            raise EngineError("the head does not answer")
+        return list(self.fleets)
+
+    def replicas(self, name: str) -> Replicas:
+        return self.fleets[name]
+
+
+async def fleet(*models: ScriptedModel) -> Fleet:
+    made = Fleet()
+    for model in models:
+        await made.add(model)
+    return made
+
+
+def elsewhere(directory: Directory, made: list[ClusterEngines]):
+    def make(metrics, changed) -> ServedEngine:
+        engines = ClusterEngines(directory, changed, PATIENCE, 0.01)
+        metrics.registry.register(ClusterMetrics(engines))
+        made.append(engines)
+        return engines
+
+    return make

@@ -2,50 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from replicas import PATIENCE, Fleet
+from replicas import PATIENCE, Directory, Fleet, Knows, elsewhere, fleet
 from scripted import ScriptedModel, tone
 from serving import counted, refused, serving, turn
 from stt.cluster.load import Load
-from stt.cluster.metrics import ClusterMetrics
-from stt.cluster.recognizer import Replicas
 from stt.cluster.routes import ClusterEngines
 from stt.errors import EngineError
-from stt.recognition import Recognition, RecognitionOptions, ServedEngine, Utterance, WindowKey
+from stt.recognition import Recognition, RecognitionOptions, Utterance, WindowKey
 from stt.settings import TurnSettings
-
-
-class Knows(ScriptedModel):
-    def __init__(self, *languages: str) -> None:
-        super().__init__(lambda _: f"by {'-'.join(languages)}")
-        self.languages = frozenset(languages)
-
-
-class Directory:
-    """Fleets by the engines' names."""
-
-    def __init__(self, **fleets: Fleet) -> None:
-        self.fleets = fleets
-        self.down = False
-
-    async def names(self) -> Iterable[str]:
-        if self.down:
-            raise EngineError("the head does not answer")
-        return list(self.fleets)
-
-    def replicas(self, name: str) -> Replicas:
-        return self.fleets[name]
-
-
-async def fleet(*models: ScriptedModel) -> Fleet:
-    made = Fleet()
-    for model in models:
-        await made.add(model)
-    return made
 
 
 @asynccontextmanager
@@ -54,7 +23,7 @@ async def routed(directory: Directory) -> AsyncIterator[ClusterEngines]:
     running = asyncio.create_task(engines.run())
     try:
         async with asyncio.timeout(10):
-            while engines.state != "ready" or any(not e.model.languages for e in engines.engines.values()):
+            while engines.state != "ready" or any(not e.model.languages for e in engines.recognizers.values()):
                 await asyncio.sleep(0.001)
         yield engines
     finally:
@@ -85,6 +54,43 @@ async def test_a_session_gets_the_engine_it_names_or_the_first_that_knows_its_la
             await asked(engines, "e", engine="french")
 
 
+async def test_an_engine_for_some_languages_comes_first_for_them_and_last_for_others():
+    """As of one that knows all languages and is there for German alone, beside others that know less, or more."""
+    all_of_them = Knows("de", "en", "fr"), Knows("de", "en")
+    german = Fleet(serves=("de",))
+    await german.add(all_of_them[0])
+    directory = Directory(default=await fleet(Knows("en")), german=german, zoo=await fleet(all_of_them[1]))
+    async with routed(directory) as engines:
+        assert await asked(engines, "a", language="de") == "by de-en-fr"
+        assert await asked(engines, "b", language="en") == "by en"
+        assert await asked(engines, "c", language=None) == "by en"
+        assert await asked(engines, "d", language="fr") == "by de-en-fr"  # nobody else knows it
+        assert await asked(engines, "e", language="en", engine="german") == "by de-en-fr"
+        assert await asked(engines, "a", language="en") == "by en"  # who changes the language may change the engine
+        assert engines.engines.keys() == {"default", "german", "zoo"}
+
+
+async def test_what_is_asked_of_an_engine_that_is_away_waits_for_it():
+    """An update, or another head of the cluster, takes it away for a while."""
+    directory = Directory(default=await fleet(Knows("en")), german=await fleet(Knows("de")))
+    async with routed(directory) as engines:
+        assert await asked(engines, "a", language="de") == "by de"
+        assert await asked(engines, "b", language="de", engine="german") == "by de"
+        away = directory.fleets.pop("german")
+        await away.close()
+        waiting = [
+            asyncio.ensure_future(asked(engines, session, language="de", engine=name))
+            for session, name in (("a", None), ("b", "german"))
+        ]
+        async with asyncio.timeout(10):
+            while "german" in engines.engines:
+                await asyncio.sleep(0.001)
+        assert not any(call.done() for call in waiting)
+        await away.add(Knows("de"))
+        directory.fleets["german"] = away
+        assert await asyncio.gather(*waiting) == ["by de", "by de"]
+
+
 async def test_an_engine_that_is_deployed_later_is_found_and_one_that_is_gone_is_let_go():
     directory = Directory(default=await fleet(Knows("en")))
     async with routed(directory) as engines:
@@ -94,22 +100,12 @@ async def test_an_engine_that_is_deployed_later_is_found_and_one_that_is_gone_is
                 await asyncio.sleep(0.001)
             assert await asked(engines, "b", language="de") == "by de"
             gone = directory.fleets.pop("german")
-            while "german" in engines.engines:
+            engines.forget("b")
+            while "german" in engines.recognizers:
                 await asyncio.sleep(0.001)
-        engines.forget("b")
         await gone.close()
         directory.down = True  # what is known goes on
         assert await asked(engines, "a") == "by en"
-
-
-def elsewhere(directory: Directory, made: list[ClusterEngines]):
-    def make(metrics, changed) -> ServedEngine:
-        engines = ClusterEngines(directory, changed, PATIENCE, 0.01)
-        metrics.registry.register(ClusterMetrics(engines))
-        made.append(engines)
-        return engines
-
-    return make
 
 
 async def test_a_front_serves_says_what_it_knows_and_refuses_when_the_engines_are_full():

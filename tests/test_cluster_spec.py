@@ -20,6 +20,7 @@ def test_a_spec_is_read_from_a_configuration_file():
     assert spec == EngineSpec("german", EngineSettings("whisper", model="large-v3"), least=1, most=8, gpus=0.5)
     assert (spec.application, spec.fixed) == ("stt-german", None)
     assert read_spec({"replicas": 3}).fixed == 3
+    assert read_spec({"languages": ["DE", "en-US"]}).languages == ("de", "en")
     assert read_spec({}).fixed == 1
 
 
@@ -32,6 +33,8 @@ def test_a_spec_is_read_from_a_configuration_file():
         ({"gpus": 1.5}, "a part of a GPU, or whole ones"),
         ({"gpu": 1}, "got 'gpu'"),
         ({"gpus": "1"}, "gpus: expected a number, got '1'"),
+        ({"languages": "de"}, "languages: expected a list of strings, got 'de'"),
+        ({"languages": ["deutsch"]}, "languages by codes like de, got deutsch"),
         ({"engine": {"modell": "x"}}, "got 'modell'"),
     ],
 )
@@ -41,19 +44,19 @@ def test_a_spec_that_cannot_work_is_told(args: dict, complaint: str):
 
 
 @pytest.mark.parametrize(
-    ("now", "used", "lags_s", "fill", "wanted"),
+    ("now", "taken", "lags_s", "fill", "wanted"),
     [
         (2, [], [], [], 2),  # nobody has said anything yet
-        (2, [0.5, 0.5], [0, 0], [0.2, 0.2], 2),
-        (2, [0.9, 0.7], [0, 0], [0.2, 0.2], 4),
+        (2, [0.7, 0.7], [0, 0], [0.2, 0.2], 2),
+        (2, [1.4, 1.0], [0, 0], [0.2, 0.2], 4),
         (4, [0.1] * 4, [0] * 4, [0.1] * 4, 1),
         (1, [0.0], [0], [0.0], 1),
         (2, [0.1, 0.1], [0, 2.5], [0.2, 0.2], 3),  # late, whatever was measured
-        (4, [0.3] * 4, [0] * 4, [1.0] * 4, 4),  # batches are full: none to spare
+        (4, [0.4] * 4, [0] * 4, [1.0] * 4, 4),  # batches are full: none to spare
     ],
 )
-def test_replicas_follow_what_they_say_of_themselves(now, used, lags_s, fill, wanted):
-    assert replicas_wanted(now, used, lags_s, fill) == wanted
+def test_replicas_follow_what_they_say_of_themselves(now, taken, lags_s, fill, wanted):
+    assert replicas_wanted(now, taken, lags_s, fill) == wanted
 
 
 def test_only_what_stands_counts_as_in_use_and_of_rows_beside_each_other_its_share():
@@ -71,7 +74,12 @@ def test_only_what_stands_counts_as_in_use_and_of_rows_beside_each_other_its_sha
     gauged.transcribe([Utterance(tone(2.0), kind=kind) for kind in ("final", "speculative", "interim")])
     gauged.transcribe([Utterance(tone(1.0), kind="interim")])
     load = gauged.load("r")
-    assert (load.used, load.fill, load.speed) == (0.05, 0.5, 3.5)  # two rows of four for one second of ten
+    assert (load.used, load.call_s, load.fill, load.speed) == (
+        0.05,
+        1.0,
+        0.5,
+        3.5,
+    )  # two rows of four for one second of ten
     assert load.full is None
     now = 30.0
     assert gauged.load("r").used == 0.0
@@ -79,6 +87,8 @@ def test_only_what_stands_counts_as_in_use_and_of_rows_beside_each_other_its_sha
     gauged.reset()
     assert gauged.load("r").used == 0.0
     assert Load("r", used=0.8).full
+    assert Load("r", used=0.6, call_s=0.1).full is None
+    assert Load("r", used=0.6, call_s=0.4).full  # a wait for others is longer where each takes longer
     assert Load("r", lag_s=1.5).full
 
 

@@ -17,7 +17,7 @@ examples:
   stt cluster up --replicas 2                                 the engine that comes with stt, twice
   stt serve --cluster auto                                    a front for it
   stt cluster up --engine canary-qwen --gpus 1 --min 1 --max 8
-  stt cluster up --name german --engine whisper --model large-v3 --gpus 0.5
+  stt cluster up --name german --languages de --engine whisper --model large-v3 --gpus 0.5
   stt cluster status
   stt cluster down --name german
 """
@@ -34,6 +34,7 @@ def _run(args: argparse.Namespace) -> int:
         args.address,
         name=args.name,
         engine=engine_settings(args),
+        languages=tuple(filter(None, map(str.strip, args.languages.split(",")))),
         replicas=args.replicas,
         least=args.min,
         most=max(args.min, args.max or 1),
@@ -60,6 +61,13 @@ CLUSTER: Final = Command(
             help="of the Ray cluster; auto: the one that this machine is part of",
         ),
         Option(name="--name", default="default", help="what sessions call the engine"),
+        Option(
+            name="--languages",
+            default="",
+            metavar="CODES",
+            help="with commas between: sessions in these get it before other engines, and others do not",
+            shown_default="all that it knows",
+        ),
         Flag(name="--json", help="status as one JSON document"),
         Group(
             "replicas",

@@ -20,10 +20,21 @@ _T = TypeVar("_T")
 OVER_S: Final = 10.0
 """Of the recent past, what is measured."""
 FULL: Final = 0.7
-"""Share in use from which nobody is let in: with Poisson arrivals the mean wait at 0.7 is 1.2 calls (M/D/1), at 0.8
-two, at 0.9 four and a half; and sessions that were let in begin to speak at the same time now and then."""
+"""Share in use from which nobody is let in, at most: sessions begin to speak at the same time now and then."""
+_WAIT_S: Final = 0.12
+"""What a text may wait for others on average, from which nobody is let in either. It is asked for some 0.6 s before the
+turn is over; with this wait 95 of 100 finals are no later than 0.3 s (benchmarks/cluster_sim.py), also where a call
+takes 0.4 s. Where it takes 0.1 s, `FULL` comes first."""
 LATE_S: Final = 1.0
 """A final that has been waiting for so long shows that there is too much to do, whatever was measured."""
+
+
+def full_at(call_s: float) -> float:
+    """Return the share in use from which an engine is full whose calls take so long.
+
+    With Poisson arrivals and calls of one length the mean wait at a share `u` is `call_s * u / (2 * (1 - u))` (M/D/1).
+    """
+    return min(FULL, 2 * _WAIT_S / (2 * _WAIT_S + call_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,8 @@ class Load:
     replica: str
     used: float = 0.0
     """Share of its engine that work which stands took lately, 0 to 1."""
+    call_s: float = 0.0
+    """How long its calls take that have such work, on average; 0: there were none."""
     lag_s: float = 0.0
     """How long the oldest request that stands has been waiting."""
     waiting: int = 0
@@ -44,17 +57,24 @@ class Load:
     """Seconds of audio for each second of work; 0: nothing was done."""
     engine: str = ""
     languages: tuple[str, ...] = ()
+    serves: tuple[str, ...] = ()
+    """Languages whose sessions it is there for before other engines; none: for all."""
     device_bytes: int = 0
     """Memory of its device in use, where that can be told."""
     pid: int = 0
     """Its process, on the machine where it runs."""
 
     @property
+    def taken(self) -> float:
+        """What is in use of what may be: above 1 nobody is let in."""
+        return self.used / full_at(self.call_s)
+
+    @property
     def full(self) -> str | None:
         """Why it should get no more sessions; `None`: it has room."""
         if self.lag_s > LATE_S:
             return f"texts are {self.lag_s:.1f} s late"
-        if self.used > FULL:
+        if self.taken > 1:
             return f"{self.used:.0%} of the engines is in use"
         return None
 
@@ -108,15 +128,23 @@ class Gauged(AroundModel):
         self._done.clear()
 
     def load(
-        self, replica: str, lag_s: float = 0.0, waiting: int = 0, sessions: int = 0, device_bytes: int = 0
+        self,
+        replica: str,
+        lag_s: float = 0.0,
+        waiting: int = 0,
+        sessions: int = 0,
+        device_bytes: int = 0,
+        serves: tuple[str, ...] = (),
     ) -> Load:
         """Say how it has been lately; from any thread."""
         now = self._clock()
         done = [call for call in self._done.copy() if call.ended >= now - OVER_S]
         took_s = sum(call.took_s for call in done)
+        stand_s = [call.took_s for call in done if call.stands]
         return Load(
             replica,
             min(1.0, sum(call.took_s * call.stands / call.most for call in done) / OVER_S),
+            sum(stand_s) / len(stand_s) if stand_s else 0.0,
             lag_s,
             waiting,
             sessions,
@@ -124,6 +152,7 @@ class Gauged(AroundModel):
             sum(call.audio_s for call in done) / took_s if took_s else 0.0,
             self.name,
             tuple(sorted(self.languages)),
+            serves,
             device_bytes,
             os.getpid(),
         )

@@ -9,6 +9,7 @@ from stt.cluster.routes import ClusterEngines
 
 _OF_REPLICAS = {
     "used": "Share of the replica's engine that work which stands took in the last 10 s",
+    "taken": "What is in use of what may be before nobody more is let in",
     "lag_s": "Age of the replica's oldest request that stands, in seconds",
     "waiting": "Requests that wait for a batch of the replica",
     "fill": "Rows of the replica's batches, of those there could be",
@@ -31,7 +32,7 @@ class ClusterMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the figures as they are now."""
-        engines = list(self._engines.engines.items())
+        engines = list(self._engines.recognizers.items())
         for name, text in _OF_REPLICAS.items():
             gauge = GaugeMetricFamily(f"stt_replica_{name}", text, labels=["engine", "replica"])
             for engine, recognizer in engines:

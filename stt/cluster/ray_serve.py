@@ -73,7 +73,7 @@ class Engine:
     async def __init__(self, spec: EngineSpec) -> None:
         replica_id = serve.get_replica_context().replica_id.unique_id
         _log_to_serve()
-        self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes)
+        self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes, spec.languages)
         self._gauges = {name: Gauge(f"stt_replica_{name}", description=text) for name, text in _GAUGES.items()}
         await self._replica.open()
 
@@ -99,7 +99,7 @@ class Engine:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve asks, for `scale`."""
         load = self._replica.load()
-        return {"used": load.used, "lag_s": load.lag_s, "fill": load.fill}
+        return {"taken": load.taken, "lag_s": load.lag_s, "fill": load.fill}
 
     async def __del__(self) -> None:
         """End, once Serve has stopped this replica and its calls are answered."""
@@ -108,6 +108,7 @@ class Engine:
 
 _GAUGES: Final = {
     "used": "Share of the engine that work which stands took in the last 10 s",
+    "taken": "What is in use of what may be before nobody more is let in",
     "lag_s": "Age of the oldest request that stands",
     "waiting": "Requests waiting for a batch",
     "fill": "Rows of a batch, of those there could be",
@@ -119,8 +120,8 @@ _GAUGES: Final = {
 def scale(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
     """Tell Serve's autoscaler how many replicas there should be."""
     now, metrics = context.current_num_replicas, context.aggregated_metrics or {}
-    used, lags_s, fill = (list(metrics.get(name, {}).values()) for name in ("used", "lag_s", "fill"))
-    wanted = replicas_wanted(now, used, lags_s, fill)
+    taken, lags_s, fill = (list(metrics.get(name, {}).values()) for name in ("taken", "lag_s", "fill"))
+    wanted = replicas_wanted(now, taken, lags_s, fill)
     low, high = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
     return min(max(wanted, low), high), {}
 

@@ -136,6 +136,8 @@ class ClusterRecognizer:
     def __init__(self, replicas: Replicas, patience: Patience | None = None) -> None:
         self.state: Literal["loading", "ready", "unreachable"] = "loading"
         self.model = EngineFacts("an engine elsewhere", frozenset())
+        self.serves: frozenset[str] = frozenset()
+        """Languages whose sessions it is there for; none: for all."""
         self.counts = Counts()
         self.changed: Callable[[], None] = lambda: None
         """Called whenever `state` is another."""
@@ -397,6 +399,7 @@ class ClusterRecognizer:
         self._suspects.pop(load.replica, None)
         if load.engine:
             self.model = EngineFacts(load.engine, frozenset(load.languages))
+            self.serves = frozenset(load.serves)
         if self.state != "ready":
             self._become("ready")
 

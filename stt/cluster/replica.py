@@ -14,6 +14,7 @@ from typing import Any, Final
 from stt.audio import seconds
 from stt.cluster.load import Gauged, Load
 from stt.cluster.wire import AudioCache, ForgottenError, Message, pack_hypothesis, plain, unpack
+from stt.engines import check_language
 from stt.errors import EngineError, EngineLostError
 from stt.recognition import Keeper, OpenModel, Utterance
 
@@ -30,9 +31,16 @@ class Replica:
     """
 
     def __init__(
-        self, name: str, open_model: OpenModel, timeout_s: float = 60.0, device_bytes: Callable[[], int] = lambda: 0
+        self,
+        name: str,
+        open_model: OpenModel,
+        timeout_s: float = 60.0,
+        device_bytes: Callable[[], int] = lambda: 0,
+        serves: tuple[str, ...] = (),
     ) -> None:
+        """`serves`: languages whose sessions it is there for before other engines; none: for all."""
         self.name = name
+        self._serves = serves
         self._keeper = Keeper(lambda: self._gauge(open_model), timeout_s, self._changed)
         self._device_bytes = device_bytes
         self._cache = AudioCache()
@@ -77,7 +85,9 @@ class Replica:
         recognizer, gauged = self._keeper.recognizer, self._gauged
         if recognizer is None or gauged is None:
             return Load(self.name)
-        return gauged.load(self.name, recognizer.lag_s, recognizer.waiting, len(self._cache), self._device_bytes())
+        return gauged.load(
+            self.name, recognizer.lag_s, recognizer.waiting, len(self._cache), self._device_bytes(), self._serves
+        )
 
     def forget(self, session: str) -> None:
         """Let go of what is kept of a session, and of what it has waiting."""
@@ -111,7 +121,10 @@ class Replica:
         return {"said": said, "load": plain(self.load()), **more}
 
     def _gauge(self, open_model: OpenModel) -> Gauged:
-        self._gauged = Gauged(open_model())
+        model = open_model()
+        for language in self._serves:
+            check_language(model, language)
+        self._gauged = Gauged(model)
         return self._gauged
 
     def _changed(self) -> None:

@@ -1,7 +1,11 @@
 """The engines of a cluster as one recognition service: each session has the engine that it asked for, or needs.
 
-An engine is asked for by name (`RecognitionOptions.engine`); else a session gets the first, in the order of their names
-with `default` before all, that knows its language, and stays with it for as long as that is so.
+An engine is asked for by name (`RecognitionOptions.engine`). Else a session gets one that is there for its language
+(`EngineSpec.languages`); else one that is there for all and knows it; else any that knows it; of several the first, in
+the order of their names with `default` before all. It stays with it for as long as it may.
+
+What was deployed once is not forgotten while a session is with it: an update, or another head of the cluster, takes it
+away for a while, and what is asked meanwhile waits.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from typing import Final, Protocol
 from stt.cluster.recognizer import ClusterRecognizer, EngineFacts, Patience, Replicas
 from stt.errors import EngineError
 from stt.recognition import RecognitionOptions, Ticket, Utterance
+from stt.recognition.engine import unknown_engine
 
 _LOGGER: Final = logging.getLogger(__name__)
 _FIND_EVERY_S: Final = 5.0
@@ -45,10 +50,12 @@ class ClusterEngines:
         patience: Patience | None = None,
         find_every_s: float = _FIND_EVERY_S,
     ) -> None:
-        self.engines: dict[str, ClusterRecognizer] = {}
+        self.recognizers: dict[str, ClusterRecognizer] = {}
+        """By the names of their engines."""
         self._directory, self._changed, self._patience = directory, changed, patience
         self._find_every_s = find_every_s
         self._state = "loading"
+        self._deployed: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._at: dict[Hashable, str] = {}  # which engine each session is with
 
@@ -64,27 +71,33 @@ class ClusterEngines:
             failed.set_exception(error)
             return failed
         if (before := self._at.get(session)) not in (None, name):
-            self.engines[before].forget(session)
+            self.recognizers[before].forget(session)
         self._at[session] = name
-        return self.engines[name].submit(utterance)
+        return self.recognizers[name].submit(utterance)
 
     def forget(self, session: Hashable) -> None:
         """Drop what a session that is gone still has waiting."""
-        if (name := self._at.pop(session, None)) is not None and name in self.engines:
-            self.engines[name].forget(session)
+        if (name := self._at.pop(session, None)) is not None and name in self.recognizers:
+            self.recognizers[name].forget(session)
 
     def _route(self, now: str | None, options: RecognitionOptions) -> str:
-        known = sorted(self.engines, key=lambda name: (name != "default", name))
+        known = self._ordered()
+        if why := unknown_engine(options.engine, known):
+            raise EngineError(why)
         if options.engine is not None:
-            if options.engine not in known:
-                msg = f"expected one of the engines {', '.join(known)}, got {options.engine!r}"
-                raise EngineError(msg)
             return options.engine
-        fit = [name for name in known if options.language in (None, *self.engines[name].model.languages)] or known
-        if not fit:
+        if not known:
             msg = "no engine is deployed"
             raise EngineError(msg)
+        language, engines = options.language, self.recognizers
+        knowing = [name for name in known if language in (None, *engines[name].model.languages)] or known
+        there = [name for name in knowing if name in self._deployed] or knowing
+        fit = [name for name in there if language in engines[name].serves]
+        fit = fit or [name for name in there if not engines[name].serves] or there
         return now if now in fit else fit[0]
+
+    def _ordered(self) -> list[str]:
+        return sorted(self.recognizers, key=lambda name: (name != "default", name))
 
     # for whoever serves
 
@@ -104,24 +117,33 @@ class ClusterEngines:
 
     @property
     def model(self) -> EngineFacts:
-        """What is known of all of them together."""
-        facts = [engine.model for engine in self.engines.values()]
+        """What is known of all of them together; of none that is deployed: as it was."""
+        facts = list(self.engines.values()) or [engine.model for engine in self.recognizers.values()]
         name = ", ".join(dict.fromkeys(fact.name for fact in facts)) or "no engine"
         return EngineFacts(name, frozenset().union(*(fact.languages for fact in facts)))
 
     @property
+    def engines(self) -> dict[str, EngineFacts]:
+        """Those that a session may ask for by name: all that are deployed and have said what they are."""
+        return {
+            name: self.recognizers[name].model
+            for name in self._ordered()
+            if name in self._deployed and self.recognizers[name].model.languages
+        }
+
+    @property
     def waiting(self) -> int:
         """Requests without an answer."""
-        return sum(engine.waiting for engine in self.engines.values())
+        return sum(engine.waiting for engine in self.recognizers.values())
 
     @property
     def lag_s(self) -> float:
         """For how long the oldest unanswered request that stands has been waiting."""
-        return max((engine.lag_s for engine in self.engines.values()), default=0.0)
+        return max((engine.lag_s for engine in self.recognizers.values()), default=0.0)
 
     def refusal(self) -> str | None:
         """Why nobody more should be let in: every engine is full."""
-        reasons = [engine.refusal() for engine in self.engines.values()]
+        reasons = [engine.refusal() for engine in self.recognizers.values()]
         return reasons[0] if reasons and all(reasons) else None
 
     async def run(self) -> None:
@@ -142,22 +164,23 @@ class ClusterEngines:
         """Fail what waits."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for engine in self.engines.values():
+                for engine in self.recognizers.values():
                     await engine.close()
 
     def _take(self, names: set[str]) -> None:
-        for name in names - self.engines.keys():
-            engine = self.engines[name] = ClusterRecognizer(self._directory.replicas(name), self._patience)
+        self._deployed = names
+        for name in names - self.recognizers.keys():
+            engine = self.recognizers[name] = ClusterRecognizer(self._directory.replicas(name), self._patience)
             engine.changed = self._look
             self._running[name] = asyncio.create_task(engine.run(), name=f"engine {name}")
-        for name in self.engines.keys() - names:
-            if not self.engines[name].waiting:  # what it has may yet come: an update takes it away for a moment
-                del self.engines[name]
+        for name in self.recognizers.keys() - names - set(self._at.values()):
+            if not self.recognizers[name].waiting:
+                del self.recognizers[name]
                 self._running.pop(name).cancel()
         self._look()
 
     def _look(self) -> None:
-        states = {engine.state for engine in self.engines.values()}
+        states = {engine.state for engine in self.recognizers.values()}
         state = "ready" if "ready" in states else "loading" if self._state == "loading" else "unreachable"
         if state != self._state:
             self._state = state

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from stt.cluster.load import FULL, LATE_S
+from stt.cluster.load import LATE_S
+from stt.engines.languages import language_code
 from stt.errors import SettingsError
 from stt.settings import EngineSettings
 
 PREFIX: Final = "stt-"
 """Of the names of Serve applications that are ours: fronts find all of them."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_AIM: Final = 0.5
-"""Share in use that autoscaling aims at: a replica takes minutes to come (a node, weights), and fronts let nobody in
-above `FULL`; between the two is room for as many sessions again as come in meanwhile."""
+_AIM: Final = 0.7
+"""What autoscaling aims at, of what may be in use (`Load.taken`): a replica takes minutes to come (a node, weights),
+and fronts let nobody in above 1; between the two is room for four new sessions to every ten there are."""
 _FILL: Final = 0.9
 """Batches that are so full leave no rows for anyone, whatever the share in use says: interims have begun to stretch."""
 
@@ -27,6 +28,9 @@ class EngineSpec:
     name: str = "default"
     """What sessions call it (`RecognitionOptions.engine`), and part of its application's name."""
     engine: EngineSettings = field(default_factory=EngineSettings)
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes: sessions in these get it before other engines, and no others do that do not ask for it by name,
+    as long as another engine knows theirs. None: it is for all that it knows."""
     replicas: int | None = None
     """So many; `None`: from `least` to `most`, as there is work."""
     least: int = 1
@@ -40,6 +44,9 @@ class EngineSpec:
     """`module:function` that opens the engine instead, for programs that bring their own."""
 
     def __post_init__(self) -> None:
+        codes = tuple(language_code(code) or code for code in self.languages)
+        object.__setattr__(self, "languages", codes)  # a list in a configuration file
+
         def check(holds: bool, expected: str, got: object) -> None:
             if not holds:
                 msg = f"expected {expected}, got {got}"
@@ -53,6 +60,7 @@ class EngineSpec:
             "a part of a GPU, or whole ones",
             self.gpus,
         )
+        check(all(re.fullmatch(r"[a-z]{2,3}", code) for code in codes), "languages by codes like de", ", ".join(codes))
         check(self.cpus >= 0, "0 CPUs or more", self.cpus)
         check(self.timeout_s > 0, "timeout_s above 0", self.timeout_s)
 
@@ -85,19 +93,23 @@ def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
             msg = f"{what}: expected some of {', '.join(known)}, got {name!r}"
             raise SettingsError(msg)
         default = known[name].default
+        if default == () and not (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
+            msg = f"{what}: {name}: expected a list of strings, got {value!r}"
+            raise SettingsError(msg)
         if isinstance(default, int | float) and not isinstance(value, int | float):
             msg = f"{what}: {name}: expected a number, got {value!r}"
             raise SettingsError(msg)
     return kind(**given)
 
 
-def replicas_wanted(now: int, used: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:
+def replicas_wanted(now: int, taken: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:
     """Say how many replicas there should be, by what each of those there are says of itself."""
-    if not used:
+    if not taken:
         return now
-    wanted = math.ceil(now * (sum(used) / len(used)) / _AIM) or 1
-    if max(lags_s, default=0.0) > LATE_S or sum(used) / len(used) > FULL:
+    mean = sum(taken) / len(taken)
+    wanted = math.ceil(now * mean / _AIM) or 1
+    if max(lags_s, default=0.0) > LATE_S or mean > 1:
         return max(wanted, now + 1)
-    if sum(fill) / max(1, len(fill)) > _FILL and sum(used) / len(used) > _AIM / 2:
+    if sum(fill) / max(1, len(fill)) > _FILL and mean > _AIM / 2:
         return max(wanted, now)
     return wanted

@@ -1,8 +1,18 @@
 """What a server knows of the engine behind its sessions, wherever that runs: in this process, or on others."""
 
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from stt.recognition.service import RecognitionService
+
+
+def unknown_engine(name: str | None, engines: Collection[str]) -> str | None:
+    """Say why no engine can be asked for by this name; `None`: one can."""
+    if name is None or name in engines:
+        return None
+    if not engines:
+        return f"engine: there is but one here, and it has no name; got {name[:40]!r}"
+    return f"engine must be one of {', '.join(sorted(engines)[:12])}, got {name[:40]!r}"
 
 
 class Described(Protocol):
@@ -20,6 +30,11 @@ class ServedRecognizer(RecognitionService, Protocol):
 
     @property
     def model(self) -> Described: ...
+
+    @property
+    def engines(self) -> Mapping[str, Described]:
+        """Those that a session may ask for by name (`RecognitionOptions.engine`); none where there is but one."""
+        ...
 
     @property
     def waiting(self) -> int:

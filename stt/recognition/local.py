@@ -16,7 +16,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -168,6 +168,11 @@ class LocalRecognizer:
     def hung(self) -> bool:
         """Whether a thread that was given up on still runs."""
         return any(thread.is_alive() for thread in self._abandoned)
+
+    @property
+    def engines(self) -> Mapping[str, SpeechModel]:
+        """None to choose from."""
+        return {}
 
     @property
     def waiting(self) -> int:

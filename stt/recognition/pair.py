@@ -8,7 +8,7 @@ Neither waits for the other. So while a final takes its seconds, `Session` tells
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -91,6 +91,11 @@ class PairRecognizer:
     def model(self) -> PairOfModels:
         """Both of them, as they are now."""
         return PairOfModels(self._finals.model, self._interims.model)
+
+    @property
+    def engines(self) -> Mapping[str, SpeechModel]:
+        """None to choose from."""
+        return {}
 
     @property
     def waiting(self) -> int:

@@ -98,10 +98,10 @@ def create_app(
     def admit(connection: HTTPConnection, name: str, dialect: Dialect) -> SessionOptions:
         gate.check(connection)
         given: Offered = connection.scope["offered"]
-        request = DialectRequest(name, given.query, connection.headers, gate.languages, gate.terms)
+        request = DialectRequest(name, given.query, connection.headers, gate.languages, gate.engines, gate.terms)
         options = dialect.open(request, gate.turns, language)
         gate.room(options.channels)
-        gate.speaks(options.recognition.language)
+        gate.speaks(options.recognition.language, options.recognition.engine)
         return options
 
     def upgrade(kind: type[Dialect]) -> Callable[[Request], Awaitable[Response]]:

@@ -36,10 +36,23 @@ class Request:
     """By lower-case name."""
     languages: frozenset[str] = frozenset()
     """ISO 639-1 codes of those that the engine knows; none while it loads."""
+    engines: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Those that a client may ask for by name, with the languages of each; none where there is but one."""
     terms: tuple[str, ...] = ()
     """Those of the server, for who names none."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     """When it came."""
+
+    def engine(self, name: object) -> str | None:
+        """Return the engine of this name, which a client gave as that of a model; `None`: there is none, any will do.
+
+        Clients of other protocols have to name a model, and mostly name one of somebody else.
+        """
+        return name if isinstance(name, str) and name in self.engines else None
+
+    def known(self, engine: str | None) -> frozenset[str]:
+        """Return the languages of an engine; `None`: of whichever serves."""
+        return self.languages if engine is None else self.engines.get(engine, frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """Who is let in, over whatever they come: keys, origins, room, and languages that the engine knows."""
 
+from collections.abc import Mapping
+
 from starlette.requests import HTTPConnection
 
 from stt.engines import check_language
 from stt.engines.languages import language_code
 from stt.errors import SettingsError
+from stt.recognition.engine import unknown_engine
 from stt.server.access import Offered, authorized, is_loopback, origin_allowed
 from stt.server.dialect import NotAdmittedError
 from stt.server.logs import log
@@ -38,6 +41,17 @@ class Gate:
         recognizer = self.service.recognizer
         return recognizer.model.languages if recognizer is not None else frozenset()
 
+    @property
+    def engines(self) -> Mapping[str, frozenset[str]]:
+        """Those that a client may ask for by name, with the languages of each; none where there is but one."""
+        recognizer = self.service.recognizer
+        engines = recognizer.engines if recognizer is not None else {}
+        return {name: engine.languages for name, engine in engines.items()}
+
+    def known(self, engine: str | None) -> frozenset[str]:
+        """Languages of an engine by its name; `None`: of whichever serves."""
+        return self.languages if engine is None else self.engines.get(engine, frozenset())
+
     def check(self, connection: HTTPConnection) -> None:
         """Look at keys and origin.
 
@@ -64,18 +78,24 @@ class Gate:
         if why := self.service.refusal(places):
             raise NotAdmittedError(*why)
 
-    def speaks(self, language: str | None) -> str | None:
+    def speaks(self, language: str | None, engine: str | None = None) -> str | None:
         """Return the code of a language as the engine knows it, `None` where it is to find out.
 
+        `engine`: which one, by name; `None`: whichever serves.
+
         Raises:
-            NotAdmittedError: the engine does not know it.
+            NotAdmittedError: it does not know it, or there is none of this name.
 
         """
-        assert self.service.recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
+        recognizer = self.service.recognizer
+        assert recognizer is not None  # noqa: S101 - for the type checker: refused before it is there
+        if why := unknown_engine(engine, self.engines):
+            raise NotAdmittedError("bad_option", why, option="engine")
+        model = recognizer.model if engine is None else recognizer.engines[engine]
         try:
-            check_language(self.service.recognizer.model, language)
+            check_language(model, language)
         except SettingsError:
-            known = ", ".join(sorted(self.languages)[:12])
+            known = ", ".join(sorted(model.languages)[:12])
             text = f"language: the engine knows {known}, got {str(language)[:40]!r}"
             raise NotAdmittedError("bad_option", text, option="language") from None
         return language_code(language)

@@ -78,7 +78,14 @@ class WyomingServer:
         recognizer = self.gate.service.recognizer
         engine = recognizer.model.name if recognizer is not None else None
         languages = self.gate.languages or {self.gate.language or "en"}
-        return info(engine, languages, self._version, ends_turns=self.gate.settings.wyoming_ends_turns)
+        engines = recognizer.engines if recognizer is not None else {}
+        return info(
+            engine,
+            languages,
+            self._version,
+            ends_turns=self.gate.settings.wyoming_ends_turns,
+            named={name: (model.name, model.languages) for name, model in engines.items()},
+        )
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, reader, writer)
@@ -149,7 +156,8 @@ class _Connection:
             log("refused", client=self._wire.client, path=dialect.path, code=refused.code)
             await self._say(error(str(refused), refused.code))
             return
-        options = dialect.open(Request(name, languages=gate.languages, terms=gate.terms), gate.turns, gate.language)
+        request = Request(name, languages=gate.languages, engines=gate.engines, terms=gate.terms)
+        options = dialect.open(request, gate.turns, gate.language)
         await Host(name, self._wire, dialect, options, gate.service).run()
 
     async def _say(self, event: bytes) -> None:

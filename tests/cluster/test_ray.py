@@ -94,13 +94,13 @@ async def front() -> AsyncIterator[ClusterEngines]:
 async def replicas(engines: ClusterEngines, count: int) -> dict[str, int]:
     """Wait until so many are heard of; returns their processes by their names."""
     async with asyncio.timeout(120):
-        while len(loads := engines.engines["default"].loads) < count:
+        while len(loads := engines.recognizers["default"].loads) < count:
             await asyncio.sleep(0.05)
     return {load.replica: load.pid for load in loads}
 
 
 def homes(engines: ClusterEngines) -> set[str]:
-    return {s.home for s in engines.engines["default"]._sessions.values() if s.home is not None}
+    return {s.home for s in engines.recognizers["default"]._sessions.values() if s.home is not None}
 
 
 def conversations(trouble: Callable[[ClusterEngines], Awaitable[None]] | None = None, count: int = 4) -> ClusterEngines:
@@ -129,9 +129,9 @@ def conversations(trouble: Callable[[ClusterEngines], Awaitable[None]] | None = 
 
 async def kill_a_home(engines: ClusterEngines) -> None:
     async with asyncio.timeout(30):
-        while not (at := homes(engines) & {load.replica for load in engines.engines["default"].loads}):
+        while not (at := homes(engines) & {load.replica for load in engines.recognizers["default"].loads}):
             await asyncio.sleep(0.01)
-    [pid] = {load.pid for load in engines.engines["default"].loads if load.replica == min(at)}
+    [pid] = {load.pid for load in engines.recognizers["default"].loads if load.replica == min(at)}
     os.kill(pid, signal.SIGKILL)
 
 
@@ -184,7 +184,7 @@ def deployed(nodes: Any) -> Any:
 def test_four_conversations_end_with_the_finals_of_a_local_run() -> None:
     engines = conversations()
     assert engines.model.name.startswith("whisper")
-    counts = engines.engines["default"].counts
+    counts = engines.recognizers["default"].counts
     assert not counts.again
     sound = sum(2 * len(said(seed)) for seed in FOUR)
     assert counts.bytes_sent < 1.2 * sound

@@ -99,7 +99,7 @@ BAD: list[tuple[str | bytes, str, str]] = [
         "bad_option",
         (
             "unknown setting 'gap' of configure; known: end_of_turn, end_of_turn_ms, pause_ms, eagerness, "
-            "eot_threshold, eot_delay_ms, eot_timeout_ms, eager, language, terms"
+            "eot_threshold, eot_delay_ms, eot_timeout_ms, eager, language, engine, terms"
         ),
     ),
     (
@@ -156,7 +156,7 @@ def test_silence_in_milliseconds_alone_asks_for_silence_whatever_the_server_does
 
 
 def test_what_ends_turns_can_be_changed_while_the_session_runs() -> None:
-    controls = Controls(TurnSettings(end_of_turn="auto"), RecognitionOptions("en"), frozenset(), parse_options)
+    controls = Controls(TurnSettings(end_of_turn="auto"), RecognitionOptions("en"), Request(""), parse_options)
 
     def configure(**settings: Any) -> TurnSettings:
         command = controls.read({"type": "configure", **settings})
@@ -172,7 +172,9 @@ def test_what_ends_turns_can_be_changed_while_the_session_runs() -> None:
 
 
 def test_a_setting_that_cannot_work_changes_none_and_others_stay_as_they_were_set() -> None:
-    controls = Controls(TurnSettings(), RecognitionOptions("en"), frozenset({"en", "de"}), parse_options)
+    controls = Controls(
+        TurnSettings(), RecognitionOptions("en"), Request("", languages=frozenset({"en", "de"})), parse_options
+    )
 
     def configure(**settings: Any) -> Any:
         return controls.read({"type": "configure", **settings})

@@ -84,8 +84,8 @@ class DeepgramLive:
                 _milliseconds(given, "utterance_end_ms", 1_000),
             )
             settings = _turns(given, wishes, turns)
-            named = keyterms(request.query) or request.terms
-            self._recognition = RecognitionOptions(language_of(given, language), named, words=True)
+            named, engine = keyterms(request.query) or request.terms, request.engine(given.get("model"))
+            self._recognition = RecognitionOptions(language_of(given, language), named, words=True, engine=engine)
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, count)

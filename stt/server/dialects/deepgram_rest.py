@@ -55,6 +55,7 @@ class Ask:
     detect_language: bool = False
     utterance_gap_s: float | None = None
     """Silence between two utterances; `None`: they are not asked for."""
+    model: str = ""
 
 
 def read(query: Sequence[tuple[str, str]], language: str | None, server_terms: tuple[str, ...] = ()) -> Ask:
@@ -79,6 +80,7 @@ def read(query: Sequence[tuple[str, str]], language: str | None, server_terms: t
         flag(given, "paragraphs"),
         flag(given, "detect_language"),
         gap_s if flag(given, "utterances") else None,
+        given.get("model", ""),
     )
 
 
@@ -209,7 +211,9 @@ class _Recordings:
             ask = read(request.scope["offered"].query, gate.language, gate.terms)
         except UnreadableError as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-        gate.speaks(ask.recognition.language)
+        engine = ask.model if ask.model in gate.engines else None
+        recognition = replace(ask.recognition, engine=engine)
+        gate.speaks(recognition.language, engine)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
             await _refuse_url(request)
         head = b"" if ask.codec.encoding == "container" else wav_head(ask.codec)
@@ -224,7 +228,7 @@ class _Recordings:
             async def hear() -> list[Heard]:
                 numbers = range(count) if ask.multichannel else (None,)
                 return [
-                    await job.run(file, ask.recognition, gate.turns, channel.hear, number)
+                    await job.run(file, recognition, gate.turns, channel.hear, number)
                     for number, channel in zip(numbers, channels, strict=True)
                 ]
 
@@ -240,7 +244,7 @@ class _Recordings:
             "model_info": {MODEL_UUID: MODEL},
         }
         for channel, one in zip(channels, heard, strict=True):
-            channel.language = ask.recognition.language or language_found(one, gate.languages)
+            channel.language = ask.recognition.language or language_found(one, gate.known(engine))
         answer = JSONResponse(document(ask, channels, metadata))
         problem = next((one.problem for one in heard if one.problem is not None), None)
         if problem is not None:

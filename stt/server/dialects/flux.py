@@ -151,7 +151,8 @@ class Flux:
         except (UnreadableError, SettingsError) as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=getattr(wrong, "option", None)) from None
         self._codec = codec(given.get("encoding", ""), rate, 1)
-        self._recognition = RecognitionOptions(language, keyterms(request.query) or request.terms, words=True)
+        named, engine = keyterms(request.query) or request.terms, request.engine(given.get("model"))
+        self._recognition = RecognitionOptions(language, named, words=True, engine=engine)
         headers = (("dg-request-id", self._id),)
         return SessionOptions(settings, self._recognition, headers, _UPDATE_S)
 

@@ -77,6 +77,8 @@ class Options:
     """Whether finals have the times of their words."""
     terms: tuple[str, ...] | None = None
     """What will be said; `None`: nothing was said about it."""
+    engine: str | None = None
+    """Which engine, by name; `None`: any."""
     heard: bool = False
     """Whether it is told ten times a second how far the audio was heard, and whether somebody speaks."""
 
@@ -95,6 +97,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         "interim_results",
         *ENDS,
         "language",
+        "engine",
         "events",
         "repeat_committed",
         "words",
@@ -121,6 +124,7 @@ def parse_options(query: Sequence[tuple[str, str]], turns: TurnSettings, languag
         _flag(given, "repeat_committed", default=True),
         _flag(given, "words", default=False),
         _terms([value for name, value in query if name == "term"]) if "term" in given else None,
+        given.get("engine"),
         _flag(given, "heard", default=False),
     )
 
@@ -205,7 +209,7 @@ class Decoder:
         self._binary = binary
         self._last = binary
         self._changes = 0
-        self._controls = controls or Controls(TurnSettings(), RecognitionOptions(), frozenset(), parse_options)
+        self._controls = controls or Controls(TurnSettings(), RecognitionOptions(), Request(""), parse_options)
 
     def text(self, data: str) -> Audio | Finish | Control:
         """Take a text frame.
@@ -427,8 +431,8 @@ class Native:
         self._session = request.session
         self._events = options.events
         terms = request.terms if options.terms is None else options.terms
-        recognition = RecognitionOptions(options.language, terms, words=options.words)
-        self._decoder = Decoder(options.format, Controls(options.turns, recognition, request.languages, parse_options))
+        recognition = RecognitionOptions(options.language, terms, words=options.words, engine=options.engine)
+        self._decoder = Decoder(options.format, Controls(options.turns, recognition, request, parse_options))
         self._encoder = Encoder(options)
         return SessionOptions(options.turns, recognition, tick_s=_HEARD_S if options.heard else None)
 

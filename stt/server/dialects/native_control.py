@@ -6,6 +6,8 @@ from typing import Any, Final, Protocol
 
 from stt.control import Clear, Configure, Control, Flush
 from stt.recognition import RecognitionOptions
+from stt.recognition.engine import unknown_engine
+from stt.server.dialect import Request
 from stt.server.dialects.native_reader import ProtocolError
 from stt.server.dialects.reading import shown
 from stt.settings import TurnSettings
@@ -30,6 +32,7 @@ _MAY_CHANGE: Final = {
     "eot_threshold": "a number",
     "eager": "true or false",
     "language": "a string",
+    "engine": "a string",
     "terms": "a list of strings",
 }
 """Settings, and what they have to be."""
@@ -44,6 +47,8 @@ class Wanted(Protocol):
     def language(self) -> str | None: ...
     @property
     def terms(self) -> tuple[str, ...] | None: ...
+    @property
+    def engine(self) -> str | None: ...
 
 
 Parse = Callable[[Sequence[tuple[str, str]], TurnSettings, str | None], Wanted]
@@ -57,14 +62,12 @@ class Controls:
     with one that cannot work changes nothing.
     """
 
-    def __init__(
-        self, turns: TurnSettings, options: RecognitionOptions, languages: frozenset[str], parse: Parse
-    ) -> None:
-        """Begin with what the URL asked for; `languages`: those that the engine knows, empty where nobody can tell."""
+    def __init__(self, turns: TurnSettings, options: RecognitionOptions, request: Request, parse: Parse) -> None:
+        """Begin with what the URL asked for."""
         self._parse = parse
         self._turns = turns
         self._options = options
-        self._languages = languages
+        self._request = request
 
     def read(self, message: Mapping[str, Any]) -> Control:
         """Take a message whose `type` is one of `KINDS`.
@@ -99,11 +102,16 @@ class Controls:
         ]
         query += [("term", term) for term in given.get("terms", ())]
         wanted = self._parse(query, self._turns, self._options.language)
-        if self._languages and wanted.language is not None and wanted.language not in self._languages:
-            known = ", ".join(sorted(self._languages)[:12])
+        engine = wanted.engine or self._options.engine
+        if why := unknown_engine(wanted.engine, self._request.engines):
+            raise ProtocolError("bad_option", why)
+        languages = self._request.known(engine)
+        if languages and wanted.language is not None and wanted.language not in languages:
+            known = ", ".join(sorted(languages)[:12])
             raise ProtocolError("bad_option", f"language: the engine knows {known}, got {shown(wanted.language)}")
         terms = (wanted.terms or ()) if "terms" in given else self._options.terms
-        self._turns, self._options = wanted.turns, replace(self._options, language=wanted.language, terms=terms)
+        self._turns = wanted.turns
+        self._options = replace(self._options, language=wanted.language, terms=terms, engine=engine)
         return Configure(self._turns, self._options)
 
 

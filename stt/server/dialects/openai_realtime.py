@@ -105,11 +105,10 @@ class OpenAIRealtime:
         self._name = f"sess_{request.session}"
         offered = request.headers.get("sec-websocket-protocol", "")
         self._beta = "realtime=v1" in request.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
-        self._turns, self._language, self._languages = turns, language, request.languages
-        self._terms = request.terms
+        self._turns, self._language, self._request = turns, language, request
         self._config = SessionConfig.new(dict(request.query).get("model"))
         self._created = self._config.shown(self._name, beta=self._beta)
-        return SessionOptions(self._config.turns(turns), self._config.recognition(language, request.terms))
+        return SessionOptions(self._config.turns(turns), self._config.recognition(language, request))
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -170,8 +169,9 @@ class OpenAIRealtime:
 
     def _update(self, kind: str, session: Any) -> Iterable[Command]:
         config = self._config.updated(session)
-        turns, options = config.turns(self._turns), config.recognition(self._language, self._terms)
-        known_language(options.language or "", self._languages, "session.audio.input.transcription.language")
+        turns, options = config.turns(self._turns), config.recognition(self._language, self._request)
+        languages = self._request.known(options.engine)
+        known_language(options.language or "", languages, "session.audio.input.transcription.language")
         self._config = config
         beta = kind == "transcription_session.update"
         answer = _Updated(f"{kind}d", config.shown(self._name, beta=beta))  # type: ignore[arg-type]

@@ -50,11 +50,14 @@ class Ask:
     format: str = "json"
     stream: bool = False
     granularities: tuple[str, ...] = ("segment",)
+    model: str = ""
+    engine: str | None = None
+    """That which is called as the model, if one is."""
 
     @property
     def recognition(self) -> RecognitionOptions:
         words = self.format == "verbose_json" and "word" in self.granularities
-        return RecognitionOptions(self.language, self.terms, words, live=False)
+        return RecognitionOptions(self.language, self.terms, words, self.engine, live=False)
 
 
 def read(fields: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Ask:
@@ -87,6 +90,7 @@ def read(fields: Sequence[tuple[str, str]], turns: TurnSettings, language: str |
         kind,
         boolean(given.get("stream", "false"), "stream"),
         granularities,
+        given.get("model", ""),
     )
 
 
@@ -259,8 +263,10 @@ class _Transcriptions:
                 ask = read(form.fields, gate.turns, gate.language)
             except UnreadableError as wrong:
                 raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-            ask = replace(ask, language=gate.speaks(ask.language), terms=ask.terms or gate.terms)
-            answer = Answer(ask, gate.languages)
+            engine = ask.model if ask.model in gate.engines else None
+            language = gate.speaks(ask.language, engine)
+            ask = replace(ask, language=language, terms=ask.terms or gate.terms, engine=engine)
+            answer = Answer(ask, gate.known(engine))
 
             async def sink(event: Event) -> None:
                 new = answer.hear(event)
@@ -327,7 +333,7 @@ def routes(gate: Gate) -> list[BaseRoute]:
     def models() -> dict[str, dict[str, Any]]:
         recognizer = gate.service.recognizer
         engine = recognizer.model.name.partition(" (")[0].replace(" ", "-") if recognizer is not None else None
-        names = ([engine] if engine is not None else []) + list(MODELS)
+        names = [*([engine] if engine is not None and not gate.engines else []), *gate.engines, *MODELS]
         return {name: {"id": name, "object": "model", "created": created, "owned_by": "stt"} for name in names}
 
     def admitted(request: Request) -> Response | None:

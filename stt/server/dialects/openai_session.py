@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from stt.errors import SettingsError
 from stt.recognition import RecognitionOptions
-from stt.server.dialect import Codec
+from stt.server.dialect import Codec, Request
 from stt.server.dialects.openai import language_of, terms
 from stt.server.dialects.reading import UnreadableError, number, shown, texts
 from stt.settings import Eagerness, TurnSettings
@@ -66,12 +66,16 @@ class SessionConfig:
         """How long before the first sound a turn is said to begin."""
         return (self.vad or {}).get("prefix_padding_ms", 0) / 1000
 
-    def recognition(self, language: str | None, server_terms: tuple[str, ...] = ()) -> RecognitionOptions:
-        """Return what is asked of the engine; `language` and `server_terms`: where the client names none."""
+    def recognition(self, language: str | None, request: Request) -> RecognitionOptions:
+        """Return what is asked of the engine; `language` and the request's terms: where the client names none."""
         given = self.transcription
         asked = given.get("language") or next(iter(given.get("languages") or ()), None)
         named = terms(given.get("prompt"), given.get("keywords") or ())
-        return RecognitionOptions(language_of(asked) if asked else language, named or server_terms)
+        return RecognitionOptions(
+            language_of(asked) if asked else language,
+            named or request.terms,
+            engine=request.engine(given.get("model")),
+        )
 
     def turns(self, turns: TurnSettings) -> TurnSettings:
         """Return how sound becomes turns.

@@ -124,14 +124,22 @@ def error(text: str, code: str) -> bytes:
     return write("error", {"text": text, "code": code})
 
 
-def info(engine: str | None, languages: Iterable[str], version: str | None, *, ends_turns: bool) -> dict[str, Any]:
-    """Describe the server, which is one program with one model.
+def info(
+    engine: str | None,
+    languages: Iterable[str],
+    version: str | None,
+    *,
+    ends_turns: bool,
+    named: Mapping[str, tuple[str, Iterable[str]]] | None = None,
+) -> dict[str, Any]:
+    """Describe the server, which is one program with one model, and with those that can be asked for by name.
 
     Args:
         engine: what it runs; `None`: it loads.
         languages: ISO 639-1 codes that users may pick from. Home Assistant makes nothing of a model without any.
         version: of this program, where that is known.
         ends_turns: the server finds out where an utterance ends.
+        named: by the name that a client may give in `transcribe`, what each engine is, and its languages.
 
     """
     about = {
@@ -139,13 +147,15 @@ def info(engine: str | None, languages: Iterable[str], version: str | None, *, e
         "installed": True,
         "attribution": {"name": "stt", "url": _URL},
     }
-    name = (engine or "default").partition(" (")[0]
-    model = {"name": name, "description": engine or "an engine that loads", "languages": sorted(languages), **about}
+    models = {(engine or "default").partition(" (")[0]: (engine or "an engine that loads", languages), **(named or {})}
     program = {
         "name": "stt",
         "description": "Live speech-to-text you run yourself",
         **about,
-        "models": [model],
+        "models": [
+            {"name": name, "description": what, "languages": sorted(known), **about}
+            for name, (what, known) in models.items()
+        ],
         "supports_transcript_streaming": True,
         "requires_external_vad": not ends_turns,
         "prefers_auto_gain_enabled": False,
@@ -206,9 +216,8 @@ class Wyoming:
 
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Begin as a connection does that asks for nothing."""
-        self._turns, self._language, self._languages = turns, language, request.languages
-        self._terms = request.terms
-        self._recognition = RecognitionOptions(language, self._terms)
+        self._turns, self._language, self._request = turns, language, request
+        self._recognition = RecognitionOptions(language, request.terms)
         return SessionOptions(self._settings("default"), self._recognition)
 
     def _settings(self, sensitivity: str) -> TurnSettings:
@@ -247,15 +256,18 @@ class Wyoming:
     def _transcribe(self, data: Mapping[str, Any]) -> Iterable[Command]:
         self._refusal = None
         language, asked, sensitivity = self._language, data.get("language"), data.get("vad_sensitivity")
+        engine = self._request.engine(data.get("name"))
         try:
-            if asked is not None:
-                language = known_language(asked, self._languages, "language")
+            if asked is not None or engine is not None:
+                language = known_language(
+                    language or "" if asked is None else asked, self._request.known(engine), "language"
+                )
             names = (*texts(data.get("transcript_names"), "transcript_names"),)
             more = texts(data.get("transcript_terms"), "transcript_terms")
         except UnreadableError as wrong:
             self._refusal = str(wrong)
             return ()
-        self._recognition = RecognitionOptions(language, usable((*names, *more)) or self._terms)
+        self._recognition = RecognitionOptions(language, usable((*names, *more)) or self._request.terms, engine=engine)
         known = sensitivity if isinstance(sensitivity, str) and sensitivity in _SENSITIVITIES else "default"
         return (Configure(self._settings(known), self._recognition),)
 
