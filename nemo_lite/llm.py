@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.config import LLMConfig
+from nemo_lite.kernels import Kernels, Pass, TorchKernels, rope, stream_dtype
 from nemo_lite.linear import FusedLinear
 
 Tap = Callable[[int, Tensor], None]
@@ -85,41 +86,22 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rope: tuple[Tensor, Tensor],
-        bias: Tensor,
-        slots: Tensor,
+        now: Pass,
         kv: Tensor,
-        rows: Tensor | None,
+        kernels: Kernels,
         *,
         adapter: bool,
         tap: Callable[[Tensor], None] | None,
     ) -> Tensor:
-        """Inputs x [B, n, hidden]; rope cos, sin [B or 1, n, 1, d]; bias [B or 1, 1, G * n, span]; slots [B or 1, n];
-        kv [2, B, span, kv_heads, d], written at `slots` and read as a whole, or of more rows, of which `rows` [B].
+        """Inputs x [B, n, hidden]; kv [2, B, span, kv_heads, d], written at `now.slots` and read up to them, or of more
+        rows, of which `now.rows`.
         """
         b, n, _ = x.shape
         qkv = self.qkv(x, adapter=adapter).view(b, n, -1, self.d)
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
-        q, k = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope)
-
-        place = (torch.arange(b, device=x.device) if rows is None else rows)[:, None]
-        kv[0].index_put_((place, slots), k)
-        kv[1].index_put_((place, slots), v)
+        q = kernels.place(qkv, self.q_norm, self.k_norm, now, kv)
         if tap is not None:
             tap(q)
-
-        # the G query heads that share a key head become G * n queries of one head: nothing is repeated in memory
-        group = self.heads // self.kv_heads
-        q = (
-            q.view(b, n, self.kv_heads, group, self.d)
-            .permute(0, 2, 3, 1, 4)
-            .reshape(b, self.kv_heads, group * n, self.d)
-        )
-        kv = kv if rows is None else kv.index_select(1, rows)
-        keys, values = kv.transpose(2, 3)  # each [B, kv_heads, span, d]
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
-        out = out.view(b, self.kv_heads, group, n, self.d).permute(0, 3, 1, 2, 4).reshape(b, n, -1)
-        return self.out(out, adapter=adapter)
+        return self.out(kernels.attend(q, kv, now), adapter=adapter)
 
 
 class MLP(nn.Module):
@@ -129,9 +111,8 @@ class MLP(nn.Module):
         self.gate_up = FusedLinear(config.hidden, {"gate_proj": wide, "up_proj": wide}, lora=config.lora)
         self.down = FusedLinear(wide, {"down_proj": config.hidden}, lora=config.lora)
 
-    def forward(self, x: Tensor, *, adapter: bool) -> Tensor:
-        gate, up = self.gate_up(x, adapter=adapter).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up, adapter=adapter)
+    def forward(self, x: Tensor, kernels: Kernels, *, adapter: bool) -> Tensor:
+        return self.down(kernels.gated(self.gate_up(x, adapter=adapter)), adapter=adapter)
 
 
 class Layer(nn.Module):
@@ -145,17 +126,19 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rope: tuple[Tensor, Tensor],
-        bias: Tensor,
-        slots: Tensor,
+        normed: Tensor,
+        now: Pass,
         kv: Tensor,
-        rows: Tensor | None,
+        after: RMSNorm,
+        kernels: Kernels,
         *,
         adapter: bool,
         tap: Callable[[Tensor], None] | None,
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, bias, slots, kv, rows, adapter=adapter, tap=tap)
-        return x + self.mlp(self.post_attention_layernorm(x), adapter=adapter)
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs: the residual stream x and what `input_layernorm` makes of it -> the stream, and `after` of it."""
+        heard = self.self_attn(normed, now, kv, kernels, adapter=adapter, tap=tap)
+        x, normed = kernels.add_norm(x, heard, self.post_attention_layernorm)
+        return kernels.add_norm(x, self.mlp(normed, kernels, adapter=adapter), after)
 
 
 class Qwen3(nn.Module):
@@ -166,6 +149,7 @@ class Qwen3(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.hidden, config.norm_eps)
+        self.kernels: Kernels = TorchKernels()
 
     def prepare(self) -> None:
         """To be called once the weights are in place: merge LoRA."""
@@ -185,30 +169,21 @@ class Qwen3(nn.Module):
     ) -> Tensor:
         """Run n tokens of each row and store their keys and values.
 
-        x [B, n, hidden] embeddings; slots [B, n], or [1, n] if the rows agree, int64 positions; kv a `KVCache.view`
-        whose span reaches beyond the largest slot, of B rows, or of more, of which `rows` [B] int64 are meant
-        -> [B, n, hidden], after the last norm. `tap` sees the queries on the way.
+        x [B, n, hidden] embeddings; slots [B, n], or [1, n] if the rows agree, int64 positions that rise; kv a
+        `KVCache.view` whose span reaches beyond the largest slot, of B rows, or of more, of which `rows` [B] int64 are
+        meant -> [B, n, hidden], after the last norm. `tap` sees the queries on the way.
         """
-        d, group = self.config.head_dim, self.config.heads // self.config.kv_heads
-        half = torch.arange(0, d, 2, device=x.device, dtype=torch.float32)
-        angle = slots[:, :, None, None].float() * (1.0 / self.config.rope_theta ** (half / d))  # [B or 1, n, 1, d / 2]
-        cos, sin = angle.cos(), angle.sin()
-        rope = torch.cat([cos, cos], dim=-1).to(x.dtype), torch.cat([-sin, sin], dim=-1).to(x.dtype)
-        span = kv.shape[3]
-        visible = torch.arange(span, device=x.device) <= slots[:, :, None]  # [B or 1, n, span]
-        bias = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, float("-inf"))
-        bias = bias[:, None, None].expand(-1, 1, group, -1, -1).reshape(slots.shape[0], 1, -1, span)
-        if x.dtype == torch.float16:
-            x = x.float()  # the sum over the layers outgrows 65,504 where each summand does not
-        for number, (layer, layer_kv) in enumerate(zip(self.layers, kv, strict=True)):
+        cos, sin = rope(slots, self.config.head_dim, self.config.rope_theta, x.dtype)
+        bias = self.kernels.bias(slots, kv.shape[3], self.config.heads // self.config.kv_heads, x.dtype)
+        now = Pass(slots, rows, cos, sin, bias)
+        layers: list[Layer] = list(self.layers)  # pyright: ignore[reportAssignmentType] - what is in it
+        x = x.to(stream_dtype(x.dtype))
+        normed = layers[0].input_layernorm(x)
+        afters = [*(layer.input_layernorm for layer in layers[1:]), self.norm]
+        for number, (layer, layer_kv, after) in enumerate(zip(layers, kv, afters, strict=True)):
             seen = None if tap is None else partial(tap, number)
-            x = layer(x, rope, bias, slots, layer_kv, rows, adapter=adapter, tap=seen)
-        return self.norm(x)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [B, n, heads, d]; `sin` has its first half negated."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+            x, normed = layer(x, normed, now, layer_kv, after, self.kernels, adapter=adapter, tap=seen)
+        return normed
 
 
 def look(queries: Tensor, keys: Tensor) -> Tensor:

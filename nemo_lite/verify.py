@@ -11,7 +11,8 @@ import torch
 
 from nemo_lite.calibration import CLIPS, read_clip
 from nemo_lite.device import BACKENDS, numerics
-from nemo_lite.model import CanaryQwen, Transcription
+from nemo_lite.model import CanaryQwen
+from nemo_lite.transcription import Transcription
 
 WORST = 0.1
 """The largest word error rate that the clips may have: they are clear speech of easy sentences."""
@@ -106,7 +107,8 @@ def _where(model: CanaryQwen) -> list[str]:
     chosen = ", ".join(f"{kind} {backend(*shape, model.dtype, device)}" for kind, shape in kinds.items())
     if (head := model.decoder.aligner) is not None:
         lines.append(f"times of words: by head {head.head} of layer {head.layer}")
-    return [*lines, f"attention: {chosen}"]
+    fused = model.llm.kernels.name
+    return [*lines, f"kernels of the language model: {fused}; attention by PyTorch would be: {chosen}"]
 
 
 def _without_graphs(model: CanaryQwen, clips: Sequence[torch.Tensor]) -> list[Transcription]:

@@ -177,11 +177,11 @@ def torch(
 
 def weights() -> Iterator[Finding]:
     """The weights that are here, whole or damaged."""
-    from stt.engines import canary_qwen, whisper
+    from stt.engines import canary_qwen, whisper_weights
     from stt.errors import EngineError
 
     try:
-        yield Finding("weights", "ok", f"whisper, embedded: {whisper.embedded_path()}")
+        yield Finding("weights", "ok", f"whisper, embedded: {whisper_weights.embedded_path()}")
     except EngineError as error:
         yield Finding("weights", "bad", str(error))  # says what to do
     try:

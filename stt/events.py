@@ -75,7 +75,8 @@ class TranscriptChanged(_Starts, _Ends):
     committed_chars: int
     """`text[:committed_chars]` will never change."""
     stable_chars: int
-    """`text[:stable_chars]` is agreed on by the last two hypotheses, or committed."""
+    """`text[:stable_chars]` is agreed on by the last two hypotheses, or committed; where interims have a model of their
+    own, it is what the other model has heard."""
     cause: Literal["interim", "pause", "cut", "end"]
     """`pause`: the speaker stopped, and this is the turn's final text if nothing more is said."""
     latency: Latency

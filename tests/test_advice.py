@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stt.commands.advice import better_weights, once
-from stt.engines import whisper
+from stt.engines import whisper_weights
 from stt.settings import EngineSettings
 
 EMBEDDED = "whisper tiny.en (int8, cpu)"
@@ -18,7 +18,7 @@ EMBEDDED = "whisper tiny.en (int8, cpu)"
 )
 def test_chosen_by_cores_and_memory(cores: int, memory_gb: float, name: str | None) -> None:
     assert better_weights(cores, memory_gb) == name
-    assert name is None or name in whisper.sizes()
+    assert name is None or name in whisper_weights.sizes()
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ def test_transcripts_that_cannot_be_read_are_told(tmp_path: Path, capsys: pytest
     assert "there is no text in" in capsys.readouterr().err
 
 
+@pytest.mark.canary
 def test_the_engine_answers_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.json").write_text('{"turns": [{"text": "We meet on Monday."}]}')
     engine = ["--engine", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu", "--most-tokens", "12", "-q"]
@@ -176,6 +177,7 @@ def test_the_engine_answers_on_the_command_line(tmp_path: Path, capfd: pytest.Ca
     assert document["prompt_tokens"] > 20
 
 
+@pytest.mark.canary
 def test_a_conversation_that_is_too_long_is_refused_before_anything_is_computed() -> None:
     engine = CanaryQwen(model_dir=str(TOY), device="cpu", threads=1)
     with pytest.raises(EngineError, match=r"expected a conversation of at most 32256 tokens, got one of \d+"):

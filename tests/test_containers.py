@@ -202,6 +202,14 @@ def test_one_of_several_tracks_is_heard_and_said_to_be(tmp_path: Path, wanted: i
     assert "1 deu, 2 eng" in heard.notices[0]
 
 
+def test_tags_in_another_encoding_do_not_keep_a_recording_from_being_heard(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", *TWO)
+    path.write_bytes(path.read_bytes().replace(b"deu", b"d\xe9u"))
+    heard = hear(path)
+    assert len(heard.whole()) > 15_000
+    assert "1 d\ufffdu, 2 eng" in heard.notices[0], "and any terminal can print it"
+
+
 @pytest.mark.parametrize("wanted", [0, 3, "fr", "-1"])
 def test_a_track_that_is_not_there_is_said(tmp_path: Path, wanted: int | str) -> None:
     path = encode(tmp_path / "a.mkv", *TWO)

@@ -303,6 +303,7 @@ def canary() -> CanaryQwen:
     return CanaryQwen(model_dir=str(TOY), device="cpu", threads=1, rows=6)
 
 
+@pytest.mark.canary
 @pytest.mark.parametrize("seed", range(3))
 async def test_the_engine_hears_in_rows_that_come_and_go_what_it_hears_one_by_one(
     canary: CanaryQwen, seed: int

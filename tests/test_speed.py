@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stt.commands import models
-from stt.engines import choice, open_engine, open_engines, settled, speed, whisper
+from stt.engines import choice, open_engine, open_engines, settled, speed, whisper, whisper_weights
 from stt.engines.speed import Speed
 from stt.errors import EngineError, SettingsError
 from stt.recognition import Hypothesis, Utterance
@@ -30,10 +30,10 @@ def present(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     found = {name: tmp_path / name for name in ("small.en", "base.en", "small")}
     for path in found.values():
         path.mkdir()
-        for file in whisper.embedded_path().iterdir():
+        for file in whisper_weights.embedded_path().iterdir():
             (path / file.name).symlink_to(file)
-    sizes = {whisper.sizes()[name]: path for name, path in found.items()}
-    monkeypatch.setattr(whisper, "cached", sizes.get)
+    sizes = {whisper_weights.sizes()[name]: path for name, path in found.items()}
+    monkeypatch.setattr(whisper_weights, "cached", sizes.get)
     return found
 
 
@@ -142,7 +142,7 @@ def test_where_the_embedded_weights_are_not_others_are_taken_and_timed(
     def gone() -> Path:
         raise EngineError("the embedded weights are not installed; do this")
 
-    monkeypatch.setattr(whisper, "embedded_path", gone)
+    monkeypatch.setattr(whisper_weights, "embedded_path", gone)
     monkeypatch.setattr(speed, "measure", lambda *_: FAST)
     settings = EngineSettings("whisper", model="auto", device="cpu")
     if others:
@@ -182,7 +182,7 @@ def test_a_pair_is_two_models_each_with_a_task_that_it_can_do(
 
 
 def test_both_models_of_a_pair_are_opened_and_have_to_know_the_language() -> None:
-    here = str(whisper.embedded_path())
+    here = str(whisper_weights.embedded_path())
     settings = EngineSettings(model=here, interim_model="tiny.en", device="cpu")
     opened = open_engines(settings, "en")
     assert opened.interims is not None

@@ -10,7 +10,7 @@ from typing import Final
 
 from nemo_lite import hub
 from stt.endofturn import weights as smart_turn
-from stt.engines import canary_qwen, choice, speed, whisper
+from stt.engines import canary_qwen, choice, speed, whisper_weights
 from stt.engines.choice import PUBLISHED_WER
 from stt.engines.speed import Speed
 from stt.errors import EngineError, SettingsError
@@ -45,7 +45,7 @@ class Model:
 def known() -> Iterator[Model]:
     """All models that have a name here."""
     try:
-        embedded = whisper.embedded_path()
+        embedded = whisper_weights.embedded_path()
         yield Model(
             "(default)",
             "whisper",
@@ -87,8 +87,8 @@ def known() -> Iterator[Model]:
         smart_turn.LICENCE,
         f"tells when a speaker is done, in {len(smart_turn.LANGUAGES)} languages",
     )
-    for name, repo in whisper.sizes().items():
-        path = whisper.cached(repo)
+    for name, repo in whisper_weights.sizes().items():
+        path = whisper_weights.cached(repo)
         languages = "en" if name.endswith(".en") or "distil" in name else "many"
         yield Model(
             name,
@@ -135,6 +135,8 @@ SPEED: seconds of speech heard per second on this machine; `stt models bench` me
 def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> int:
     """Time models on this machine, by default all Whisper models that are here; returns 0.
 
+    "finals": it keeps up where another model has the interims (`--interim-model`).
+
     Raises:
         SettingsError: one that is named is not here.
         EngineError: one cannot be opened, or failed.
@@ -151,13 +153,14 @@ def bench(names: Sequence[str], settings: EngineSettings, *, as_json: bool) -> i
         model.close()
         wer = choice.PUBLISHED_WER.get(name)
         if as_json:
-            row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "wer": wer}
+            row = {"name": name, "engine": model.name, **asdict(found), "live": found.live, "final": found.final}
+            row["wer"] = wer
             print(json.dumps(row), flush=True)
             continue
         published = f"{wer:.1f} %" if wer is not None else ""
         print(
             f"{name:20} {found.load_s:7.1f} s {found.final_s:10.2f} s {found.factor:5.0f} x {published:>7}  "
-            f"{'yes' if found.live else 'too slow'}",
+            f"{'yes' if found.live else 'finals' if found.final else 'too slow'}",
             flush=True,
         )
     return 0
@@ -185,7 +188,7 @@ def download(names: Sequence[str], model_dir: str | None) -> int:
         if name == smart_turn.NAME:
             print(f"{name}: {smart_turn.fetch()}")
             continue
-        fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper.resolve
+        fetch = canary_qwen.download if name in (*hub.KNOWN, canary_qwen.MODEL) else whisper_weights.resolve
         print(f"{name}: {fetch(name, model_dir)}")
     return 0
 

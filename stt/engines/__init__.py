@@ -45,7 +45,7 @@ def settled(settings: EngineSettings | None = None) -> EngineSettings:
     settings = settings or EngineSettings()
     if settings.interim_model is None:
         return settings
-    from stt.engines import choice, whisper
+    from stt.engines import choice, whisper_weights
 
     if settings.interim_model == "auto":
         settings = replace(settings, interim_model=choice.best_of_pair(settings, interims=True))
@@ -53,7 +53,7 @@ def settled(settings: EngineSettings | None = None) -> EngineSettings:
         return settings
     if settings.engine in ("auto", "whisper") and settings.model == "auto":
         settings = replace(settings, model=choice.best_of_pair(settings, interims=False))
-    same = settings.engine != "canary-qwen" and (settings.model or whisper.EMBEDDED) == settings.interim_model
+    same = settings.engine != "canary-qwen" and (settings.model or whisper_weights.EMBEDDED) == settings.interim_model
     return replace(settings, interim_model=None) if same else settings
 
 

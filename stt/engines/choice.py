@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stt.engines import speed, whisper
+from stt.engines import speed, whisper, whisper_weights
 from stt.engines.languages import language_code
 from stt.errors import EngineError
 from stt.settings import EngineSettings
@@ -46,14 +46,14 @@ _BEST_FIRST: Final = (
 def here(language: str | None) -> Iterator[tuple[str, Path]]:
     """Names and folders of the Whisper models on this machine that know a language, the most accurate first."""
     english = language_code(language) == "en"
-    sizes = whisper.sizes()
+    sizes = whisper_weights.sizes()
     for name in _BEST_FIRST:
         if name.endswith(".en") and not english:
             continue
-        path = whisper.cached(sizes[name]) if name in sizes else None
-        if name == whisper.EMBEDDED:
+        path = whisper_weights.cached(sizes[name]) if name in sizes else None
+        if name == whisper_weights.EMBEDDED:
             with contextlib.suppress(EngineError):  # those of that name on the hub are the same
-                path = whisper.embedded_path()
+                path = whisper_weights.embedded_path()
         if path is not None:
             yield name, path
 
@@ -97,7 +97,7 @@ def best_of_pair(settings: EngineSettings, *, interims: bool) -> str:
     """
     best = _best(settings, (lambda found: found.live) if interims else (lambda found: found.final))
     if best is None:
-        return whisper.EMBEDDED
+        return whisper_weights.EMBEDDED
     if best.model is not None:
         best.model.close()
     return best.name

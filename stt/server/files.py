@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import IO, Final, Self, TypeVar
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -71,8 +72,8 @@ async def receive_form(request: Request, limit: int) -> Form:
         parts = (await parser.parse()).multi_items()
     except _TooLargeError:
         raise _too_large(limit) from None
-    except MultiPartException as error:
-        raise NotAdmittedError("bad_option", f"the body is no multipart/form-data: {error.message}") from None
+    except (MultiPartException, FormParserError) as error:  # Starlette up to 1.0 lets its parser's own errors through
+        raise NotAdmittedError("bad_option", f"the body is no multipart/form-data: {error}") from None
     except OSError as error:
         raise _no_room(error) from error
     fields = tuple((name.removesuffix("[]"), value) for name, value in parts if isinstance(value, str))

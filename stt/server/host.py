@@ -222,8 +222,6 @@ class Host:
                 await self._obey(command)
 
     async def _obey(self, command: Command) -> None:
-        if self._how is not None:
-            return  # what comes after the end is not heard, and not answered
         match command:
             case Audio():
                 self._take(command)
@@ -237,17 +235,18 @@ class Host:
                 await self._decode(self._decoder.finish(), fatal=True)
                 self.end("finished")
             case OfChannel(number, control):
-                if isinstance(control, Control):
+                if self._how is None and isinstance(control, Control):
                     self._unanswered += 1
                     self._channels[number].inbox.command(control)
             case _:
-                self._unanswered += len(self._channels)
-                for channel in self._channels:
-                    channel.inbox.command(command)
+                if self._how is None:
+                    self._unanswered += len(self._channels)
+                    for channel in self._channels:
+                        channel.inbox.command(command)
         await self._room()
 
     def _take(self, audio: Audio) -> None:
-        if self._how is not None:  # it ended while the audio was decoded
+        if self._how is not None:
             return
         if len(self._channels) == 1:
             self._inbox.put(audio)
@@ -274,13 +273,15 @@ class Host:
         self._counted_s = self._inbox.received_s
 
     async def _reject(self, wrong: Malformed) -> None:
+        if wrong.fatal and self._how is not None:
+            return  # it has ended already
         self._errors += 1
         if self._errors <= self._settings.max_errors:
             self._service.metrics.errors.labels(wrong.code).inc()
             await self._put(wrong)
             if wrong.fatal:
                 self.end("bad_message")
-        else:
+        elif self._how is None:
             self._service.metrics.errors.labels("too_many_errors").inc()
             self.end("too_many_errors", f"more than {self._settings.max_errors} messages were malformed")
 

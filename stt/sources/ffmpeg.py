@@ -9,7 +9,7 @@ import numpy.typing as npt
 from stt.audio import Samples
 from stt.errors import AudioError
 from stt.sources.assembler import BLOCK_S, LIVE_BLOCK_S, Assembler
-from stt.sources.inputs import Stored
+from stt.sources.inputs import Stored, printable
 from stt.sources.timeline import Timeline
 from stt.sources.tracks import choose_track
 from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_open, mp3_frames, riff_promise
@@ -36,6 +36,14 @@ class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
     """FFmpeg cannot decode it, or would do so wrongly."""
 
 
+def _lenient(version: str) -> dict[str, Any]:
+    """Return what makes PyAV open containers whose tags are not UTF-8.
+
+    From 19 on it always does, and has no such option; what is no UTF-8 then comes as in names of files, as surrogates.
+    """
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
+
+
 class FfmpegAudio:
     """One audio track of whatever FFmpeg reads."""
 
@@ -48,7 +56,7 @@ class FfmpegAudio:
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
         if not isinstance(source, Stored):
             options |= {"probesize": "4096"}  # what is probed is heard late
-        self._container: Any = av.open(source, options=options, metadata_errors="replace")
+        self._container: Any = av.open(source, options=options, **_lenient(av.__version__))
         try:
             index, note = self._choose(track)
         except BaseException:
@@ -68,7 +76,8 @@ class FfmpegAudio:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             msg = f"{self._name}: not audio: has no audio track, only {kinds}"
             raise AudioError(msg)
-        flags = [(track.metadata.get("language"), bool(track.disposition & 1)) for track in tracks]
+        languages = [language and printable(language) for language in (t.metadata.get("language") for t in tracks)]
+        flags = [(language, bool(t.disposition & 1)) for language, t in zip(languages, tracks, strict=True)]
         index, note = choose_track(flags, wanted, self._name)
         kind, codec = self._container.format.name, tracks[index].codec_context
         # In WAV it takes NMS ADPCM for AMR, and G.721 for G.726.

@@ -1,10 +1,13 @@
-"""The command lines of docs/clients.md, run as they stand there."""
+"""The command lines and settings of docs/clients.md, run as they stand there."""
 
 import asyncio
+import io
+import json
 import re
 import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -37,3 +40,21 @@ async def test_curl(tmp_path: Path) -> None:
             heard = max(said, key=len) if said else " ".join(text for text in out.splitlines() if text[:1].isalpha())
             errors, words = word_errors(" ".join(TEXTS), heard)
             assert errors <= words / 5, (line, out)
+
+
+async def test_dictation() -> None:
+    """What hyprwhspr posts by the settings in the docs: a form with the recording, read as JSON with a `text`."""
+    (block,) = re.findall(r"```json\n(\{[^`]*rest-api[^`]*)```", DOCS.read_text())
+    settings = json.loads(block)
+    recording = io.BytesIO()
+    soundfile.write(recording, np.clip(talk(TEXTS, [0.5, 0.5]), -1, 1), 16_000, format=settings["rest_audio_format"])
+    async with stt_serve() as host, httpx.AsyncClient(timeout=settings["rest_timeout"]) as client:
+        answer = await client.post(
+            settings["rest_endpoint_url"].replace("127.0.0.1:15751", host),
+            files={"file": ("audio.wav", recording.getvalue(), "audio/wav")},
+            data=settings["rest_body"],
+            headers={"accept": "application/json"} | settings["rest_headers"],
+        )
+    assert answer.status_code == 200
+    errors, words = word_errors(" ".join(TEXTS), answer.json()["text"])
+    assert errors <= words / 5

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nemo_lite.graphs import Graphs
 from nemo_lite.tokenizer import ChatTokenizer
 from nemo_lite.weights import load_weights
 
+os.environ["TRITON_INTERPRET"] = "1"  # before anybody imports it: kernels run in Python then
 DATA = Path(__file__).parents[1] / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "canary-qwen"
 CPU = torch.device("cpu")

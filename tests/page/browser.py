@@ -23,7 +23,6 @@ async def browsing(
     audio: np.ndarray | None = None,
     *,
     allowed: bool = True,
-    over_and_over: bool = False,
     args: tuple[str, ...] = (),
     **context: Any,
 ) -> AsyncIterator[Page]:
@@ -33,7 +32,7 @@ async def browsing(
     args = ("--no-sandbox", *args)
     if audio is not None:
         soundfile.write(folder / "microphone.wav", audio, 16_000, "PCM_16")
-        wav = f"{folder / 'microphone.wav'}{'' if over_and_over else '%noloop'}"
+        wav = f"{folder / 'microphone.wav'}%noloop"
         args += ("--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={wav}")
     if allowed:
         args += ("--use-fake-ui-for-media-stream",)

@@ -314,3 +314,27 @@ async def test_a_conversation_and_a_file_leave_no_word_in_the_console(tmp_path: 
         await page.get_by_role("tab", name="Files").press("ArrowLeft")
         await expect(page.locator("#live")).to_be_visible()
     assert said == []
+
+
+async def test_who_was_in_waits_for_a_place_and_loses_no_word(tmp_path: Path) -> None:
+    """A server that starts anew may be filled by others first; what was said meanwhile is kept."""
+    talk = np.concatenate([silence(0.5), sound(1), silence(1.2), sound(6), silence(3)])
+    async with serving(ScriptedModel(hear)) as first, browsing(f"{first.http}/", tmp_path, talk) as page:
+        await page.click("#listen")
+        await expect(page.locator("#turns li")).to_have_count(2, timeout=30_000)  # the second one runs
+        await page.clock.install(time=0)
+        await page.clock.pause_at(60)  # it connects again when this test says so
+        first.server.stop()
+        first.server._hurry.set()
+        await first.task
+        state = page.locator("#state")
+        async with serving(ScriptedModel(hear), port=first.port, max_sessions=1) as second:
+            async with second.connect():
+                await expect(state).to_contain_text("The connection is lost; what you say is kept.")
+                await page.clock.run_for(500)
+                await expect(state).to_contain_text("all 1 sessions are in use; try again later; what you say is kept")
+            await second.until(lambda: not second.service.sessions)
+            await page.clock.run_for(5_000)
+            finals = page.locator("#turns li:has(.why)")
+            await expect(finals).to_have_count(2, timeout=30_000)
+            assert "word12" in await finals.last.inner_text()

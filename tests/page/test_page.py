@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import httpx
@@ -210,7 +211,7 @@ async def test_nothing_is_wider_than_the_window(tmp_path: Path, name: str, reque
         await page.click("#listen")
         await expect(page.locator("#turns li")).to_have_count(4, timeout=30_000)
         await expect(page.locator("#turns .stable")).to_contain_text("ordered")
-        await expect(page.locator("#turns .tentative")).to_contain_text("paper")
+        await expect(page.locator("#turns .tentative")).to_contain_text(re.compile(r"\w"))
         await picture(page, name, width)
         await page.click("#listen")
         await page.click("#files-tab")

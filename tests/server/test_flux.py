@@ -171,3 +171,12 @@ async def test_an_impossible_option_is_refused_in_the_handshake(query: str) -> N
                 await talking(running, query, additional_headers={"Authorization": f"token {key}"})
             assert refused.value.response.status_code == status
             assert set(json.loads(refused.value.response.body)) == {"err_code", "err_msg", "request_id"}
+
+
+@pytest.mark.parametrize("first", ["{", '{"type":"CloseStream"}'])
+async def test_after_the_end_no_mistake_is_told(first: str) -> None:
+    async with serving() as running, talking(running) as websocket:
+        for frame in (first, "{", '{"type":"x"}'):
+            await websocket.send(frame)
+        messages = await rest(websocket)
+    assert [message["type"] for message in messages] == ["Connected", *(["Error"] if first == "{" else [])]

@@ -102,6 +102,7 @@ class Entry {
     this.abort?.();
     this.abort = undefined;
     this.state(text);
+    document.getElementById("spoken").textContent = text && `${this.file.name}: ${text}`;
     this.parts.cancel.hidden = true;
     this.parts.again.hidden = !again;
     this.parts.progress.hidden = true;

@@ -5,11 +5,19 @@ import { Live } from "./live.js";
 import { forbidden } from "./microphone.js";
 import { SNIPPETS } from "./snippets.js";
 
+const SAY_MS = 3000;
 const $ = (id) => document.getElementById(id);
 
 /** What every part of the page may say or ask for. */
 const page = {
-  state(text) { $("state").textContent = text; },
+  stands: $("state").textContent,
+  state(text) { $("state").textContent = page.stands = text; },
+  /** Say something for a moment, in place of what stands. */
+  say(text) {
+    $("state").textContent = text;
+    clearTimeout(page.said);
+    page.said = setTimeout(() => page.state(page.stands), SAY_MS);
+  },
   notice(text = "") {
     $("notice").textContent = text;
     $("notice").hidden = !text;
@@ -17,7 +25,7 @@ const page = {
   async copy(text) {
     try {
       await navigator.clipboard.writeText(text);
-      page.state("Copied.");
+      page.say("Copied.");
     } catch {
       page.notice("The browser does not let this page copy; select the text instead.");
     }

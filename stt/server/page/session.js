@@ -38,7 +38,7 @@ export class Session {
     const socket = this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
     let opened = false;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => { opened = true; this.on.state(LISTENING); this.send(); };
+    socket.onopen = () => { opened = this.known = true; this.on.state(LISTENING); this.send(); };
     socket.onmessage = ({ data }) => { if (socket === this.socket) this.take(JSON.parse(data)); };
     socket.onclose = ({ code }) => this.closed(code, opened);
   }
@@ -115,13 +115,16 @@ export class Session {
 
   async closed(code, opened) {
     if (this.finishing && opened && code === 1000) return this.on.state("Stopped."), this.done();
+    let why = "The connection is lost";
     if (!opened) {
-      const [why, text] = await refusal(this.socket.url, this.key);
-      if (why) return this.on.failed(why, text), this.done();
+      const { code, error } = await refusal(this.socket.url, this.key);
+      // Who was in comes in again, sooner or later: others are full while they start anew.
+      if (WHAT_TO_DO[code] && !(this.known && code === FULL)) return this.on.failed(code, `The server refuses: ${error}. ${WHAT_TO_DO[code]}`), this.done();
+      if (error && code !== "upgrade_required") why = `The server says: ${error}`;
     }
     this.finishing &&= "wanted";
     if (this.stopped) return;
-    this.on.state("The connection is lost; what you say is kept. Connecting again…");
+    this.on.state(`${why}; what you say is kept. Connecting again…`);
     this.timer = setTimeout(() => this.connect(), RETRY_MS[Math.min(this.tries++, RETRY_MS.length - 1)]);
   }
 
@@ -136,23 +139,20 @@ export class Session {
   done() {}
 }
 
+const FULL = "too_many_sessions";
 const WHAT_TO_DO = {
   bad_option: "Change it in the settings, then start again.",
   forbidden_origin: "Start it with stt serve --allowed-origin.",
   not_found: "It does not speak the native protocol: start it with native among its --dialects.",
-  too_many_sessions: "More are let in by stt serve --max-sessions.",
+  [FULL]: "More are let in by stt serve --max-sessions.",
   unauthorized: "Enter the key of this server.",
 };
 
-/** Browsers do not say why a WebSocket was refused, but the server does, to a plain GET. ["", ""]: try again. */
+/** Browsers do not say why a WebSocket was refused, but the server does, to a plain GET. {}: it is not there. */
 async function refusal(url, key) {
-  let answer;
   try {
-    const said = await fetch(url.replace(/^ws/, "http"), { headers: key ? { authorization: `Bearer ${key}` } : {} });
-    answer = await said.json();
+    return await (await fetch(url.replace(/^ws/, "http"), { headers: key ? { authorization: `Bearer ${key}` } : {} })).json();
   } catch {
-    return ["", ""]; // it is not there
+    return {};
   }
-  const { code, error } = answer; // others: it loads, or goes away, or would let us in by now
-  return WHAT_TO_DO[code] ? [code, `The server refuses: ${error}. ${WHAT_TO_DO[code]}`] : ["", ""];
 }

@@ -2,6 +2,7 @@
 // end of a turn was decided.
 
 const SPAN_S = 30;
+const COLUMN_S = 0.05; // of the level: less is not seen
 const EVERY_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 60;
 
 export class Timeline {
@@ -20,7 +21,9 @@ export class Timeline {
 
   level(at, peak) {
     this.now = at;
-    this.levels.push([at, peak]);
+    const last = this.levels.at(-1);
+    if (at - last?.[0] < COLUMN_S) last[1] = Math.max(last[1], peak);
+    else this.levels.push([at, peak]);
     for (const list of [this.levels, this.scores]) while (list[0]?.[0] < at - SPAN_S) list.shift();
     this.marks = this.marks.filter((mark) => (mark.end ?? mark.start) >= at - SPAN_S);
     if (performance.now() - (this.drawn ?? 0) >= EVERY_MS) this.pending ??= requestAnimationFrame(() => { this.pending = undefined; this.draw(); });
@@ -59,7 +62,11 @@ export class Timeline {
     const x = (s) => width - (this.now - Math.min(s, this.now)) / SPAN_S * width;
     const y = (share) => height - 14 - share * (height - 20);
     pen.fillStyle = color("--line");
-    for (const [at, peak] of this.levels) pen.fillRect(x(at), y(peak), 1, Math.max(1, y(0) - y(peak)));
+    pen.beginPath();
+    pen.moveTo(x(this.levels[0]?.[0] ?? 0), y(0));
+    for (const [at, peak] of this.levels) pen.lineTo(x(at), y(peak));
+    pen.lineTo(x(this.now), y(0));
+    pen.fill();
     pen.strokeStyle = color("--accent");
     pen.beginPath();
     for (const [at, probability] of this.scores) pen.lineTo(x(at), y(probability));

@@ -1,21 +1,25 @@
 // Turns as they are told, and as they are shown. The server's `committed` and `stable` count Unicode characters.
 
 const UNSURE = 0.5;
+const SHOWN = 100; // turns that are over, in the document; those before them come back when somebody scrolls up to them
 
 export const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
 
-/** The running conversation: turns that may still change, one below the other. */
+/** The running conversation: turns that are over, and below them those that may still change. */
 export class Transcript {
   /** `scroll` holds `list`; `spoken` is what a screen reader reads out. */
   constructor(scroll, list, empty, spoken) {
     Object.assign(this, { scroll, list, empty, spoken });
+    scroll.addEventListener("scroll", () => { while (scroll.scrollTop < this.above) this.recall(); });
     this.clear();
   }
 
   clear() {
     this.turns = []; // finals with words
-    this.shown = new Map(); // turn -> its element
+    this.shown = []; // elements of the newest of them
+    this.running = new Map(); // turn -> its element
     this.list.replaceChildren();
+    this.leave(0);
     this.spoken.replaceChildren();
     this.empty.hidden = false;
   }
@@ -23,19 +27,20 @@ export class Transcript {
   take(message) {
     if (message.text === undefined) return;
     if (!message.text) { // a cough, or words that were taken back
-      this.shown.get(message.turn)?.remove();
-      this.shown.delete(message.turn);
+      this.running.get(message.turn)?.remove();
+      this.running.delete(message.turn);
       return;
     }
     const { scroll } = this;
     const follows = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 8; // nobody reads further up
     this.empty.hidden = true;
-    const item = this.shown.get(message.turn) ?? this.begin(message);
+    const item = this.running.get(message.turn) ?? this.begin(message);
     if (message.isFinal) {
-      fill(item, words(message), part("why", `${(message.end - message.start).toFixed(1)} s, ended by ${message.why}`));
       this.turns.push(message);
-      this.shown.delete(message.turn);
+      this.shown.push(over(item, message));
+      this.running.delete(message.turn);
       this.spoken.replaceChildren(message.text);
+      if (follows) this.forget();
     } else {
       fill(item, hypothesis(message), part("coming", "…")); // nothing moves when the line below comes
     }
@@ -45,9 +50,43 @@ export class Transcript {
   begin(message) {
     const item = turn(clock(message.start));
     this.list.append(item);
-    this.shown.set(message.turn, item);
+    this.running.set(message.turn, item);
     return item;
   }
+
+  /** Room above the list for turns that are over and not in the document: what is shown stays where it is, in pixels. */
+  leave(above) {
+    this.above = above;
+    this.list.style.paddingTop = `${above}px`;
+  }
+
+  /** A conversation of hours need not be in the document. */
+  forget() {
+    const old = this.shown.splice(0, Math.max(0, this.shown.length - SHOWN));
+    const height = old.reduce((sum, item) => sum + item.offsetHeight, 0);
+    for (const item of old) item.remove();
+    this.leave(this.above + height);
+  }
+
+  /** Show earlier turns too; what is being read stays where it is. */
+  recall() {
+    const { scroll, shown, turns, list } = this;
+    const missing = turns.length - shown.length;
+    const from = Math.max(0, missing - SHOWN);
+    const read = shown[0];
+    const before = read.offsetTop;
+    const back = turns.slice(from, missing).map((one) => over(turn(clock(one.start)), one));
+    list.prepend(...back);
+    shown.unshift(...back);
+    this.leave(from && Math.max(1, this.above - (read.offsetTop - before)));
+    scroll.scrollTop += read.offsetTop - before; // the window may be wider than it was
+  }
+}
+
+/** Show a turn that is over. */
+function over(item, message) {
+  fill(item, words(message), part("why", `${(message.end - message.start).toFixed(1)} s, ended by ${message.why}`));
+  return item;
 }
 
 /** An empty turn for a list; its time is a button where there is something to play. */
