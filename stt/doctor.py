@@ -192,6 +192,21 @@ def weights() -> Iterator[Finding]:
         yield Finding("weights", "ok", f"canary-qwen: {'downloaded' if located else 'not downloaded'}")
 
 
+def turn_ends(find: Callable[[], Path | None] | None = None) -> Finding:
+    """The weights that tell when a speaker is done."""
+    from stt.endofturn import weights as smart_turn
+    from stt.errors import EngineError
+
+    path, fetch = (find or smart_turn.find)(), f"stt models download {smart_turn.NAME}"
+    if path is None:
+        return Finding("weights", "note", f"{smart_turn.NAME}: not here, so turns end by silence alone", fetch)
+    try:
+        smart_turn.check(path)
+    except (EngineError, OSError) as error:
+        return Finding("weights", "bad", str(error), f"remove that file, then {fetch}")
+    return Finding("weights", "ok", f"{smart_turn.NAME}: {path}")
+
+
 def port(number: int = 15751) -> Finding:
     """Whether `stt serve` could listen where it does by default."""
     with socket.socket() as trial:
@@ -274,7 +289,7 @@ def clipboard(
     return Finding("clipboard", "ok", "no desktop here: the terminal is asked to copy (OSC 52)")
 
 
-CHECKS: Final = (python, processor, microphone, graphics, torch, weights, port, disk, encoding, clipboard)
+CHECKS: Final = (python, processor, microphone, graphics, torch, weights, turn_ends, port, disk, encoding, clipboard)
 
 
 def examine(checks: tuple[Callable[..., Finding | Iterator[Finding]], ...] = CHECKS) -> Iterator[Finding]:

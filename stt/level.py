@@ -1,9 +1,9 @@
-"""The level of a recording, so that the detector hears a quiet one. Pure.
+"""The level of a recording, so that the detector hears a quiet one, and one in noise. Pure.
 
 Silero hears less and less below peaks of -40 dBFS: of a speaker at -50 dBFS a third of the frames is lost, at -60 dBFS
-nearly all. What counts is the level of the recording, not of the world: while a recording has been quiet so far, its
-frames are amplified for the detector (and for it alone); once somebody has spoken up, whispers stay whispers for a
-while.
+nearly all; and in noise it misses words that it knows when they are louder (of 68 ends of turns 3 at 15 dB, amplified
+one). What counts is the level of the recording, not of the world: while a recording has been quiet so far, its frames
+are amplified for the detector (and for it alone); once somebody has spoken up, whispers stay whispers for a while.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-_ENOUGH: Final = 0.01  # rms of a frame, -40 dBFS: the loud frames of speech with peaks of about -30 dBFS
+_ENOUGH: Final = 0.1  # rms of a frame, -20 dBFS: the loud frames of speech with peaks of about -10 dBFS
 _MOST: Final = 10.0  # 20 dB: a recording of nothing but hiss stays quieter than a whisper
 _DECAY: Final = 10 ** (-0.5 / 20 * 0.032)  # 0.5 dB a second, frame by frame
 

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +30,10 @@ from stt.server.access import is_loopback
 from stt.server.dialects.native import PATH
 from stt.sources import FileSource
 
-_AFTER_S: Final = 4.5  # of silence behind each turn
+_AFTER_S: Final = 4.5  # of silence behind each turn, at most: nothing is said once it was taken for the end
 _LATEST_S: Final = 4.0
-_PIECE_S: Final = 0.04
+_PIECE_S: Final = 0.02
+_THERE_S: Final = 0.06  # two frames of the detector: a final that comes sooner had not to be made yet
 _HOLDS_S: Final = (0.2, 5.0)
 _RESAMPLES: Final = 1_000
 
@@ -48,6 +50,8 @@ class Wire:
     rate: int = SAMPLE_RATE
     audio: Callable[[bytes], str | bytes] = bytes
     """Makes a message of PCM16."""
+    decided: Callable[[dict[str, Any]], float | None] = lambda _: None
+    """When a turn that is over was found to be so, in seconds of audio; `None`: it is not told."""
 
 
 def _append(pcm: bytes) -> str:
@@ -66,7 +70,11 @@ _SEMANTIC: Final = {
     },
 }
 WIRES: Final = {
-    PATH: Wire({"events": "1", "sample_rate": str(SAMPLE_RATE)}, lambda m: bool(m.get("isEndOfTurn"))),
+    PATH: Wire(
+        {"events": "1", "sample_rate": str(SAMPLE_RATE)},
+        lambda m: bool(m.get("isEndOfTurn")),
+        decided=lambda m: m.get("decided"),
+    ),
     "/v2/listen": Wire({"model": "flux-general-en", **_RAW}, lambda m: m.get("event") == "EndOfTurn"),
     "/v1/listen": Wire({"interim_results": "true", **_RAW}, lambda m: bool(m.get("speech_final"))),
     "/v1/realtime": Wire(
@@ -106,6 +114,8 @@ class Score:
     turns: list[Spoken]
     fired: dict[str, list[float | None]] = field(default_factory=dict)
     """For each pause of a turn, how long after its beginning the turn was ended in it; `None`: it was not."""
+    behind_s: list[float] = field(default_factory=list)
+    """How long after a decision its final came, where the server tells when that was."""
 
     def take(self, turn: Spoken, ends_s: Sequence[float]) -> None:
         """Add when a turn was said to be over, in seconds of its recording."""
@@ -163,7 +173,17 @@ class Score:
             "latency_s_95": [round(float(low[1]), 4), round(float(high[1]), 4)],
             **{f"latency_s_p{q}": round(float(np.percentile(ends, q)), 4) for q in (50, 90) if len(ends)},
             "not_ended": int((1 - cut[final]).sum()),
+            **self._behind(),
         }
+
+    def _behind(self) -> dict[str, Any]:
+        if not self.behind_s:
+            return {}
+        found = {f"final_s_p{q}": round(float(np.percentile(self.behind_s, q)), 4) for q in (50, 95)}
+        return {
+            "finals": len(self.behind_s),
+            "finals_there": round(float(np.mean(np.array(self.behind_s) <= _THERE_S)), 4),
+        } | found
 
 
 async def read(directory: Path) -> list[Spoken]:
@@ -239,7 +259,9 @@ async def score(
 
     async def one(turn: Spoken) -> None:
         async with room:
-            found.take(turn, await _speak(turn, url, wire, options, speed))
+            ends_s, behind_s = await _speak(turn, url, wire, options, speed)
+            found.take(turn, ends_s)
+            found.behind_s += behind_s
         say(f"{len(found.fired)} of {len(turns)} turns")
 
     try:
@@ -251,10 +273,21 @@ async def score(
     return found
 
 
-async def _speak(turn: Spoken, url: str, wire: Wire, options: Mapping[str, Any], speed: float) -> list[float]:
-    """Return when the server said that a turn is over, in seconds of the recording."""
+def spread(turns: Sequence[Spoken], count: int | None) -> list[Spoken]:
+    """Choose so many turns, evenly spread over all; `None`, or more than there are: all."""
+    count = min(count or len(turns), len(turns))
+    return [turns[at * len(turns) // count] for at in range(count)]
+
+
+async def _speak(
+    turn: Spoken, url: str, wire: Wire, options: Mapping[str, Any], speed: float
+) -> tuple[list[float], list[float]]:
+    """Return when the server said that a turn is over, in seconds of the recording, and how long after deciding so."""
     clock = asyncio.get_running_loop().time
     ends: list[float] = []
+    behind: list[float] = []
+    sent: list[float] = []
+    last_s = max((p.start_s for p in turn.pauses if p.final), default=float("inf"))
     audio = np.concatenate((turn.audio, np.zeros(samples(_AFTER_S), np.float32)))
     if wire.rate != SAMPLE_RATE:
         size = len(audio) * wire.rate // SAMPLE_RATE
@@ -270,12 +303,19 @@ async def _speak(turn: Spoken, url: str, wire: Wire, options: Mapping[str, Any],
                 async for text in websocket:
                     message = json.loads(text)
                     if isinstance(message, dict) and wire.over(message):
-                        ends.append((clock() - began) * speed)
+                        now = clock()
+                        ends.append((now - began) * speed)
+                        if (decided_s := wire.decided(message)) is not None:
+                            piece = min(math.ceil(decided_s / _PIECE_S - 1e-6), len(sent)) - 1
+                            behind.append((now - sent[piece]) * speed)
 
             listening = asyncio.create_task(listen())
             for at in range(0, len(pcm), size):
+                if ends and ends[-1] > last_s:
+                    break
                 # A piece is there once its last sample was spoken.
                 await asyncio.sleep(began + (at + size) / 2 / wire.rate / speed - clock())
+                sent.append(clock())
                 await websocket.send(wire.audio(pcm[at : at + size]))
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -287,4 +327,4 @@ async def _speak(turn: Spoken, url: str, wire: Wire, options: Mapping[str, Any],
         raise RemoteError(f"{url}: the connection was lost: {closed}") from None
     except (OSError, WebSocketException, ValueError) as error:
         raise RemoteError(f"{url}: {error}") from error
-    return ends
+    return ends, behind

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio import Samples
+from stt.bass import Bass
 from stt.level import Level
 
 FRAME: Final = 512
@@ -53,12 +54,14 @@ class Framer:
     def __init__(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)
         self._level = Level()
+        self._bass = Bass()
         self._rest = np.zeros(0, np.float32)
 
     def feed(self, audio: Samples) -> tuple[list[Samples], npt.NDArray[np.float32]]:
         """Take samples of any length; return the n frames they complete, and the model's input of shape [n, 576].
 
-        The input of a quiet recording is amplified (`Level`), its frames are not.
+        The input of a quiet recording is amplified (`Level`), and that of a telephone gets its bass back (`Bass`); the
+        frames are as they were.
         """
         audio = np.concatenate((self._rest, audio)) if len(self._rest) else audio
         whole = len(audio) // FRAME * FRAME
@@ -73,9 +76,10 @@ class Framer:
         return [rest] if len(rest) else [], self._inputs(frames)
 
     def _inputs(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        gains, frames = self._level.gains(frames), self._bass.restore(frames)
         contexts = np.concatenate((self._context[None], frames[:, -_CONTEXT:]))
         self._context = contexts[-1]
-        return np.concatenate((contexts[:-1], frames), axis=1) * self._level.gains(frames)[:, None]
+        return np.concatenate((contexts[:-1], frames), axis=1) * gains[:, None]
 
 
 class SpeechDetector:

@@ -16,6 +16,7 @@ from stt import doctor
 from stt.cli import main
 from stt.cli.doctor import configuration, report
 from stt.doctor import Finding
+from stt.endofturn import weights as smart_turn
 from stt.engines import canary_qwen, whisper_weights
 from stt.errors import DeviceError, EngineError
 
@@ -186,6 +187,19 @@ def test_weights_are_here_missing_or_damaged(monkeypatch: pytest.MonkeyPatch) ->
     embedded, canary = doctor.weights()
     assert (embedded.state, embedded.text) == ("bad", "not the same; `pip install ...`")
     assert (canary.state, canary.mend) == ("bad", "stt models download canary-qwen")
+
+
+def test_the_weights_that_tell_ends_of_turns_are_here_missing_or_others(tmp_path: Path) -> None:
+    fetch = "stt models download smart-turn"
+    missing = doctor.turn_ends(lambda: None)
+    assert (missing.state, missing.mend) == ("note", fetch)
+    assert "turns end by silence alone" in missing.text
+    (tmp_path / "other.onnx").write_bytes(b"other")
+    other = doctor.turn_ends(lambda: tmp_path / "other.onnx")
+    assert (other.state, other.mend) == ("bad", f"remove that file, then {fetch}")
+    assert "expected SHA-256" in other.text
+    if (path := smart_turn.find()) is not None:
+        assert doctor.turn_ends() == Finding("weights", "ok", f"smart-turn: {path}")
 
 
 def test_what_nvidia_smi_says_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

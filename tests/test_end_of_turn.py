@@ -1,6 +1,9 @@
 """The seam of end-of-turn policies, with one that is not the product's."""
 
 import asyncio
+import hashlib
+import json
+import random
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -15,6 +18,7 @@ from stt.events import Event, TurnCompleted
 from stt.recognition import LocalRecognizer, RecognitionOptions
 from stt.session import Session
 from stt.settings import TurnSettings
+from stt.turns import TurnEnded, TurnSegmenter
 
 
 class Follows:
@@ -129,3 +133,22 @@ async def test_turns_that_only_the_client_ends() -> None:
         session = Session(recognizer, LoudnessVad(), settings=TurnSettings(end_of_turn_s=None))  # type: ignore[arg-type]
         await session.run(source(), sink)
     assert [(round(f.start_s), f.why) for f in finals] == [(0, "silence"), (21, "silence")]
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "count", "digest"), [(0.5, 252, "6c4665a9736f46da"), (1.5, 164, "64f208d906a67530")]
+)
+def test_silence_gives_the_turns_it_gave_before_there_were_policies(silence_s: float, count: int, digest: str) -> None:
+    """Digests of starts, ends and decisions that the segmenter before the seam made of the same probabilities."""
+    turns: list[list[tuple[int, int, int, str]]] = []
+    for seed in range(20):
+        rng, probabilities = random.Random(seed), list[float]()
+        while len(probabilities) < 2000:
+            probabilities += [rng.choice((0.6, 0.9, 1.0))] * rng.randrange(1, 60)
+            probabilities += [rng.choice((0.0, 0.2, 0.4))] * rng.choice((1, 3, 10, 30, 50, 80))
+        policy = choose(TurnSettings(end_of_turn_s=silence_s))
+        segmenter = TurnSegmenter(TurnSettings(interim_s=None, end_of_turn_s=policy.longest_s))
+        events = segmenter.feed([silence(0.032)] * len(probabilities), probabilities) + segmenter.finish()
+        turns.append([(e.start, e.end, e.decided, e.why) for e in events if isinstance(e, TurnEnded)])
+    assert sum(map(len, turns)) == count
+    assert hashlib.sha256(json.dumps(turns).encode()).hexdigest().startswith(digest)

@@ -12,7 +12,7 @@ from scripted import tone
 from serving import serving
 from spoken import silence
 from stt.errors import RemoteError, SettingsError
-from stt.turnbench import WIRES, Pause, Score, Spoken, read, score, wire_of
+from stt.turnbench import WIRES, Pause, Score, Spoken, read, score, spread, wire_of
 
 TALK = np.concatenate([tone(0.4), silence(1.6), tone(0.4), silence(0.3)])
 PAUSES = [{"start": 0.4, "dur": 1.6, "final": False}, {"start": 2.4, "dur": 2.0, "final": True}]
@@ -37,6 +37,8 @@ async def test_a_server_is_scored_live(benchmark: Path, silence_ms: int, cut_off
     assert (figures["turns"], figures["holds"], figures["not_ended"]) == (2, 2, 0)
     assert (figures["cut_off"], figures["turns_cut_off"], figures["cut_off_95"]) == (cut_off, cut_off, [cut_off] * 2)
     assert latency_s - 0.1 < figures["latency_s"] < latency_s + 1.5
+    assert figures["finals"] >= 2
+    assert 0 <= figures["final_s_p50"] <= figures["final_s_p95"] < 1.5
     first = json.loads(found.traces().splitlines()[0])
     assert [pause["final"] for pause in first["pauses"]] == [False, True]
     assert (first["pauses"][0]["fire"] is None) == (not cut_off)
@@ -48,6 +50,21 @@ async def test_other_dialects_are_scored_by_their_own_words(benchmark: Path, pat
     async with serving() as running:
         found = await score(turns, f"ws://127.0.0.1:{running.port}{path}", speed=4)
     assert found.figures()["not_ended"] == 0
+
+
+def test_a_final_is_there_when_it_comes_with_the_decision() -> None:
+    found = Score([Spoken("x", "x", (Pause(1.0, 2.0, True, True),), silence(0))], behind_s=[0.01, 0.02, 0.05, 0.3])
+    found.take(found.turns[0], [1.6])
+    figures = found.figures()
+    assert (figures["finals"], figures["finals_there"], figures["final_s_p50"]) == (4, 0.75, 0.035)
+    found.behind_s = []
+    assert "finals" not in found.figures(), "not told by this kind of server"
+
+
+def test_some_turns_are_spread_over_all() -> None:
+    turns = [Spoken(str(n), "x", (), silence(0)) for n in range(10)]
+    assert [turn.id for turn in spread(turns, 4)] == ["0", "2", "5", "7"]
+    assert spread(turns, None) == spread(turns, 99) == turns
 
 
 def test_pauses_count_as_the_metrics_say() -> None:

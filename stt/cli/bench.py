@@ -39,6 +39,7 @@ def _run(args: argparse.Namespace) -> int:
             api_key=args.api_key,
             ca=args.ca,
             sessions=args.sessions,
+            some=args.some,
             traces=args.traces,
             as_json=args.json,
             quiet=args.quiet,
@@ -110,6 +111,14 @@ BENCH: Final = Command(
             convert=path,
             metavar="DIR",
             help="score when the server ends the turns of this benchmark, each a session of its own",
+        ),
+        Option(
+            name="--some",
+            variable=None,
+            convert=count(1, 1_000_000),
+            metavar="N",
+            help="with --turns: so many of its turns, evenly spread",
+            shown_default="all",
         ),
         Option(
             name="--traces", variable=None, convert=path, metavar="FILE", help="write what was done in each pause there"

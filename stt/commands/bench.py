@@ -71,11 +71,12 @@ def bench_turns(
     api_key: str | None,
     ca: str | None,
     sessions: int,
+    some: int | None,
     traces: Path | None,
     as_json: bool,
     quiet: bool = False,
 ) -> int:
-    """Score when a server ends turns and print the table; returns 0.
+    """Score when a server ends turns, of all or of `some`, and print the table; returns 0.
 
     Raises:
         AudioError: a recording cannot be read.
@@ -86,7 +87,7 @@ def bench_turns(
     """
     authorization(api_key)
     turnbench.wire_of(url)  # said before the recordings are read
-    turns = asyncio.run(turnbench.read(directory))
+    turns = turnbench.spread(asyncio.run(turnbench.read(directory)), some)
     found = asyncio.run(
         turnbench.score(
             turns,
@@ -103,11 +104,13 @@ def bench_turns(
         except OSError as error:
             msg = f"--traces {traces}: {reason(error)}"
             raise OutputError(msg) from error
-    print(json.dumps(found.figures()) if as_json else "\n".join(_table(directory.name, found.figures())))
+    print(json.dumps(found.figures()) if as_json else "\n".join(table(directory.name, found.figures())))
     return 0
 
 
-def _table(name: str, f: dict[str, Any]) -> list[str]:
+def table(name: str, f: dict[str, Any]) -> list[str]:
+    """Return the lines that tell the figures of a `turnbench.Score`."""
+
     def percent(value: float) -> str:
         return f"{100 * value:.1f} %"
 
@@ -120,8 +123,17 @@ def _table(name: str, f: dict[str, Any]) -> list[str]:
         f"turns cut off  {percent(f['turns_cut_off'])}",
         f"ends after     {1000 * f['latency_s']:.0f} ms on average [{low} to {high}], p50 {p50}, p90 {p90}",
         f"never ended    {f['not_ended']}",
+        *_finals(f),
         "[]: 95 % intervals, speakers resampled; an end that did not come counts as 4 s",
     ]
+
+
+def _finals(f: dict[str, Any]) -> list[str]:
+    if "finals" not in f:
+        return []
+    p50, p95 = (f"{1000 * f[f'final_s_p{q}']:.0f}" for q in (50, 95))
+    there = f"{100 * f['finals_there']:.1f} % of {f['finals']} there when it was decided"
+    return [f"finals         {there}: {p50} ms after it (p50), {p95} (p95)"]
 
 
 async def _read(paths: list[str]) -> list[Samples]:

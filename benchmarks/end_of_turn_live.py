@@ -1,0 +1,79 @@
+"""What `stt serve` keeps, live, of what its policy promises: the embedded engine, one speaker after the other.
+
+The promise is that of `end_of_turn.py`: the policy on the audio's clock, with the detector's delay and the text's. Live
+come the engine's real time, that of the ask and the network's; a final that was not there at the decision is counted.
+Nothing else should run beside it: each turn takes its own length and a second, after which its pauses are recognized.
+
+Run: python benchmarks/end_of_turn_live.py DIR [--some 32] [--eagerness medium]
+"""
+
+import argparse
+import asyncio
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+import _turns
+from serve_load import start_server
+from stt.client import session_url
+from stt.commands.bench import table
+from stt.endofturn import Meaning
+from stt.endofturn.meaning import PACES
+from stt.turnbench import Pause, Score, read, score, spread
+
+_LATEST_S = 4.0
+
+
+def live(directory: Path, some: int, eagerness: str) -> Score:
+    """Have a server of its own hear them."""
+    server, url = start_server(instant=False)
+    assert server.stderr is not None
+    logs = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+    try:
+        asked = session_url(url, {}, {"end_of_turn": "meaning", "eagerness": eagerness})
+        return asyncio.run(score(spread(asyncio.run(read(directory)), some), asked))
+    finally:
+        server.terminate()
+        server.wait(60)
+        logs.wait()
+
+
+def promised(directory: Path, wanted: set[str], eagerness: str) -> dict[str, list[float | None]]:
+    """For each pause that counts, when the policy would end the turn in it."""
+    turns = [turn for turn in _turns.read(directory) if turn.told["id"] in wanted]
+    _turns.hear_all(turns)
+    policy = Meaning(PACES[eagerness], _turns.Remembering())
+    return {turn.told["id"]: asyncio.run(_turns.fired(policy, turn)) for turn in turns}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("--some", type=int, default=32, help="so many of its turns, evenly spread")
+    parser.add_argument("--eagerness", choices=PACES, default="medium")
+    args = parser.parse_args()
+    found = live(args.directory, args.some, args.eagerness)
+    print("\n".join(table(args.directory.name, found.figures())))
+    promise = promised(args.directory, {turn.id for turn in found.turns}, args.eagerness)
+    kept: list[tuple[float, float]] = []
+    for turn in found.turns:
+        scored = [(p, fire) for p, fire in zip(turn.pauses, found.fired[turn.id], strict=True) if _counts(p)]
+        for (pause, fire), expected in zip(scored, promise[turn.id], strict=True):
+            if pause.final:
+                kept.append((min(fire or _LATEST_S, _LATEST_S), min(expected or _LATEST_S, _LATEST_S)))
+    came, meant = np.array(kept).T
+    print(
+        f"promised       {1000 * meant.mean():.0f} ms on average, came after {1000 * came.mean():.0f}: "
+        f"{1000 * (came - meant).mean():+.0f} ms; by turns p50 {1000 * np.median(came - meant):+.0f}, "
+        f"p95 {1000 * np.percentile(came - meant, 95):+.0f}"
+    )
+
+
+def _counts(pause: Pause) -> bool:
+    low, high = _turns.HELD_S
+    return pause.scored and (pause.final or low <= pause.duration_s <= high)
+
+
+if __name__ == "__main__":
+    main()
