@@ -57,7 +57,7 @@ class Pace:
 PACES: Final[dict[Eagerness, Pace]] = {
     "fast": Pace(0.74, 0.32, 2.5),
     "medium": Pace(0.82, 0.48, 2.5),
-    "careful": Pace(0.95, 0.60, 3.0),
+    "careful": Pace(0.96, 0.60, 3.0),
 }
 
 
