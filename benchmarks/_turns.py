@@ -42,6 +42,8 @@ class Found:
     resumed: int | None = None
     text: str | None = None
     """All of the turn up to here, as the embedded engine hears it; `None`: it was not asked."""
+    ended: float | None = None
+    """Whether a sentence ends there, by the engine (`Hypothesis.ended`)."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Listener:
     def hear(self, turn: Turn) -> None:
         """Fill in the pauses of a turn."""
         detector, segmenter, transcript = SpeechDetector(self._vad), TurnSegmenter(_SETTINGS), Transcript()
-        started = 0
+        started, ended = 0, None
         for frame, probability in zip(*detector.feed(turn.audio), strict=True):
             for event in segmenter.feed((frame,), (float(probability),)):
                 match event:
@@ -86,11 +88,13 @@ class Listener:
                     case TurnResumed(_, at):
                         turn.pauses[-1].resumed = at
                     case Window(cause="pause" | "cut") if self._engine is not None:
-                        transcript.update(event, self._engine.transcribe([_asked(event)])[0])
+                        hypothesis = self._engine.transcribe([_asked(event)])[0]
+                        transcript.update(event, hypothesis)
+                        ended = hypothesis.ended
                         if event.cause == "pause":
-                            turn.pauses[-1].text = transcript.text
+                            turn.pauses[-1].text, turn.pauses[-1].ended = transcript.text, ended
                     case TextStands() if self._engine is not None:
-                        turn.pauses[-1].text = transcript.text
+                        turn.pauses[-1].text, turn.pauses[-1].ended = transcript.text, ended
                     case _:
                         pass
 
@@ -134,12 +138,12 @@ async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, text_s: float = T
 
     def said() -> Said:
         known = pause.text is not None and now >= pause.told + samples(text_s)
-        return Said(pause.text or "", pause.end, "en") if known else Said(language="en")
+        return Said(pause.text or "", pause.end, "en", pause.ended) if known else Said(language="en")
 
     def audio(most: int) -> Samples:
         return turn.audio[max(0, pause.turn_start - samples(BEFORE_TURN_S), now - most) : now]
 
-    seen = Pause(0, pause.end, now, said, audio)
+    seen = Pause(0, pause.turn_start, pause.end, now, said, audio)
     judging = asyncio.ensure_future(policy.judge(seen))
     judging.add_done_callback(lambda _: seen.finish())
     until = min(pause.resumed or len(turn.audio), len(turn.audio))

@@ -1,8 +1,8 @@
 """Fit the weights of `stt/endofturn/fused.json` on labelled turns, and say how good they are on others.
 
-One logistic regression over moments of pauses: of those that have lasted for so long, which are ends? It starts from
-what was measured elsewhere (`_START`), and few pauses move it a little, many a lot. Each pause is a row at every moment
-it reached, with and without what may be missing then. Cross-validated by groups (calls, speakers, texts): whoever is
+Two logistic regressions over moments of pauses, before and after the text is there: of those that have lasted for so
+long, which are ends? They start from what was measured elsewhere (`_START`), and few pauses move them a little, many a
+lot. Each pause is a row at every moment that it reached. Cross-validated by groups (calls, speakers, texts): whoever is
 judged was not fitted on. Directories are as of `end_of_turn.py`; all of them weigh by their number of pauses.
 
 Run: python benchmarks/fit_end_of_turn.py DIR [DIR ...] [--heard PREFIX] [--write]
@@ -20,22 +20,31 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from _turns import AFTER_S, TEXT_S, Found, Remembering, Turn, hear_all, read
+from _turns import TEXT_S, Found, Remembering, Turn, hear_all, read
 from stt.audio import samples
 from stt.endofturn import fused, smart_turn, texts
 from stt.settings import TurnSettings
 
-_START: Final = dict(zip(fused.NAMES, (0, 1.3, 0.4, 0, 0, 2, -2, -3.2, 0.5), strict=True))
-_TRUST: Final = dict(zip(fused.NAMES, (0.01, 2, 2, 2, 2, 2, 2, 40, 3), strict=True))
+_START: Final = {
+    "heard": dict(zip(fused.HEARD, (0, 1, 0.4, 0.5), strict=True)),
+    "read": dict(zip(fused.READ, (0, 1, 0.4, 1, -1, -3.2, 0.5, 0.5), strict=True)),
+}
+_TRUST: Final = {
+    "heard": dict(zip(fused.HEARD, (0.01, 0.1, 10, 1), strict=True)),
+    "read": dict(zip(fused.READ, (0.01, 0.1, 10, 10, 6, 40, 1, 3), strict=True)),
+}
 """1 / variance of the weights around the start. Numbers stay at what keeps 2 s for who dictates one, however
-final it sounds."""
+final it sounds; questions and unfinished endings near it, for engines that do not tell how sure a full stop is."""
 _AT_S: Final = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0)
-_ASK_S: Final = 0.32
+_ASK_S: Final = 0.26
 _TEXT_AT_S: Final = TurnSettings().pause_s + TEXT_S
-_MISSING: Final = 0.2  # weight of rows in which something is missing that could be there
+_ROW: Final = 1 / 3  # what a moment weighs: those of a pause are no news to each other
 _BUDGETS_S: Final = (0.6, 1.0)
+_DELAY_S, _LATEST_S, MOST_S = 0.32, 2.5, 4.0
 
 Rows = npt.NDArray[np.float64]
+Weights = dict[str, Rows]
+"""By what is known, as `fused.weights`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +57,37 @@ class Example:
     """By the detector."""
     late_s: float
     """How long after its true beginning the detector's began."""
+    spoken_s: float
     sound: float
     text: texts.Reading
 
-    def rows(self) -> list[tuple[list[float], float, float]]:
-        """Return features, label and weight for each moment of it."""
-        found = []
-        for at_s in _AT_S:
-            if at_s < self.lasts_s:
-                read = [self.text, None] if at_s >= _TEXT_AT_S else [None]
-                for sound in (self.sound, None):
-                    for text in read:
-                        whole = sound is not None and text is read[0]
-                        weight = 1.0 if whole else _MISSING
-                        found.append((fused.features(at_s, sound, text), float(self.final), weight / 4))
-        return found
+    def rows(self, known: str) -> list[list[float]]:
+        """Return the features of each moment of it at which so much is known."""
+        text = self.text if known == "read" else None
+        first_s = _TEXT_AT_S if text is not None else 0.0
+        moments = (at_s for at_s in _AT_S if first_s <= at_s < self.lasts_s)
+        return [fused.features(at_s, self.sound, text, self.spoken_s) for at_s in moments]
 
 
 async def examples(turns: Sequence[Turn], judge: Remembering) -> list[Example]:
     """Return the pauses that count; those that the detector missed last for no time."""
     found = []
     for turn in turns:
+        group = turn.told.get("group", turn.told["id"])
         for told in turn.scored:
-            if not told["final"] and not turn.found(told):
-                missed = texts.read("")
-                found.append(Example(turn.told.get("group", turn.told["id"]), False, 0.0, 0.0, 0.5, missed))
+            if not turn.found(told):  # an end that nobody hears is no matter of weights, but its latency counts
+                late_s = MOST_S if told["final"] else 0.0
+                found.append(Example(group, told["final"], 0.0, late_s, 0.0, 0.5, texts.read("")))
             for pause in turn.found(told)[:1]:
-                until = (pause.resumed or len(turn.audio)) if told["final"] else pause.resumed
-                lasts_s = AFTER_S if until is None else (until - pause.end) / 16_000
+                until = pause.resumed or len(turn.audio)
+                if not told["final"]:  # as `fired` has it: what ends a turn later cuts nobody off in this pause
+                    until = min(until, samples(told["start"] + told["dur"]))
+                lasts_s = (until - pause.end) / 16_000
                 sound = await judge.ask(_heard(turn, pause))
-                text = texts.read(pause.text or "")
+                text = texts.read(pause.text or "", ended=pause.ended)
                 late_s = pause.end / 16_000 - told["start"]
-                found.append(
-                    Example(turn.told.get("group", turn.told["id"]), told["final"], lasts_s, late_s, sound, text)
-                )
+                spoken_s = (pause.end - pause.turn_start) / 16_000
+                found.append(Example(group, told["final"], lasts_s, late_s, spoken_s, sound, text))
     return found
 
 
@@ -90,21 +96,24 @@ def _heard(turn: Turn, pause: Found) -> npt.NDArray[np.float32]:
     return turn.audio[max(0, pause.turn_start - samples(0.5), end - samples(smart_turn.SECONDS)) : end]
 
 
-def fit(given: Sequence[Example]) -> npt.NDArray[np.float64]:
+def fit(given: Sequence[Example]) -> Weights:
     """Return the weights, most probable from where they start (Newton's method)."""
-    rows = [row for example in given for row in example.rows()]
-    x, y, w = (np.array(column, np.float64) for column in zip(*rows, strict=True))
-    start, trust = (np.array([some[name] for name in fused.NAMES]) for some in (_START, _TRUST))
-    weights = start.copy()
-    for _ in range(30):
-        p = 1 / (1 + np.exp(-x @ weights))
-        slope = x.T @ (w * (y - p)) - trust * (weights - start)
-        curve = (x * (w * p * (1 - p))[:, None]).T @ x + np.diag(trust)
-        weights += np.linalg.solve(curve, slope)
-    return weights
+    found = {}
+    for known, names in (("heard", fused.HEARD), ("read", fused.READ)):
+        rows = [(row, example.final) for example in given for row in example.rows(known)]
+        x, y = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+        start, trust = (np.array([some[known][name] for name in names]) for some in (_START, _TRUST))
+        weights = start.copy()
+        for _ in range(30):
+            p = 1 / (1 + np.exp(-x @ weights))
+            slope = _ROW * x.T @ (y - p) - trust * (weights - start)
+            curve = _ROW * (x * (p * (1 - p))[:, None]).T @ x + np.diag(trust)
+            weights += np.linalg.solve(curve, slope)
+        found[known] = weights
+    return found
 
 
-def crossvalidated(given: Sequence[Example], others: Sequence[Example]) -> list[npt.NDArray[np.float64]]:
+def crossvalidated(given: Sequence[Example], others: Sequence[Example]) -> list[Weights]:
     """Return for each example the weights that were fitted without its group."""
     groups = sorted({example.group for example in given})
     folds = [set(groups[at::20]) for at in range(min(20, len(groups)))]
@@ -112,27 +121,27 @@ def crossvalidated(given: Sequence[Example], others: Sequence[Example]) -> list[
     return [next(weights for weights, fold in zip(found, folds, strict=True) if e.group in fold) for e in given]
 
 
-def curve(given: Sequence[Example], weights: Sequence[npt.NDArray[np.float64]]) -> Rows:
+def curve(given: Sequence[Example], weights: Sequence[Weights]) -> Rows:
     """Return (share cut off, mean latency in seconds) at each of many thresholds."""
     found = []
     for threshold in np.linspace(-3, 6, 91):
         cut, latency = [], []
         for e, known in zip(given, weights, strict=True):
-            early, late = (np.dot(known, fused.features(fused.AFTER_S, e.sound, t)) for t in (None, e.text))
-            gap_s = _enough_s(threshold - early, known[1])
+            gap_s = _enough_s(e, known["heard"], threshold, None)
             if gap_s > _TEXT_AT_S:
-                gap_s = max(_TEXT_AT_S, _enough_s(threshold - late, known[1]))
-            gap_s = min(max(gap_s, _ASK_S), 2.5) + 0.016  # half a frame
+                gap_s = max(_TEXT_AT_S, _enough_s(e, known["read"], threshold, e.text))
+            gap_s = min(max(gap_s, _DELAY_S), _LATEST_S) + 0.016  # half a frame
             if e.final:
-                latency.append(gap_s + e.late_s)
+                latency.append(min(gap_s + e.late_s, MOST_S))
             else:
                 cut.append(gap_s <= e.lasts_s)
         found.append((np.mean(cut), np.mean(latency)))
     return np.array(found)
 
 
-def _enough_s(missing: float, grows: float) -> float:
-    return fused.AFTER_S * math.exp(missing / (1 + grows))
+def _enough_s(example: Example, weights: Rows, threshold: float, text: texts.Reading | None) -> float:
+    known = np.dot(weights, fused.features(fused.AFTER_S, example.sound, text, example.spoken_s))
+    return fused.AFTER_S * math.exp((threshold - known) / (1 + weights[1]))
 
 
 def main() -> None:
@@ -152,9 +161,11 @@ def main() -> None:
         found = curve(these, crossvalidated(these, others))
         told = [f"{100 * found[found[:, 1] <= s, 0].min():.1f} % at {1000 * s:.0f} ms" for s in _BUDGETS_S]
         print(f"{name}: {len(these)} pauses; cross-validated, {', '.join(told)}")
+    fitted = fit([e for these in given.values() for e in these])
+    names = {"heard": fused.HEARD, "read": fused.READ}
     weights = {
-        name: round(float(weight), 2)
-        for name, weight in zip(fused.NAMES, fit([e for these in given.values() for e in these]), strict=True)
+        known: {name: round(float(weight), 2) for name, weight in zip(names[known], fitted[known], strict=True)}
+        for known in names
     }
     print(json.dumps(weights))
     if args.write:

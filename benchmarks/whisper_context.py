@@ -1,7 +1,7 @@
 """How much padding Whisper needs: words wrong and time taken by the length of what its encoder sees.
 
-Why `stt.engines.whisper` pads interims to 15 s or more with 6 s of silence, and hurried finals to 20 s with 10, not
-always to 30 s. Run: python benchmarks/whisper_context.py
+Why `stt.engines.whisper` pads interims to 15 s or more with 6 s of silence, not to 30 s as finals.
+Run: python benchmarks/whisper_context.py
 """
 
 import math

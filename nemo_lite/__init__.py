@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from nemo_lite.continuous import ContinuousBatch
     from nemo_lite.errors import CheckpointError, DownloadError, ModelNotFoundError, NemoLiteError
     from nemo_lite.features import resample
-    from nemo_lite.model import CanaryQwen, Transcription
+    from nemo_lite.model import CanaryQwen
+    from nemo_lite.transcription import Transcription
 
 __all__ = [
     "CanaryQwen",
@@ -23,7 +24,12 @@ __all__ = [
     "resample",
 ]
 
-_HOME = {"CanaryQwen": "model", "ContinuousBatch": "continuous", "Transcription": "model", "resample": "features"}
+_HOME = {
+    "CanaryQwen": "model",
+    "ContinuousBatch": "continuous",
+    "Transcription": "transcription",
+    "resample": "features",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,18 +12,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nemo_lite import hub
-from nemo_lite.alignment import Attention, Head
+from nemo_lite.alignment import Head
 from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
 from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, most_slots, up
@@ -38,6 +37,7 @@ from nemo_lite.llm import Qwen3
 from nemo_lite.scoring import Scored, score
 from nemo_lite.state import TEXT, Decoded, Memory, Row
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
+from nemo_lite.transcription import Piece, Request, Transcription
 from nemo_lite.weights import load_weights
 
 if TYPE_CHECKING:
@@ -53,50 +53,6 @@ PROMPT_TOKENS = 64
 """Tokens around the audio that a `ContinuousBatch` has room for, unless it is told otherwise."""
 GRAPH_FRAMES = 8192
 """An encoder pass over more frames than this keeps the device busy without a graph."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transcription:
-    text: str
-    """Without special tokens, otherwise as decoded."""
-    token_ids: tuple[int, ...]
-    """What was generated, the end token included if `stop` is "eos". Serves as the next draft as it is."""
-    logprobs: tuple[float, ...]
-    """Natural logarithm of the probability of each of `token_ids`."""
-    stop: Literal["eos", "length", "overflow"]
-    """Ended by the model, cut off at `max_new_tokens`, or where the numbers overflowed (float16, of short range)."""
-    draft_kept: int
-    """Tokens of the draft that were kept."""
-    forwards: int
-    """Passes through the language model."""
-    attention: Attention | None = field(default=None, compare=False, repr=False)
-    """[tokens, frames] where the aligning head looked for each of `token_ids`, if `timed`; for `alignment.align`."""
-    memory: Memory | None = field(default=None, compare=False, repr=False)
-    """What was heard, if `remembered`; for `score`. It holds on to memory of the device."""
-
-
-class Piece(NamedTuple):
-    """A part of a text that some of its tokens make: `token_ids[first:last]`."""
-
-    text: str
-    first: int
-    last: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be transcribed, checked and on the host."""
-
-    tokens: list[list[int]]
-    """Each row's prompt, with placeholders."""
-    drafts: list[tuple[int, ...]]
-    batch: Batch | None
-    """The clips of all rows, one after the other."""
-    lengths: list[int]
-    """Their encoder frames."""
-    wanted: list[tuple[bool, bool]]
-    """Of each row, whether it is `timed` and `remembered`."""
 
 
 class CanaryQwen(nn.Module):
@@ -132,7 +88,8 @@ class CanaryQwen(nn.Module):
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
         float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying what to do.
+        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError or DownloadError, each saying
+        what to do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

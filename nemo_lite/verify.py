@@ -11,7 +11,8 @@ import torch
 
 from nemo_lite.calibration import CLIPS, read_clip
 from nemo_lite.device import BACKENDS, numerics
-from nemo_lite.model import CanaryQwen, Transcription
+from nemo_lite.model import CanaryQwen
+from nemo_lite.transcription import Transcription
 
 WORST = 0.1
 """The largest word error rate that the clips may have: they are clear speech of easy sentences."""

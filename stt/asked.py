@@ -49,10 +49,13 @@ class RunningTurn:
     failed_window: int = 0
     preview: tuple[Window, Hypothesis] | None = None
     """The newest interim that was told while a text from before it was still to come; the transcript is without it."""
+    ended: float | None = None
+    """Whether a sentence ends with what was said so far (`Hypothesis.ended`)."""
 
     def update(self, window: Window, hypothesis: Hypothesis) -> None:
         """Take a hypothesis; a preview of what it has heard as well is over."""
         self.transcript.update(window, hypothesis)
+        self.ended = hypothesis.ended
         if self.preview is not None and self.preview[0].end <= window.end:
             self.preview = None
 

@@ -317,7 +317,7 @@ class Session:
             language = self._language_of(turn)
             if self._turn.number != turn:
                 return Said(language=language)
-            return Said(self._turn.transcript.text, self._done, language)
+            return Said(self._turn.transcript.text, self._done, language, self._turn.ended)
 
         return said
 

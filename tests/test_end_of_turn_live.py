@@ -130,7 +130,8 @@ async def test_a_pause_that_has_begun_goes_by_the_settings_that_come(monkeypatch
     monkeypatch.setattr(smart_turn, "shared", ByLength)
     silent, meant = TurnSettings(end_of_turn_s=2.5), TurnSettings(end_of_turn="auto")
     late = TurnSettings(end_of_turn="auto", eot_delay_s=1.5)
-    [first] = finals(await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant))
+    whole = await events(tone(1.2), silence(0.35), Configure(late), silence(4), settings=meant, hear=lambda _: SAID)
+    [first] = finals(whole)
     assert first[-1] == "meaning"
     assert 1.5 <= (first[-2] - first[2]) / 16_000 < 1.6
     first, second = finals(

@@ -17,7 +17,6 @@ from stt.recognition import (
     RecognitionOptions,
     Utterance,
     WindowKey,
-    local,
 )
 
 
@@ -62,49 +61,6 @@ async def test_a_session_with_many_finals_does_not_starve_the_others() -> None:
         model.free.set()
         await asyncio.gather(*tickets)
     assert asked(model) == [[1], [10, 20], [11, 12], [13]]
-
-
-class Clocked(ScriptedModel):
-    """Each call takes so long, and so much of the processor; notes who was hurried."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = self.cpu_s = 0.0
-        self.takes: tuple[float, float] = (0.0, 0.0)
-        self.hurried: list[bool] = []
-
-    def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
-        self.hurried += [utterance.hurried for utterance in batch]
-        self.now_s += self.takes[0]
-        self.cpu_s += self.takes[1]
-        return super().transcribe(batch)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def process_time(self) -> float:
-        return self.cpu_s
-
-
-async def test_finals_are_hurried_while_other_programs_have_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Clocked()
-    monkeypatch.setattr(local, "time", model)
-    calls: list[tuple[float, float, Kind, bool]] = [
-        # seconds, processor seconds, of what, live
-        (1.2, 0.6, "final", True),  # not known before
-        (0.7, 0.4, "speculative", True),
-        (0.7, 0.4, "final", False),  # a file has time
-        (0.3, 0.2, "interim", True),
-        (0.6, 0.4, "final", True),  # 0.9 s without the hurry
-        (0.4, 0.4, "final", True),  # the cores are free again
-        (1.2, 1.8, "final", True),  # long, but nobody else's doing
-        (0.5, 0.6, "final", True),
-    ]
-    with LocalRecognizer(model) as recognizer:
-        for i, (took_s, cpu_s, kind, live) in enumerate(calls):
-            model.takes = (took_s, cpu_s)
-            await recognizer.submit(ask("a", 1 + i, kind, live=live))
-    assert model.hurried == [False, True, False, False, True, True, False, False]
 
 
 class OneByOne(ScriptedModel):

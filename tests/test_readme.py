@@ -50,7 +50,7 @@ def test_the_examples_have_types(tmp_path: Path, mode: str) -> None:
 def test_the_options_table_is_the_command_line_s() -> None:
     """Every option of the table is in `--help` with its variable and default."""
     run = subprocess.run(
-        [sys.executable, "-Pm", "stt.cli", "file", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-Pm", "stt.cli", "serve", "--help"], capture_output=True, text=True, check=True
     )
     shown = " ".join(run.stdout.split())
     rows = re.findall(

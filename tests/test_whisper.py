@@ -281,25 +281,6 @@ def test_what_is_only_in_the_way_is_left_off_before_the_next_step(
     assert wanted[0].text == wanted[1].text != ""
 
 
-def test_a_hurried_final_keeps_its_words_and_hears_less_padding(
-    whisper: Whisper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contexts: list[int] = []
-    decode = whisper._decode
-    monkeypatch.setattr(whisper, "_decode", lambda *args: contexts.append(args[1]) or decode(*args))
-    wrong = of = 0
-    for seed, text in enumerate(sentences(6, seed=8)):
-        audio = talk([text], [0.3], seed=seed)
-        hurried = whisper.transcribe([Utterance(audio, hurried=True)])[0].text
-        whisper.transcribe([Utterance(audio, kind="interim")])
-        whisper.transcribe([Utterance(audio)])
-        assert contexts[-3] == 2000 > contexts[-2]
-        assert contexts[-1] == 3000
-        errors, words = word_errors(text, hurried)
-        wrong, of = wrong + errors, of + words
-    assert wrong / of <= 0.05
-
-
 @pytest.mark.parametrize("noise", ["white noise", "chords", "mains hum", "sweep"])
 def test_the_second_look_invents_nothing(whisper: Whisper, noise: str) -> None:
     text = sentences(1, seed=20)[0]

@@ -24,7 +24,7 @@ from stt.settings import Eagerness, TurnSettings
 
 _LOGGER: Final = logging.getLogger(__name__)
 
-_ASK_S: Final = 0.32  # a third of all pauses is over by then, and later answers are no better
+_ASK_S: Final = 0.26  # later answers are no better
 _ASK_AHEAD_S: Final = 0.1  # of the delay: an answer takes 50 ms of a core that others use, too
 _STEP_S: Final = 0.064  # how often to look for the text
 
@@ -45,18 +45,18 @@ class Pace:
         """The silence at which to ask."""
         return min(self.delay_s, max(_ASK_S, self.delay_s - _ASK_AHEAD_S))
 
-    def enough_s(self, sound: float | None, text: Reading | None) -> float:
+    def enough_s(self, sound: float | None, text: Reading | None, spoken_s: float = fused.SPOKEN_S) -> float:
         """Return the silence that ends a turn, by what is known of it (`fused.features`)."""
         if self.threshold >= 1:
             return self.latest_s
-        missing = fused.logit(self.threshold) - fused.log_odds(fused.AFTER_S, sound, text)
-        enough_s = fused.AFTER_S * math.exp(min(missing / (1 + fused.weights()["silence"]), 9))
+        missing = fused.logit(self.threshold) - fused.log_odds(fused.AFTER_S, sound, text, spoken_s)
+        enough_s = fused.AFTER_S * math.exp(min(missing / (1 + fused.grows(text)), 9))
         return min(max(enough_s, self.delay_s), self.latest_s)
 
 
 PACES: Final[dict[Eagerness, Pace]] = {
-    "fast": Pace(0.68, 0.32, 2.5),
-    "medium": Pace(0.85, 0.48, 2.5),
+    "fast": Pace(0.74, 0.32, 2.5),
+    "medium": Pace(0.82, 0.48, 2.5),
     "careful": Pace(0.95, 0.60, 3.0),
 }
 
@@ -124,12 +124,12 @@ class Meaning:
             sound, enough_s = None, max(pace.delay_s, self._silence_s)  # by silence, unless the text says more
         else:
             self._tell(pause, sound, None)
-            enough_s = pace.enough_s(sound, None)
+            enough_s = pace.enough_s(sound, None, pause.spoken_s)
         await pause.heard()
         while True:
-            if (words := pause.whole_text) is not None:
-                text = read(words, pause.language)
-                if not made_for(pause.language):  # found with the text, after the sound was asked about
+            if (said := pause.said) is not None:
+                text = read(said.text, said.language, said.ended)
+                if not made_for(said.language):  # found with the text, after the sound was asked about
                     sound = None
                 self._tell(pause, sound, text)
                 return pace.enough_s(sound, text)
@@ -154,4 +154,4 @@ class Meaning:
     @staticmethod
     def _tell(pause: Pause, sound: float | None, text: Reading | None) -> None:
         """Tell what is known now, as of half a second of silence: that is what the threshold is for."""
-        pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text))
+        pause.probability = fused.probability(fused.log_odds(fused.AFTER_S, sound, text, pause.spoken_s))

@@ -62,7 +62,7 @@ class Pauses:
             most = min(most, pause.now - turn_start + samples(_BEFORE_TURN_S))
             return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
-        self._pause = pause = Pause(event.turn, event.end, now, said, audio, hear)
+        self._pause = pause = Pause(event.turn, turn_start, event.end, now, said, audio, hear)
         self._judging = tasks.create_task(self._judge(pause))
 
     def end(self) -> TurnPaused | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-from stt.audio import Samples, samples
+from stt.audio import Samples, samples, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Said:
     """The sample index up to which the text goes."""
     language: str | None = None
     """ISO 639-1 code, as it was asked for or as the engine found it; `None`: not known."""
+    ended: float | None = None
+    """Probability that a sentence ends with the text, by the engine; `None`: it does not tell."""
 
 
 class Pause:
@@ -25,6 +27,7 @@ class Pause:
 
     Args:
         turn: in which turn.
+        start: sample index where the turn began.
         end: sample index where speech stopped.
         now: sample index up to which audio was taken.
         said: gives what is known of what was said in the turn.
@@ -36,6 +39,7 @@ class Pause:
     def __init__(
         self,
         turn: int,
+        start: int,
         end: int,
         now: int,
         said: Callable[[], Said],
@@ -43,6 +47,7 @@ class Pause:
         hear: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.turn = turn
+        self.start = start
         self.end = end
         self.probability: float | None = None
         """That the speaker is done, as the policy last found it; whoever listens is told."""
@@ -65,10 +70,15 @@ class Pause:
         return "" if self._hear is not None else self._said().text
 
     @property
-    def whole_text(self) -> str | None:
-        """The turn's text once all that was said before the pause is in it; `None` while words may be missing."""
+    def said(self) -> Said | None:
+        """What was said in this turn, once that is all of it; `None` while words may be missing."""
         said = self._said()
-        return said.text if said.end >= self.end and self._hear is None else None
+        return said if said.end >= self.end and self._hear is None else None
+
+    @property
+    def spoken_s(self) -> float:
+        """How long the turn had lasted when this silence began."""
+        return seconds(self.end - self.start)
 
     @property
     def language(self) -> str | None:

@@ -94,7 +94,6 @@ _ANSWERS: Final = frozenset(
     ]
 )
 _YES_NO: Final = frozenset(["yes", "yeah", "yep", "no", "nope", "correct", "exactly", "that's"])
-_USUAL_WORDS: Final = 7
 _ENOUGH_WORDS: Final = 12  # whoever has said so much may be done; more says no more
 
 
@@ -109,23 +108,27 @@ class Reading:
     number: bool
     """It ends in single letters, or in digits of a number that is not yet whole (English)."""
     words: float
-    """How many, as ln(1 + n), up to 12; a whole answer counts as a usual turn (English)."""
+    """How many, as ln(1 + n), up to 12; a whole answer counts as so many (English)."""
+    ended: float | None = None
+    """Probability that a sentence ends there, by the engine (`Said.ended`); `None`: it does not tell, or the words tell
+    more: a full stop behind half a number says nothing, nor does doubt about one behind "yes"."""
 
 
-def read(text: str, language: str | None = "en") -> Reading:
-    """Read all that was said in a turn, in a language (ISO 639-1 code; `None`: not known)."""
+def read(text: str, language: str | None = "en", ended: float | None = None) -> Reading:
+    """Read all that was said in a turn, in a language (ISO 639-1 code; `None`: not known); `ended` as of `Reading`."""
     text = text.rstrip()
     words = _WORD.findall(text.lower())
     written = len(_CHARACTER.findall(text))
     count = written / 2 if written else len(words)
     english = language == "en"
-    if english and words and words[0] in _YES_NO and _ANSWERS.issuperset(words):
-        count = _USUAL_WORDS
+    answer = english and bool(words) and words[0] in _YES_NO and _ANSWERS.issuperset(words)
+    number = english and (_in_a_number(text) or _SPELLED.search(text) is not None)
     return Reading(
         question=text.endswith(_QUESTION),
         goes_on=not words or text.endswith(_GOES_ON) or (english and words[-1] in _DANGLING),
-        number=english and (_in_a_number(text) or _SPELLED.search(text) is not None),
-        words=math.log1p(min(count, _ENOUGH_WORDS)),
+        number=number,
+        words=math.log1p(_ENOUGH_WORDS if answer else min(count, _ENOUGH_WORDS)),
+        ended=None if answer or number else ended,
     )
 
 

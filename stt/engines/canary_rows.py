@@ -10,7 +10,7 @@ from stt.recognition import Hypothesis, Utterance
 
 if TYPE_CHECKING:
     from nemo_lite import ContinuousBatch
-    from nemo_lite.model import Transcription
+    from nemo_lite.transcription import Transcription
 
 
 class CanaryRows:

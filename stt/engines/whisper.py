@@ -20,6 +20,7 @@ from stt.engines.loops import Repetition, cut_loop, find_repetition, least_s
 from stt.engines.openmp import let_threads_sleep
 from stt.engines.rescoring import Scored, mean_logprob, propose, said
 from stt.engines.terms import lexicon
+from stt.engines.whisper_endings import Endings
 from stt.engines.whisper_weights import EMBEDDED, find
 from stt.engines.whisper_words import TimedToken, characters, sound_in, timed_words
 from stt.errors import EngineError
@@ -28,14 +29,12 @@ from stt.recognition import GivenUpError, Hypothesis, Utterance
 from stt.words import joined
 
 # Whisper was trained on 30 s of sound, padded with silence: 3000 mel frames, whose encoding is most of the work. Finals
-# get all of it. With less padding more words are wrong (`benchmarks/whisper_context.py`): a hurried final keeps so much
-# that it takes two thirds of the time, and one word in seven hundred more is; an interim half of the time, and one in a
-# hundred. With still less it stutters, the same sentence twice. A few fixed sizes, so that utterances of like length
-# share a batch.
+# get all of it: with less padding, phrases said several times stutter. Interims make do with half of the time, and
+# about one word in a hundred more is wrong; with still less they stutter, the same sentence twice
+# (`benchmarks/whisper_context.py`). A few fixed sizes, so that utterances of like length share a batch.
 _FULL_CONTEXT: Final = 3000
 _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
-_HURRIED: Final = (2000, 1000)  # frames in all, and of them padding: at the least
-_INTERIM: Final = (1500, 600)
+_MARGIN: Final = 600
 _HOP: Final = 160
 _WINDOW: Final = 400  # of a spectrum, in samples
 
@@ -120,6 +119,7 @@ class Whisper:
         self._new_tokenizer = lambda language: Tokenizer(
             self._model.hf_tokenizer, self._multilingual, task="transcribe", language=language
         )
+        self._endings = Endings(lambda text: self._model.hf_tokenizer.encode(text, add_special_tokens=False).ids)
         self._features: Any = self._model.feature_extractor
         self._device = device
         self._computes = computes
@@ -146,7 +146,7 @@ class Whisper:
         """Recognize each utterance by itself: what shares its batch does not change its text."""
         groups: dict[int, list[int]] = {}
         for i, utterance in enumerate(batch):
-            groups.setdefault(self._context(utterance), []).append(i)
+            groups.setdefault(_context(utterance), []).append(i)
         results: dict[int, Hypothesis] = {}
         for context, members in groups.items():
             heard = self._decode([batch[i] for i in members], context, _MOST_SPLITS)
@@ -154,11 +154,6 @@ class Whisper:
                 wanted = batch[i].options.words and batch[i].kind != "interim"
                 results[i] = self._with_words(aligned, batch[i]) if wanted else aligned.hypothesis
         return [results[i] for i in range(len(batch))]
-
-    def _context(self, utterance: Utterance) -> int:
-        if utterance.kind == "interim":
-            return _shortened(utterance, _INTERIM)
-        return _shortened(utterance, _HURRIED) if utterance.hurried and self._device == "cpu" else _FULL_CONTEXT
 
     def close(self) -> None:
         """Let the model's memory go; nothing can be transcribed any more."""
@@ -217,6 +212,7 @@ class Whisper:
             max_length=min(448, len(prompts[0]) + longest),
             return_scores=True,
             return_no_speech_prob=True,
+            return_logits_vocab=any(utterance.kind == "speculative" for utterance in batch),  # for `ended`
         )
 
     def _hypothesis(self, result: Any, utterance: Utterance, language: str) -> Hypothesis:
@@ -225,7 +221,8 @@ class Whisper:
         if logprob < (_UNSURE_LOGPROB if result.no_speech_prob > _NO_SPEECH else _GUESS_LOGPROB):
             return Hypothesis("", (), math.exp(logprob))
         asked = language_code(utterance.options.language) is None
-        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None)
+        ended = self._endings.ended(tokens, result.logits[0]) if result.logits else None
+        return Hypothesis(self._text(tokens), tokens, math.exp(logprob), language if asked else None, ended=ended)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._model.hf_tokenizer.decode(tokens).strip()
@@ -310,7 +307,7 @@ class Whisper:
         kept = bisect.bisect_left(self._ends(hypothesis.tokens), len(text)) + 1 if text else 0
         confidence = math.exp(mean_logprob(aligned.probabilities[:kept]) if kept else _GUESS_LOGPROB)
         return _Aligned(
-            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence),
+            replace(hypothesis, text=text, tokens=hypothesis.tokens[:kept], confidence=confidence, ended=None),
             aligned.spans[:kept],
             aligned.probabilities[:kept],
         )
@@ -342,7 +339,7 @@ class Whisper:
             replace(utterance, audio=audio, options=replace(utterance.options, language=tokenizer.language_code))
             for audio in (utterance.audio[:at], utterance.audio[at:])
         ]
-        left, right = (self._decode([half], _shortened(half, _INTERIM), splits - 1)[0] for half in halves)
+        left, right = (self._decode([half], _short_context(half), splits - 1)[0] for half in halves)
         return self._better(best, _joined(left, right, seconds(at), seconds(len(utterance.audio))))
 
     def _better(self, first: _Aligned, second: _Aligned) -> _Aligned:
@@ -402,8 +399,12 @@ def _go_on_with(batch: Sequence[Utterance]) -> None:
         raise GivenUpError
 
 
-def _shortened(utterance: Utterance, least: tuple[int, int]) -> int:
-    need = max(least[0], math.ceil(len(utterance.audio) / _HOP) + least[1])
+def _context(utterance: Utterance) -> int:
+    return _FULL_CONTEXT if utterance.kind != "interim" else _short_context(utterance)
+
+
+def _short_context(utterance: Utterance) -> int:
+    need = math.ceil(len(utterance.audio) / _HOP) + _MARGIN
     return next((size for size in _CONTEXTS if size >= need), _FULL_CONTEXT)
 
 

@@ -30,7 +30,7 @@ _SLOW_STEP_S: Final = 0.18
 _SLOW: Final = 3
 # This process had less of the cores meanwhile than one. A final takes most of its time there as well, and is late if an
 # interim runs when it is asked for.
-STARVED_CORES: Final = 0.85
+_STARVED_CORES: Final = 0.85
 _STARVED: Final = 2
 # A final that waited longer than this for a running batch of interims was late because of them.
 _LATE_S: Final = 0.1
@@ -76,7 +76,7 @@ class Cadence:
         """
         took_s = now - began
         slow = min(_SLOW, int(took_s / _SLOW_STEP_S)) if took_s > _SLOW_S else 0
-        if cores < STARVED_CORES:
+        if cores < _STARVED_CORES:
             slow *= _STARVED
         self.next = now + max(slow, self._rest(took_s * max(1.0, len(self._spoke) / at_once))) * took_s
 

@@ -26,7 +26,6 @@ from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.cadence import Cadence
 from stt.recognition.continuous import Outcome, Places, Rows, begin_rows
-from stt.recognition.hurry import Hurry
 from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
 
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
@@ -100,7 +99,6 @@ class LocalRecognizer:
         self._worker: _Worker | None = None
         self._abandoned: list[threading.Thread] = []
         self._cadence = Cadence()
-        self._hurry = Hurry()
 
     def __enter__(self) -> Self:
         self._closed = False
@@ -306,8 +304,7 @@ class LocalRecognizer:
 
     def _as_asked(self, request: _Request) -> Utterance:
         """Return what the model is to hear: with what the scheduler knows."""
-        hurried = self._hurry.on and request.stands and request.live
-        return replace(request.utterance, unwanted=partial(self._unwanted, request), hurried=hurried)
+        return replace(request.utterance, unwanted=partial(self._unwanted, request))
 
     def _note(self, batch: list[_Request], rows: int | None, now: float) -> None:
         """Tell what begins now, in a call or in some of so many rows, for interims to come as often as they may."""
@@ -331,14 +328,11 @@ class LocalRecognizer:
                 for request in worker.batch:
                     _fail(request, _as_engine_error(error))
                 return
-            if worker.rows is None:
+            if worker.rows is None and self._cadence.alone:
                 now = time.monotonic()
                 cores = (time.process_time() - cpu_s) / max(now - worker.began, 1e-9)
                 with self._changed:
-                    if self._cadence.alone:
-                        self._cadence.called(worker.began, now, at_once=_at_once(worker.model), cores=cores)
-                    else:
-                        self._hurry.called(now - worker.began, cores)
+                    self._cadence.called(worker.began, now, at_once=_at_once(worker.model), cores=cores)
 
     def _next(self, worker: _Worker) -> list[_Request] | None:
         """Wait for something to do; what is to be begun, or `None`: this worker is not wanted any more."""

@@ -39,6 +39,9 @@ class Hypothesis:
     """The language it found, where it was to find out and could."""
     words: tuple[Word, ...] = ()
     """The words of `text` (their texts joined give it) with stream times, where they were asked for and it can."""
+    ended: float | None = None
+    """Probability that a sentence ends with the text (a full stop is written, and no comma or dots), where the engine
+    tells; for end-of-turn policies."""
     preview: bool = False
     """Whether it is of a model that is there for interims alone: it makes nothing stable, and takes the place of
     nothing that the other one has heard (`pair.py`)."""
@@ -85,9 +88,6 @@ class Utterance:
     """Whether this one, begun, is only in the way by now: an interim that a final waits for, or a pause's text where
     the speaker went on and paused anew. A model may ask between two steps of its work, and raise `GivenUpError` where
     all of its batch is. From any thread."""
-    hurried: bool = False
-    """Whether the machine is so short of cores that soon is worth more than the last word in a hundred: an engine may
-    take a shorter way."""
     trace: str = ""
     """What its session is called in logs, from the socket to the engine."""
 

@@ -13,7 +13,7 @@ def test_the_bundled_clips_are_heard_and_everything_is_said(toy):
     for said in (
         "torch 2.",
         "float32 on cpu",
-        "kernels of the language model: torch; attention by PyTorch would be: first pass flash_attention, step flash_attention",
+        "kernels of the language model: torch; attention by PyTorch would be: first pass flash_attention",
         '{"file": "single_000.flac", "text": "Turn the red fan off.", "wer": 0.0}',
         "please send these lines",
         "word error rate: 0.0%",
