@@ -52,6 +52,25 @@ async def test_files_are_small_and_locked_in() -> None:
     assert sum(len(answer.content) for answer in files) < 60_000
 
 
+@pytest.mark.parametrize(
+    ("host", "isolated"),
+    [
+        ("localhost:15751", True),
+        ("127.0.0.1", True),
+        ("[::1]:80", True),
+        ("stt.test:15751", False),
+        ("10.1.2.3", False),
+        ("[", False),
+    ],
+)
+async def test_it_is_isolated_where_browsers_give_the_microphone(host: str, isolated: bool) -> None:
+    """Only so may it share memory with its audio thread; elsewhere browsers complain of the header."""
+    async with serving() as running, httpx.AsyncClient(base_url=running.http) as client:
+        headers = (await client.get("/", headers={"host": host})).headers
+    assert (headers.get("cross-origin-opener-policy") == "same-origin") == isolated
+    assert (headers.get("cross-origin-embedder-policy") == "require-corp") == isolated
+
+
 async def test_no_page() -> None:
     async with serving(page=False) as running, httpx.AsyncClient(base_url=running.http) as client:
         assert (await client.get("/page/main.js")).status_code == 404

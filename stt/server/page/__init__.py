@@ -4,6 +4,7 @@
 no other host, no inline script and no frame.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Final
@@ -11,6 +12,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from stt.server.access import is_loopback
 
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _POLICY: Final = (
@@ -28,6 +31,13 @@ _HEADERS: Final = {
     "cache-control": "no-cache",
 }
 
+# So that the page may share memory with its audio thread (microphone.js). Browsers complain of these where they give no
+# microphone.
+_ISOLATED: Final = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+}
+
 
 def routes() -> list[Route]:
     """Make a route for each file; `/` is `index.html`."""
@@ -41,7 +51,9 @@ def routes() -> list[Route]:
 
 
 def _answer(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(_: Request) -> Response:
-        return Response(content, media_type=kind, headers=_HEADERS)
+    async def answer(request: Request) -> Response:
+        name = re.sub(r":\d*$", "", request.headers.get("host", ""))
+        trusted = request.scope["scheme"] == "https" or is_loopback(name)
+        return Response(content, media_type=kind, headers=_HEADERS | _ISOLATED if trusted else _HEADERS)
 
     return answer

@@ -44,16 +44,15 @@ class Entry {
   constructor(file, files) {
     Object.assign(this, { file, files, turns: [] });
     const item = document.getElementById("file").content.cloneNode(true).firstElementChild;
-    const find = (name) => item.querySelector(name);
     this.item = item;
-    this.parts = Object.fromEntries(["progress", ".file-state", ".turns", ".cancel", ".again", ".copy", ".save", ".player", ".format"].map((name) => [name.replace(".", ""), find(name)]));
-    find("h2").textContent = file.name;
+    this.parts = Object.fromEntries([...item.querySelectorAll("[class]")].map((one) => [one.classList[0], one]));
+    item.querySelector("h2").textContent = file.name;
     for (const button of item.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${file.name}`);
     this.parts.cancel.addEventListener("click", () => this.end("Cancelled.", true));
     this.parts.again.addEventListener("click", () => this.restart());
     this.parts.copy.addEventListener("click", () => files.page.copy(this.turns.map((one) => one.text).join("\n")));
     this.parts.save.addEventListener("click", () => save(file.name.replace(/\.[^.]*$/, ""), this.turns, this.parts.format.value, { file: file.name }));
-    find(".remove").addEventListener("click", () => this.remove());
+    this.parts.remove.addEventListener("click", () => this.remove());
     this.parts.turns.addEventListener("click", ({ target }) => { if (target.dataset.start) this.play(target.dataset.start); });
     document.getElementById("queue").append(item);
     this.openPlayer();

@@ -23,11 +23,11 @@ export class Live {
     $("clear").addEventListener("click", () => this.transcript.clear());
     addEventListener("resize", () => this.timeline.draw());
     watch((what) => this.session && (what === "asked" ? this.session.configure(asked()) : this.reopen()));
-    const list = async () => offer(await devices());
-    navigator.mediaDevices?.addEventListener("devicechange", list);
-    this.list = list;
-    list();
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.list());
+    this.list();
   }
+
+  async list() { offer(await devices()); }
 
   async toggle() {
     if (this.busy) return;
@@ -43,13 +43,12 @@ export class Live {
     try {
       rate = await this.open();
     } catch (error) {
-      this.page.state("Not listening.");
-      return this.page.notice(error.message);
+      return this.fail(error.message);
     }
     const on = {
       state: (text) => this.page.state(this.muted && text === LISTENING ? PAUSED : text),
       event: (message) => this.take(message),
-      failed: (code, text) => this.failed(code, text),
+      failed: (code, text) => this.fail(text, code),
     };
     this.last = this.session = new Session(rate, asked(), this.page.key, this.last, on);
     this.show(true);
@@ -62,7 +61,7 @@ export class Live {
       $("clipping").classList.toggle("shown", peak >= 0.99);
       this.session?.feed(pcm);
       if (this.session) this.timeline.level(this.session.now(), peak);
-    }, async (text) => { await this.stop(); this.page.notice(text); });
+    }, (text) => this.fail(text));
     return this.microphone.open(sound());
   }
 
@@ -73,8 +72,7 @@ export class Live {
       if ((await this.open()) !== this.session.rate) { await this.stop(); await this.start(); }
       else this.microphone.mute(this.muted);
     } catch (error) {
-      await this.stop();
-      this.page.notice(error.message);
+      await this.fail(error.message);
     }
   }
 
@@ -90,6 +88,8 @@ export class Live {
     if (ending.socket.readyState > WebSocket.OPEN) ending.stop();
     else await ending.finish();
     clearTimeout(patience);
+    this.page.state("Stopped.");
+    if (ending.stopped) this.page.notice("The server is gone: what was said last was not heard to its end.");
   }
 
   show(listening) {
@@ -125,7 +125,7 @@ export class Live {
     $(message.isFinal ? "final-latency" : "interim-latency").textContent = `${message.late_s.toFixed(2)} s`;
   }
 
-  async failed(code, text) {
+  async fail(text, code) {
     await this.stop();
     this.page.state("Not listening.");
     if (code === "unauthorized") this.page.askKey(text, () => this.toggle());

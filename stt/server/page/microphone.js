@@ -3,9 +3,10 @@
 /** Why no microphone can be had on this page, or "". */
 export function forbidden() {
   if (window.isSecureContext && navigator.mediaDevices) return "";
+  const here = `localhost:${location.port || 80}`;
   return `Browsers give the microphone to https pages and to localhost only, and this is ${location.origin}. ` +
-    `On the server's machine open http://localhost:${location.port || 80}/; from another one, forward the port ` +
-    `(ssh -L 15751:localhost:${location.port || 80} ${location.hostname}) or give stt serve --tls-cert and --tls-key.`;
+    `On the server's machine open http://${here}/; from another one, forward the port ` +
+    `(ssh -L 15751:${here} ${location.hostname}) or give stt serve --tls-cert and --tls-key.`;
 }
 
 const WORDS = {
@@ -15,12 +16,11 @@ const WORDS = {
   NotReadableError: "The microphone cannot be read; another program may hold it. Close that program, then start again.",
 };
 
+const HELD = 512; // pieces: a page that is busy for more than these 10 s loses sound
+
 export class Microphone {
   /** `onpiece(Int16Array, peak)` gets 20 ms each, `onlost(message)` is told when the device goes away. */
-  constructor(onpiece, onlost) {
-    this.onpiece = onpiece;
-    this.onlost = onlost;
-  }
+  constructor(onpiece, onlost) { Object.assign(this, { onpiece, onlost }); }
 
   /** Open it; resolves to its rate in Hz. Throws an Error that says what to do. */
   async open({ device, echoCancellation, noiseSuppression, autoGainControl }) {
@@ -42,10 +42,30 @@ export class Microphone {
       }
     }
     await this.context.audioWorklet.addModule("/page/worklet.js");
-    const node = new AudioWorkletNode(this.context, "pieces", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => this.onpiece(data, data.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0) / 32767);
+    const size = Math.round(this.context.sampleRate / 50);
+    const shared = window.crossOriginIsolated && Atomics.waitAsync && new SharedArrayBuffer(4 + 2 * size * HELD);
+    const node = new AudioWorkletNode(this.context, "pieces", { numberOfOutputs: 0, processorOptions: { shared } });
+    if (shared) this.reading = this.read(this.count = new Int32Array(shared, 0, 1), new Int16Array(shared, 4), size);
+    else node.port.onmessage = ({ data }) => this.take(data);
     this.source.connect(node);
     return this.context.sampleRate;
+  }
+
+  /** Take pieces out of the ring into which the audio thread writes them. */
+  async read(count, ring, size) {
+    for (let read = 0;;) {
+      const there = Atomics.load(count, 0);
+      for (read = Math.max(read, there - HELD); read < there; read++) {
+        const at = read % HELD * size;
+        this.take(ring.slice(at, at + size));
+      }
+      if (this.closed) return;
+      await Atomics.waitAsync(count, 0, there).value;
+    }
+  }
+
+  take(piece) {
+    this.onpiece(piece, piece.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0) / 32767);
   }
 
   /** Silence comes instead of sound while it is muted. */
@@ -56,6 +76,9 @@ export class Microphone {
   async close() {
     for (const track of this.stream?.getTracks() ?? []) { track.onended = null; track.stop(); }
     if (this.context?.state !== "closed") await this.context?.close();
+    this.closed = true;
+    if (this.count) Atomics.notify(this.count, 0);
+    await this.reading;
   }
 }
 

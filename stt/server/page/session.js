@@ -114,7 +114,7 @@ export class Session {
   }
 
   async closed(code, opened) {
-    if (this.finishing && opened && code === 1000) return this.on.state("Stopped."), this.done();
+    if (this.finishing && opened && code === 1000) return this.done();
     let why = "The connection is lost";
     if (!opened) {
       const { code, error } = await refusal(this.socket.url, this.key);

@@ -2,7 +2,6 @@
 // end of a turn was decided.
 
 const SPAN_S = 30;
-const COLUMN_S = 0.05; // of the level: less is not seen
 const EVERY_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 60;
 
 export class Timeline {
@@ -21,9 +20,7 @@ export class Timeline {
 
   level(at, peak) {
     this.now = at;
-    const last = this.levels.at(-1);
-    if (at - last?.[0] < COLUMN_S) last[1] = Math.max(last[1], peak);
-    else this.levels.push([at, peak]);
+    this.levels.push([at, peak]);
     for (const list of [this.levels, this.scores]) while (list[0]?.[0] < at - SPAN_S) list.shift();
     this.marks = this.marks.filter((mark) => (mark.end ?? mark.start) >= at - SPAN_S);
     if (performance.now() - (this.drawn ?? 0) >= EVERY_MS) this.pending ??= requestAnimationFrame(() => { this.pending = undefined; this.draw(); });
