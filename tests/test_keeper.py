@@ -11,7 +11,16 @@ import pytest
 
 from scripted import ScriptedModel
 from stt.errors import EngineError, EngineLostError
-from stt.recognition import Hypothesis, Keeper, LocalRecognizer, Recognition, SpeechModel, Ticket, Utterance
+from stt.recognition import (
+    Hypothesis,
+    Keeper,
+    LocalRecognizer,
+    Recognition,
+    RecognitionOptions,
+    SpeechModel,
+    Ticket,
+    Utterance,
+)
 
 LOUD = np.ones(100, np.float32)
 
@@ -168,10 +177,15 @@ async def test_a_lost_device_ends_it_as_no_engine_will_work_any_more(when: str) 
     opens = [lambda: Trouble(lost)] if when == "at work" else [lambda: Trouble(dies), lost]
     async with kept(*opens) as running:
         await running.until("ready")
-        with pytest.raises(EngineError):
-            await running.ask()
+        live = running.ask()
         with pytest.raises(EngineLostError, match="the GPU is gone"):
             await running.task
+        if when == "at work":
+            assert not live.done(), "its client asks the next process, which it would not if it was told of a failure"
+            with pytest.raises(EngineLostError):  # a file's is told: nobody asks again for it
+                await running.recognizer.submit(Utterance(LOUD, options=RecognitionOptions(live=False)))
+        else:
+            assert isinstance(live.exception(), EngineError)
 
 
 async def test_a_first_engine_that_cannot_be_opened_is_told() -> None:

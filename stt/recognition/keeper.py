@@ -68,7 +68,7 @@ class Keeper:
             Exception: whatever opening the first engine raised.
 
         """
-        recognizer = self.recognizer = LocalRecognizer(await self._open_warm()).__enter__()
+        recognizer = self.recognizer = LocalRecognizer(await self._open_warm(), kept=True).__enter__()
         self._become("ready")
         while True:
             await asyncio.sleep(_LOOK_S)

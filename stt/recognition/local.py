@@ -90,8 +90,10 @@ class LocalRecognizer:
     goes on waiting, and what ran waits again, once, for the worker that `restart` begins with another model.
     """
 
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, model: SpeechModel, *, kept: bool = False) -> None:
+        """`kept`: somebody watches over it, and ends the process where its engine is lost."""
         self.model = model
+        self._kept = kept
         self._sessions: dict[Hashable, _Waiting] = {}
         self._count = itertools.count()
         self._changed = threading.Condition()
@@ -367,9 +369,11 @@ class LocalRecognizer:
 
     def _tell(self, worker: _Worker, outcome: Outcome[_Request]) -> None:
         request, result = outcome.request, outcome.result
+        if isinstance(result, EngineLostError):
+            self._lose(worker, [request], result)
+            return
         if isinstance(result, Exception):
             worker.failed += 1
-            worker.lost = result if isinstance(result, EngineLostError) else worker.lost
             _fail(request, _as_engine_error(result))
             return
         worker.failed = 0
@@ -386,9 +390,7 @@ class LocalRecognizer:
             for request in batch:
                 _settle(request, None)
         except EngineLostError as error:
-            worker.lost = error
-            for request in batch:
-                _fail(request, error)
+            self._lose(worker, batch, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this batch's sessions alone
             worker.failed += 1
             if len(batch) == 1:
@@ -401,6 +403,17 @@ class LocalRecognizer:
             for request, hypothesis in zip(batch, hypotheses, strict=True):
                 latency = Latency(max(0.0, worker.began - request.asked), took, len(batch))
                 _settle(request, Recognition(hypothesis, latency))
+
+    def _lose(self, worker: _Worker, batch: list[_Request], error: EngineLostError) -> None:
+        """Note that no engine will work any more.
+
+        Where a keeper ends the process for that, finals of live sessions stay unanswered: their clients connect again
+        and have the next process hear the same audio. An error would tell them that it is lost.
+        """
+        worker.lost = error
+        for request in batch:
+            if not (self._kept and request.stands and request.live):
+                _fail(request, error)
 
     def _one_by_one(self, worker: _Worker, batch: list[_Request]) -> None:
         """Ask again for what failed together; interims are not worth that."""

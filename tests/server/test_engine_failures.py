@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import httpx
 import numpy as np
 
-from scripted import ScriptedModel, tone
+from scripted import LosesItsDevice, ScriptedModel, tone
 from serving import frames, rest, said, serving
 from spoken import silence
 from stt.errors import EngineLostError
@@ -41,8 +41,6 @@ class Trouble(ScriptedModel):
                     raise ZeroDivisionError("secret details")
                 case "dies":
                     raise SystemExit(1)
-                case "is lost":
-                    raise EngineLostError("cuda: an illegal memory access")
                 case "hangs":
                     self.release.wait(30)
                 case "wrong":
@@ -173,18 +171,18 @@ async def test_an_engine_that_cannot_be_opened_at_all() -> None:
 
 
 async def test_where_no_engine_will_work_again_the_server_ends_for_its_manager_to_start_another() -> None:
-    model, ended = Trouble("is lost"), threading.Event()
     opened: list[ScriptedModel] = []
 
     def open_it() -> ScriptedModel:
-        opened.append(model)
-        return model
+        opened.append(LosesItsDevice())
+        return opened[-1]
 
     async with serving(open_it) as running, running.connect() as session:
-        running.service.on_failure = ended.set
+        running.service.on_failure = running.server.stop  # as `serve` has it
         for frame in frames(spoken(ONE)):
             await session.send(frame)
-        await running.until(ended.is_set)
+        assert await rest(session) == [], "whoever is told of a failure does not ask the next process"
+        assert session.close_code == 1012
         assert running.service.state == "failed"
         assert isinstance(running.service.failure, EngineLostError)  # with which `stt serve` ends, and not with 0
     assert len(opened) == 1
