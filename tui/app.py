@@ -26,12 +26,15 @@ from tui.program import Program
 from tui.statusbar import StatusBar
 from tui.transcript import Transcript
 from tui.updates import (
+    Answered,
+    Answering,
     Backend,
     Closed,
     EngineLoading,
     Lagged,
     Late,
     Metered,
+    NotAnswered,
     Played,
     Player,
     Position,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from tui.devices import Devices
+    from tui.dialogs import QuestionScreen
 
 _FINISH_S: Final = 60.0  # how long leaving waits for the running turn's final: it is on the screen, and q hurries it
 _TERMINATED_S: Final = 2.0  # the same where the system asks: who terminates a program kills it some seconds later
@@ -66,6 +70,8 @@ class Got(Message):
                 return (s, t) == (s2, t2)
             case (EngineLoading(), EngineLoading()) | (Position(), Position()):
                 return True
+            case Answered(question), Answered(question2):
+                return question == question2
         return False
 
 
@@ -77,6 +83,7 @@ class SttApp(Program[None]):
         Binding("space", "listen", "Microphone off or on"),
         Binding("d", "devices", "Choose a microphone"),
         Binding("r", "record", "Record the audio"),
+        Binding("a", "ask", "Ask about what was said"),
         Binding("left", "wind(-10)", "Back by 10 s"),
         Binding("right", "wind(10)", "On by 10 s"),
         Binding("minus", "speed(0.5)", "Play slower"),
@@ -107,6 +114,8 @@ class SttApp(Program[None]):
         self.broken_off = False
         """The program was left before the running turn had its final."""
         self._now, self._monotonic = now, monotonic
+        self._question: QuestionScreen | None = None
+        self._questions = 0
         self._leaving: Timer | None = None
         self._leaving_by = 0.0
         self._status = 0
@@ -175,6 +184,9 @@ class SttApp(Program[None]):
                 main.show_status()
             case RecordingChanged() as recording:
                 self._recording_changed(recording)
+            case Answered(number) | NotAnswered(number) as answer:
+                if self._question is not None and number == self._questions:
+                    self._question.take(answer)
             case Closed():
                 self._closed = True
                 if self._leaving is not None:
@@ -276,6 +288,33 @@ class SttApp(Program[None]):
             transcript.recording.write(transcript.document.stretch)
             message.show(f"Recording to {recording.path}")
         self.main.show_all()
+
+    @work
+    async def action_ask(self) -> None:
+        """Ask the engine's language model about what was said."""
+        backend, message = self._backend, self.main.message
+        document = self.transcript.document
+        if backend is None:
+            message.show("Still starting.")
+        elif not isinstance(backend, Answering):
+            message.show("A replay has no engine to ask: save the turns, and ask with `stt ask`.")
+        elif why := backend.unaskable():
+            message.show(f"No questions: {why}", error=True)
+        elif not document.finals:
+            message.show("There is no finished turn to ask about yet.")
+        else:
+            from tui.dialogs import QuestionScreen
+
+            def ask(question: str) -> None:
+                self._questions += 1
+                backend.ask(self._questions, "\n".join(block.text for block in document.finals), question)
+
+            self._question = QuestionScreen(ask)
+            try:
+                await self.push_screen_wait(self._question)
+            finally:
+                self._question = None
+                backend.drop_question()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
         """Only a replay can be wound."""

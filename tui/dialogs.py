@@ -1,7 +1,7 @@
-"""What opens over the turns: help, devices, saving, editing, a question. Each is left with Escape."""
+"""What opens over the turns: help, devices, saving, editing, asking. Each is left with Escape."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -17,6 +17,7 @@ from textual.widgets.text_area import Document, Selection
 
 from tui import export
 from tui.statusbar import bar, level
+from tui.updates import Answered, NotAnswered
 
 if TYPE_CHECKING:
     from tui.devices import Devices, Row
@@ -33,6 +34,7 @@ HELP: Final = """\
   [b]s[/b]          save as txt, srt, vtt, json or md
   [b]e[/b]          edit the selected turn, or the last one
   [b]x[/b]          clear;  [b]u[/b] takes back a clearing or an edit
+  [b]a[/b]          ask about what was said, where the engine can answer
 
 [b]Moving[/b]
   [b]↑ ↓[/b] [b]k j[/b]    select a turn (or click it; twice to edit)
@@ -283,6 +285,61 @@ class SaveScreen(ModalScreen[Path | None]):
             self.dismiss(path)
             return
         self.query_one("#problem", Label).update(Content(problem))
+
+
+class QuestionScreen(ModalScreen[None]):
+    """A question about the turns, and its answer as it comes."""
+
+    DEFAULT_CSS = f"""
+    QuestionScreen {{ {_CSS}
+        & > #box {{ width: 80; }}
+        Input {{ border: tall $primary; }}
+        #answered {{ height: auto; max-height: 14; margin: 0 1; }}
+        #answer {{ width: 100%; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Close"),
+        *(Binding(key, f"scroll('{how}')", show=False) for key, how in zip(("up", "down"), SCROLL, strict=False)),
+    ]
+
+    def __init__(self, ask: Callable[[str], None]) -> None:
+        """`ask` has a question answered: what comes of it is for `take`."""
+        super().__init__()
+        self._ask = ask
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "Ask about what was said"
+            yield Input(placeholder="What was decided?")
+            with VerticalScroll(id="answered", can_focus=False):
+                yield Static("", id="answer", markup=False)
+            yield Label("", classes="error", id="problem")
+            yield Label("Enter asks · ↑ ↓ scroll · Esc closes", classes="hint", id="hint")
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        if question := event.value.strip():
+            self.take(Answered(0, "…"))
+            self._ask(question)
+
+    def take(self, answer: Answered | NotAnswered) -> None:
+        """Show what there is of the answer, or why there is none."""
+        hint, problem = "Enter asks · ↑ ↓ scroll · Esc closes", ""
+        match answer:
+            case NotAnswered(why=why):
+                problem = why
+            case Answered(text=text, state=state):
+                self.query_one("#answer", Static).update(text)
+                self.query_one("#answered").scroll_end(animate=False)
+                problem = "The answer was cut off: it may be no longer." if state == "cut off" else ""
+                hint = "answering · Esc gives up" if state == "growing" else hint
+        self.query_one("#problem", Label).update(Content(problem))
+        self.query_one("#hint", Label).update(hint)
+
+    def action_scroll(self, how: str) -> None:
+        """Scroll the answer."""
+        getattr(self.query_one("#answered"), f"action_scroll_{how}")()
 
 
 DEFAULT_DEVICE: Final = "system default"

@@ -21,13 +21,14 @@ import numpy as np
 
 from stt.audio import SAMPLE_RATE, Samples, samples, seconds
 from stt.engines import open_engine, open_interims
-from stt.errors import AudioError, DeviceError, RefusedError, RemoteError, SttError
+from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
 from stt.events import Event
 from stt.recognition import RecognitionOptions
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
 from stt.vad import SileroVad, SpeechDetector
+from tui.asking import Questions
 from tui.document import Heard, StretchBegan
 from tui.lag import Lag
 from tui.loading import LoadingEngine, OpenEngine, OpenInterims
@@ -108,6 +109,7 @@ class Live:
     def start(self, tell: Callable[[Update], None], first_stretch: int = 0, heard: int = 0) -> None:
         """Begin to listen."""
         self._tell, self._stretch, self._heard = tell, first_stretch - 1, heard
+        self._questions = Questions(tell)
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
         self._thread.start()
 
@@ -141,8 +143,28 @@ class Live:
         self._interrupt(lambda: self._looks.append(done))
         return done
 
+    def unaskable(self) -> str:
+        """Why no question can be answered now; empty: one can."""
+        if self._engine is None:
+            return "a server recognizes; it answers at POST /v1/chat/completions"
+        try:
+            self._engine.language_model()
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    def ask(self, number: int, transcript: str, question: str) -> None:
+        """Have a question answered, where there is nothing in the way of it."""
+        assert self._engine is not None  # noqa: S101 - for the type checker
+        self._questions.ask(self._engine.language_model, number, transcript, question)
+
+    def drop_question(self) -> None:
+        """Give up answering."""
+        self._questions.drop()
+
     def close(self) -> None:
         """Stop; the running turn gets its final, then `Closed` is told."""
+        self._questions.drop()
         if self._engine is not None:
             self._engine.give_up()
 

@@ -10,6 +10,7 @@ from stt.endofturn import prepare
 from stt.engines import OpenedEngine, check_language, open_engine, open_interims
 from stt.errors import EngineError, SttError
 from stt.recognition import Hypothesis, LocalRecognizer, PairRecognizer, Previewing, SpeechModel, Utterance
+from stt.recognition.answers import LanguageModel, language_model
 from stt.settings import EngineSettings, TurnSettings
 from tui.updates import EngineFailed, EngineLoading, EngineReady, Update
 
@@ -130,6 +131,19 @@ class LoadingEngine:
         """Let those go on who wait for what is not loaded."""
         for recognizer in self._recognizers:
             _loading(recognizer).settle(why)
+
+    def language_model(self) -> LanguageModel:
+        """Return what answers questions, without waiting for it.
+
+        Raises:
+            EngineError: the engine is not loaded, or has none.
+
+        """
+        finals = _loading(self._finals)
+        if not finals.ready:
+            msg = "the engine cannot be opened" if finals.failed else "the engine is still loading"
+            raise EngineError(msg)
+        return language_model(finals.opened.result().model)
 
     @property
     def _recognizers(self) -> tuple[LocalRecognizer, ...]:

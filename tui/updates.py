@@ -5,7 +5,7 @@ them; neither side knows the other, so each is tested alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from tui.document import Heard, Record, StretchBegan
 
@@ -147,6 +147,25 @@ class RecordingChanged:
     failure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What there is so far of the answer to a question."""
+
+    number: int
+    """As it was asked."""
+    text: str
+    """All of it, from its beginning."""
+    state: Literal["growing", "whole", "cut off"] = "growing"
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnswered:
+    """A question cannot be answered, or not to its end."""
+
+    number: int
+    why: str
+
+
 Update = (
     EngineLoading
     | EngineReady
@@ -167,6 +186,8 @@ Update = (
     | Played
     | Wound
     | Position
+    | Answered
+    | NotAnswered
     | Closed
 )
 
@@ -200,6 +221,23 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Stop listening and let the running turn have its final; `Closed` is told when that is done."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A backend with an engine that may be asked about what was said."""
+
+    def unaskable(self) -> str:
+        """Why it can answer no question now; empty: it can."""
+        ...
+
+    def ask(self, number: int, transcript: str, question: str) -> None:
+        """Have a question about a transcript answered, in place of the one asked before; `Answered` is told."""
+        ...
+
+    def drop_question(self) -> None:
+        """Give up answering."""
         ...
 
 

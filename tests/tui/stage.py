@@ -32,6 +32,7 @@ class Scripted:
         self.asked: list[Any] = []
         self.tell: Callable[[Update], None] = lambda _: None
         self.closes_itself = True
+        self.no_questions = ""
 
     def start(self, tell: Callable[[Update], None], first_stretch: int, heard: int) -> None:
         self.tell = tell
@@ -56,6 +57,15 @@ class Scripted:
         done = threading.Event()
         done.set()
         return done
+
+    def unaskable(self) -> str:
+        return self.no_questions
+
+    def ask(self, number: int, transcript: str, question: str) -> None:
+        self.asked.append(("ask", number, transcript, question))
+
+    def drop_question(self) -> None:
+        self.asked.append("drop")
 
     def close(self) -> None:
         self.asked.append("close")
