@@ -16,8 +16,8 @@ from typing import TypeVar
 import torch
 
 from nemo_lite.audio import Waveform
-from nemo_lite.decode import most_slots
 from nemo_lite.model import PROMPT_TOKENS, CanaryQwen, Transcription
+from nemo_lite.shapes import most_slots
 from nemo_lite.tokenizer import DEFAULT_PROMPT
 
 T = TypeVar("T")

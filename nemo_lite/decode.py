@@ -35,25 +35,19 @@ from torch.nn import functional as F  # noqa: N812
 from nemo_lite.alignment import Head
 from nemo_lite.device import to_device
 from nemo_lite.graphs import Graphs
-from nemo_lite.llm import KVCache, Qwen3
+from nemo_lite.llm import KVCache, Qwen3, keys_of
+from nemo_lite.shapes import (
+    AHEAD,
+    DRAFT_STEP,
+    GRAPH_TOKENS,
+    LOGIT_ROWS,
+    SPAN_STEP,
+    TOKEN_STEP,
+    up,
+    worth_widening,
+)
 from nemo_lite.state import TEXT, Decoded, Fetch, Look, Memory, Row, State, advance, broken, table
 
-SPAN_STEP = 64
-"""Cache spans are multiples of this many slots."""
-TOKEN_STEP = 64
-"""Under static shapes, prompts and each row's audio are padded to multiples of this ..."""
-DRAFT_STEP = 32
-"""... and drafts to multiples of this."""
-GRAPH_TOKENS = 4096
-"""A prefill of more tokens than this keeps the device busy without a graph, and is padded as little as possible."""
-AHEAD = 8
-"""Tokens of a draft that a wide step verifies."""
-WIDE_GAIN = 4
-"""Tokens that a wide step is taken to yield more than a narrow one, for a row with draft left."""
-FREE_TOKENS = 300
-"""Tokens that a pass computes while it waits for the weights (an H100: 990 TFLOP/s to 3.3 TB/s): beyond, they cost."""
-LOGIT_ROWS = 512
-"""Logits are computed for this many positions at a time: 152k floats each."""
 PREFIXES_KEPT = 4
 
 
@@ -176,16 +170,29 @@ class GreedyDecoder:
             raise
         return [done[ticket] for ticket in tickets]
 
-    def begin(self, rows: Sequence[Row], audio: Tensor, max_new_tokens: int, *, adapter: bool = True) -> list[int]:
+    def read(self, tokens: np.ndarray, first: int, *, adapter: bool) -> None:
+        """Put tokens of a prompt of text into the cache, the first at slot `first`; the rest is for `begin`.
+
+        For a prompt so long that its first pass would keep everybody waiting. There has to be room (`reserve`), and
+        nothing may be running meanwhile.
+        """
+        self._clean([0])
+        self._run(tokens, first, self.cache.view(1, up(first + len(tokens), SPAN_STEP)), adapter=adapter)
+
+    def begin(
+        self, rows: Sequence[Row], audio: Tensor, max_new_tokens: int, *, adapter: bool = True, read: int = 0
+    ) -> list[int]:
         """Take prompts in, beside those that are running, and run their first pass; returns a ticket for each.
+
+        `read`: so many tokens of the only prompt have been `read`.
 
         Raises ValueError where rows or slots for them are not free; where nothing is running there is always room.
         """
         idle = not self.running
         if idle or self.embedding.dtype == torch.float16:  # of short range: what overflowed has to be known
             self._look_back(0)
-        prefix = self._prefix(rows, adapter=adapter)  # [layers, 2, 1, P, kv_heads, d]
-        first = prefix.shape[3]
+        prefix = None if read else self._prefix(rows, adapter=adapter)  # [layers, 2, 1, P, kv_heads, d]
+        first = read if prefix is None else prefix.shape[3]
         batch = self._rows(len(rows))
         drafts = [row.draft[: max_new_tokens - 1] for row in rows]
         width = max(map(len, drafts))
@@ -221,9 +228,9 @@ class GreedyDecoder:
         graphed = batch * n <= GRAPH_TOKENS and self.graphs.capture is not None
         if graphed or not idle:
             inputs.append(to_device(torch.tensor(places), self.embedding.device))
-            self.cache.view(self.cache.rows, first).index_copy_(2, inputs[2], prefix.expand(-1, -1, batch, -1, -1, -1))
-        else:
-            self.cache.view(batch, first).copy_(prefix.expand(-1, -1, batch, -1, -1, -1))
+        if prefix is not None:
+            kv, each = self.cache.view(self.cache.rows, first), prefix.expand(-1, -1, batch, -1, -1, -1)
+            kv[:, :, :batch].copy_(each) if len(inputs) == 2 else kv.index_copy_(2, inputs[2], each)
         # Steps work on drafts of one width, whatever that of this prefill: fewer shapes again.
         room = up(max_new_tokens, DRAFT_STEP) if self.static else max(width, 1)
         columns = max(max_new_tokens, width, room if self.static else 0) + 1
@@ -257,7 +264,7 @@ class GreedyDecoder:
             size = self._rows(len(running))
             if size <= len(self.rows) // 2:
                 self._arrange(self._pack(size))
-            self._pass(wide=_wide(len(self.rows), len(running), sum(row.drafting for row in running)))
+            self._pass(wide=worth_widening(len(self.rows), len(running), sum(row.drafting for row in running)))
         done: dict[int, Decoded] = {}
         while self.fetches and (not running or self.fetches[0][0].ready):
             fetch, tickets = self.fetches.pop(0)
@@ -332,10 +339,9 @@ class GreedyDecoder:
         """What the aligning head finds in the audio of a row: [frames, d]."""
         if self.aligner is None or not row.prompt.timed:
             return None
-        layer, head = self.aligner
-        key = head // (self.llm.config.heads // self.llm.config.kv_heads)
         audio = row.prompt.audio
-        return self.cache.view(self.cache.rows, audio.stop)[layer, 0, row.row, audio, key]
+        heard = self.cache.view(self.cache.rows, audio.stop)[:, :, row.row, audio]
+        return keys_of(self.aligner, heard, self.llm.config)
 
     def _memory(self, row: Running) -> Memory | None:
         """What stands in the cache for the prompt of a row: a copy, because others come there."""
@@ -395,14 +401,18 @@ class GreedyDecoder:
         if key not in self.prefixes:
             kv = KVCache(self.llm.config, 1, len(shared), self.embedding).view(1, len(shared))
             if len(shared):
-                ids = to_device(torch.from_numpy(shared), self.embedding.device)[None]
-                slots = torch.arange(len(shared), device=ids.device)[None]
-                self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
+                self._run(shared, 0, kv, adapter=adapter)
             self.prefixes[key] = kv
             if len(self.prefixes) > PREFIXES_KEPT:
                 self.prefixes.popitem(last=False)
         self.prefixes.move_to_end(key)
         return self.prefixes[key]
+
+    def _run(self, tokens: np.ndarray, first: int, kv: Tensor, *, adapter: bool) -> None:
+        """Put keys and values of a row's tokens into kv, the first at slot `first`."""
+        ids = to_device(torch.from_numpy(tokens), self.embedding.device)[None]
+        slots = torch.arange(first, first + len(tokens), device=ids.device)[None]
+        self.llm(F.embedding(ids, self.embedding), slots, kv, adapter=adapter)
 
     def _prefill(
         self, first: int, n: int, width: int, room: int, columns: int, *, adapter: bool
@@ -480,18 +490,3 @@ class GreedyDecoder:
             ids.append(chosen)
             logprobs.append(best - logits.logsumexp(dim=-1))
         return torch.cat(ids).view(hidden.shape[:2]), torch.cat(logprobs).view(hidden.shape[:2])
-
-
-def _wide(rows: int, running: int, drafting: int) -> bool:
-    """Whether a step that verifies drafts yields more tokens, for what it costs, than one of a token for each row."""
-    cost = max(1.0, rows * (AHEAD + 1) / FREE_TOKENS)
-    return drafting > 0 and running + WIDE_GAIN * drafting >= cost * running
-
-
-def most_slots(tokens: int, max_new_tokens: int) -> int:
-    """Slots that a row of so many tokens needs at most: its first pass takes in the draft, rounded up as shapes are."""
-    return up(tokens, TOKEN_STEP) + up(max_new_tokens, DRAFT_STEP) + AHEAD + 1
-
-
-def up(n: int, step: int) -> int:
-    return -(-n // step) * step

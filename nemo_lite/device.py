@@ -1,7 +1,7 @@
 """What the CUDA path asks of the process and the driver; nothing here touches a GPU until it is called for one."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,6 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 """Not cuDNN, which torch prefers on an H100: it makes a plan per shape (up to a second each, hundreds of shapes), keeps
 it per thread, and has given silently wrong results for few key heads."""
+
+
+BESIDE = 8
+"""Turns of those in front, while they are busy, for one of the background: it costs them a tenth of their time."""
+PATIENCE_S = 1.0
 
 
 class Numerics:
@@ -59,24 +64,36 @@ numerics = Numerics()
 
 
 class Gate:
-    """A lock that lets those in the background in only when nobody else waits."""
+    """A lock that lets those in the background in only when nobody else waits.
+
+    Whoever decodes step by step waits between two steps for an instant only, and yet wants the next one: where the
+    others are `busy`, the background has one turn for `BESIDE` of theirs.
+    """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.taken = False
         self.waiting = 0
+        self.turns = 0  # of those in front since the background had one
 
     @contextmanager
-    def __call__(self, *, background: bool = False) -> Iterator[None]:
+    def __call__(self, *, background: bool = False, busy: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        def free() -> bool:
+            return not self.taken and not self.waiting
+
         with self.changed:
             if background:
-                self.changed.wait_for(lambda: not self.taken and not self.waiting)
+                # Not for ever: rows may be left where they are by whoever began them.
+                if not self.changed.wait_for(lambda: free() and (self.turns >= BESIDE or not busy()), PATIENCE_S):
+                    self.changed.wait_for(free)
+                self.turns = 0
             else:
                 self.waiting += 1
                 try:
                     self.changed.wait_for(lambda: not self.taken)
                 finally:
                     self.waiting -= 1
+                self.turns += 1
             self.taken = True
         try:
             yield
@@ -91,6 +108,23 @@ def default_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def unsupported(device: torch.device) -> str | None:
+    """Why this torch cannot compute on a GPU, which it would say at the first kernel only; `None`: it can.
+
+    Code for a compute capability runs on those of the same major version that are not older (CUDA programming guide).
+    """
+    if device.type != "cuda":
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    built = [arch.removeprefix("sm_").rstrip("af") for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    versions = [divmod(int(arch), 10) for arch in built]
+    if not versions or any(theirs == major and least <= minor for theirs, least in versions):
+        return None
+    known = ", ".join(f"{theirs}.{least}" for theirs, least in versions)
+    name = torch.cuda.get_device_name(device)
+    return f"{name} has compute capability {major}.{minor}, and torch {torch.__version__} is built for {known}"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -112,6 +146,12 @@ def lost(device: torch.device) -> bool:
             continue
         return False
     return True
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given: who comes next finds it idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nemo_lite.device import out_of_memory
+from nemo_lite.device import lost, out_of_memory
 
 LOGGER = logging.getLogger(__name__)
 GRAPHS_KEPT = 1024
@@ -125,7 +125,19 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> "Graphs":
-        return cls(CudaCapture(device) if device.type == "cuda" else None)
+        """Graphs where they can be had; on a CPU, or where nothing at all can be captured, every call is the function.
+
+        Raises RuntimeError where memory does not suffice, or the GPU does not work any more.
+        """
+        if device.type != "cuda":
+            return cls(None)
+        try:
+            return cls(CudaCapture(device))
+        except RuntimeError as error:
+            if out_of_memory(error) or lost(device):
+                raise
+            LOGGER.warning("without CUDA graphs: %s", error)
+            return cls(None)
 
     def __call__(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         graph = self.captured.get(key)

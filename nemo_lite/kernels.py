@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from nemo_lite.device import lost
 from nemo_lite.errors import KernelsError
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class Kernels(Protocol):
         """Return x + y in the precision of x, and `norm` of it; both [..., hidden]."""
         ...
 
+    def meet(self, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
+        """Have all compiled that any pass may want, whatever its shape: a compiler takes a second for each kernel."""
+        ...
+
 
 class TorchKernels:
     """PyTorch's operations."""
@@ -109,6 +114,9 @@ class TorchKernels:
         x = x + y
         return x, norm(x)
 
+    def meet(self, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
+        """All of them are there."""
+
 
 def rope(slots: Tensor, d: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines, and sines whose first half is negated, of positions [B or 1, n]: each [B or 1, n, 1, d]."""
@@ -136,7 +144,9 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
         fused = TritonKernels()
         check(fused, config, dtype, device)
     except Exception as error:
-        # Whatever it is that a compiler, a driver or an import has to say: there is another way.
+        # Whatever a compiler, a driver or an import has to say: there is another way, unless the GPU is lost.
+        if lost(device):
+            raise KernelsError(f"the kernels in Triton broke the GPU's context; go without (torch): {error}") from error
         if wish == "triton":
             raise KernelsError(f"the kernels in Triton do not do here: {error}") from error
         LOGGER.warning("without the kernels in Triton: %s", error)

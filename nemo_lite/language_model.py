@@ -1,25 +1,33 @@
 """The language model by itself ("LLM mode"): text in, text out, over the same weights with the adapter off.
 
 It never stands in the way of those who speak: it has a cache of its own, so that a long prompt costs no graph of
-theirs, runs without graphs, and gives the model up after every few tokens to whoever waits for it.
+theirs and, once it is answered, no memory; it runs without graphs, and gives the model up to whoever waits for it after
+every few tokens, of the prompt too.
 """
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from nemo_lite.decode import GreedyDecoder
+from nemo_lite.device import finish
 from nemo_lite.graphs import Graphs
+from nemo_lite.shapes import AHEAD
 from nemo_lite.state import TEXT, Decoded, Row
 
 if TYPE_CHECKING:
     from nemo_lite.model import CanaryQwen
 
 SLICE = 4
-"""Passes in a row: some 40 ms on a GPU, a small part of what a live session waits for anyway."""
+"""Passes in a row: some 40 ms on a GPU, a small part of what a live session waits for anyway. Beside rows that are
+running it is one."""
+READ = 512
+"""Tokens of a prompt in one pass: an hour of speech is 12,000, which would keep even an H100 busy for a fifth of a
+second. It also bounds what attention needs to know of who sees what."""
 MOST_TOKENS = 32_768
 """What Qwen3 was trained to read, and the answer with it."""
 NO_THOUGHT = "<think>\n\n</think>\n\n"
@@ -47,20 +55,32 @@ class LanguageModel:
     def generate(self, tokens: Sequence[int], max_new_tokens: int, *, adapter: bool = False) -> Iterator[Decoded]:
         """Continue a prompt: after every few tokens all that there is so far, last of all what there is in the end."""
         row = Row(np.array(tokens, dtype=np.int64), np.full(len(tokens), TEXT, dtype=np.int64))
+        decoder, read = self.decoder, 0
         with self.lock:
             try:
-                with self.model.alone(background=True), torch.inference_mode():
-                    silent = self.decoder.embedding.new_zeros(1, self.decoder.embedding.shape[1])
-                    [ticket] = self.decoder.begin([row], silent, max_new_tokens, adapter=adapter)
+                while len(tokens) - read > READ:
+                    with self._turn():
+                        decoder.reserve(1, len(tokens) + max_new_tokens + AHEAD + 1)
+                        decoder.read(row.ids[read : read + READ], read, adapter=adapter)
+                        finish(self.model.device)
+                    read += READ
+                with self._turn():
+                    silent = decoder.embedding.new_zeros(1, decoder.embedding.shape[1])
+                    [ticket] = decoder.begin([row], silent, max_new_tokens, adapter=adapter, read=read)
                 done: dict[int, Decoded] = {}
                 while ticket not in done:
-                    with self.model.alone(background=True), torch.inference_mode():
-                        for _ in range(SLICE):
-                            done |= self.decoder.step()
-                        so_far = done.get(ticket) or self.decoder.so_far()
+                    with self._turn():
+                        for _ in range(1 if self.model.decoder.running else SLICE):
+                            done |= decoder.step()
+                        so_far = done.get(ticket) or decoder.so_far()
                     yield so_far
             finally:
-                self.decoder.reset()  # whoever listens may have left
+                decoder.forget()  # whoever listens may have left; the memory may be wanted by those who speak
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self.model.alone(background=True), torch.inference_mode():
+            yield
 
     def answer(self, messages: Sequence[tuple[str, str]], max_new_tokens: int = 512) -> Generator[str, None, Answered]:
         """The answer to a conversation, (role, content) each, piece by piece, without thinking aloud.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from nemo_lite.alignment import Head
 from nemo_lite.config import LLMConfig
 from nemo_lite.kernels import Kernels, Pass, TorchKernels, rope, stream_dtype
 from nemo_lite.linear import FusedLinear
@@ -184,6 +185,11 @@ class Qwen3(nn.Module):
             seen = None if tap is None else partial(tap, number)
             x, normed = layer(x, normed, now, layer_kv, after, self.kernels, adapter=adapter, tap=seen)
         return normed
+
+
+def keys_of(head: Head, kv: Tensor, config: LLMConfig) -> Tensor:
+    """The keys [n, d] that a query head shares with its group, in the kv [layers, 2, n, kv_heads, d] of a row."""
+    return kv[head.layer, 0, :, head.head // (config.heads // config.kv_heads)]
 
 
 def look(queries: Tensor, keys: Tensor) -> Tensor:

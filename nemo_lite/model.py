@@ -25,7 +25,7 @@ from nemo_lite import hub
 from nemo_lite.alignment import Head
 from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
-from nemo_lite.decode import DRAFT_STEP, GreedyDecoder, most_slots, up
+from nemo_lite.decode import GreedyDecoder
 from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
@@ -35,6 +35,7 @@ from nemo_lite.language_model import LanguageModel
 from nemo_lite.linear import quantize
 from nemo_lite.llm import Qwen3
 from nemo_lite.scoring import Scored, score
+from nemo_lite.shapes import DRAFT_STEP, most_slots, up
 from nemo_lite.state import TEXT, Decoded, Memory, Row
 from nemo_lite.tokenizer import DEFAULT_PROMPT, ChatTokenizer
 from nemo_lite.transcription import Piece, Request, Transcription
@@ -140,9 +141,9 @@ class CanaryQwen(nn.Module):
     def alone(self, *, background: bool = False) -> Iterator[None]:
         """One call at a time, on this model's GPU, whichever is the caller's, computing as it should.
 
-        One in the background goes when nobody else wants to.
+        One in the background goes when nobody else wants to; while rows are running, after some of their passes.
         """
-        with self.gate(background=background), ExitStack() as stack:
+        with self.gate(background=background, busy=lambda: bool(self.decoder.running)), ExitStack() as stack:
             if self.device.type == "cuda":
                 stack.enter_context(torch.cuda.device(self.device))
                 stack.enter_context(numerics())
@@ -309,10 +310,12 @@ class CanaryQwen(nn.Module):
             shapes[:0] = [partial(self.decoder.rehearse, size, max_new_tokens) for size in more]
         began = time.monotonic()
         with self.alone():
+            self.llm.kernels.meet(self.config.llm, self.dtype, self.device)
             if rows:
                 self.decoder.reserve(rows, most_slots(longest + PROMPT_TOKENS, max_new_tokens))
+            most = partial(meet, max(*batches, largest), sizes[-1], widths[-1], 0)
             with self.encoder_graphs.paused(), self.decoder.graphs.paused():
-                meet(max(*batches, largest), sizes[-1], widths[-1], 0)
+                most()
             for done, shape in enumerate(shapes):
                 if time.monotonic() - began >= budget_s:
                     LOGGER.warning("warm-up: %d of %d shapes met in %.0f s", done, len(shapes), budget_s)
@@ -321,6 +324,8 @@ class CanaryQwen(nn.Module):
                 if progress is not None:
                     progress(done + 1, len(shapes))
             self.encoder_graphs.sealed = self.decoder.graphs.sealed = True
+            if self.static:  # once more, beside all the graphs: what does not fit any more should be known now
+                most()
 
     def most_frames(self, longest_s: float) -> int:
         """Encoder frames of a clip of so many seconds."""

@@ -5,7 +5,7 @@ the tokens of the answers and not the seconds of the clips.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from nemo_lite.alignment import Attention
+from nemo_lite.decode import GreedyDecoder
 from nemo_lite.device import to_device
-from nemo_lite.llm import KVCache, look
+from nemo_lite.llm import KVCache, keys_of, look
+from nemo_lite.shapes import LOGIT_ROWS
 from nemo_lite.state import Memory
-
-if TYPE_CHECKING:
-    from nemo_lite.decode import GreedyDecoder
-
-LOGIT_ROWS = 512
-"""Logits are computed for this many positions at a time: 152k floats each."""
 
 
 class Scored(NamedTuple):
@@ -31,7 +27,7 @@ class Scored(NamedTuple):
     """[tokens, frames] where the aligning head looked for each of them; `None` without such a head or audio."""
 
 
-def score(decoder: "GreedyDecoder", memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
+def score(decoder: GreedyDecoder, memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
     """Score an answer after each memory; what else the decoder is at is not touched."""
     if not answers:
         return []
@@ -51,7 +47,7 @@ def score(decoder: "GreedyDecoder", memories: Sequence[Memory], answers: Sequenc
     logprobs = _logprobs(hidden, tokens[:, 1:], decoder.embedding).nan_to_num(nan=-torch.inf).tolist()
     return [
         Scored(
-            logprobs[row][: len(answer)], _attention(decoder, kv[:, 0, row], memory.audio, queries[row, : len(answer)])
+            logprobs[row][: len(answer)], _attention(decoder, kv[:, :, row], memory.audio, queries[row, : len(answer)])
         )
         for row, (memory, answer) in enumerate(zip(memories, answers, strict=True))
     ]
@@ -66,10 +62,8 @@ def _logprobs(hidden: Tensor, chosen: Tensor, embedding: Tensor) -> Tensor:
     return torch.cat(found).view(chosen.shape)
 
 
-def _attention(decoder: "GreedyDecoder", keys: Tensor, audio: slice, queries: Tensor) -> Attention | None:
-    """Where the aligning head looked: keys [layers, span, kv_heads, d], queries [n, d] -> [n, frames]."""
+def _attention(decoder: GreedyDecoder, kv: Tensor, audio: slice, queries: Tensor) -> Attention | None:
+    """Where the aligning head looked: kv [layers, 2, span, kv_heads, d], queries [n, d] -> [n, frames]."""
     if decoder.aligner is None or audio.stop == audio.start:
         return None
-    layer, head = decoder.aligner
-    config = decoder.llm.config
-    return look(queries, keys[layer, audio, head // (config.heads // config.kv_heads)]).cpu().numpy()
+    return look(queries, keys_of(decoder.aligner, kv[:, :, audio], decoder.llm.config)).cpu().numpy()

@@ -9,6 +9,7 @@ operations is rounded here too where that is a stored value of the model.
 # Triton compiles what is written here by its own rules: pointers and blocks without types, constants in capitals.
 # ruff: noqa: ANN001, ANN202, N803
 # pyright: basic, reportIndexIssue=false, reportCallIssue=false, reportArgumentType=false
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +17,10 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
+from nemo_lite.kernels import Pass
+
 if TYPE_CHECKING:
-    from nemo_lite.kernels import Pass
+    from nemo_lite.config import LLMConfig
     from nemo_lite.llm import RMSNorm
 
 PROGRAMS = 264
@@ -25,6 +28,8 @@ PROGRAMS = 264
 MOST_SPLITS = 8
 KEYS = 64
 """Keys that a program takes in at a time."""
+LEAST_QUERIES, MOST_QUERIES = 16, 64
+"""Likewise of queries."""
 
 
 class TritonKernels:
@@ -37,7 +42,7 @@ class TritonKernels:
         del slots, span, group, dtype
         return None
 
-    def place(self, qkv: Tensor, q_norm: "RMSNorm", k_norm: "RMSNorm", now: "Pass", kv: Tensor) -> Tensor:
+    def place(self, qkv: Tensor, q_norm: "RMSNorm", k_norm: "RMSNorm", now: Pass, kv: Tensor) -> Tensor:
         b, n, heads, d = qkv.shape
         kv_heads = kv.shape[3]
         q = qkv.new_empty(b, n, heads - 2 * kv_heads, d)
@@ -67,14 +72,30 @@ class TritonKernels:
         )
         return q
 
-    def attend(self, q: Tensor, kv: Tensor, now: "Pass") -> Tensor:
+    def attend(self, q: Tensor, kv: Tensor, now: Pass) -> Tensor:
+        b, n, heads, _ = q.shape
+        kv_heads = kv.shape[3]
+        group = heads // kv_heads
+        block = min(MOST_QUERIES, max(LEAST_QUERIES, triton.next_power_of_2(n * group)))
+        programs = b * kv_heads * triton.cdiv(n * group, block)
+        return self._attend(q, kv, now, block, _splits(programs, triton.cdiv(kv.shape[2], KEYS)))
+
+    def meet(self, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
+        q = torch.zeros(1, 1, config.heads, config.head_dim, dtype=dtype, device=device)
+        kv = q.new_zeros(2, 1, KEYS, config.kv_heads, config.head_dim)
+        slots = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        for rows in (None, slots[0]):
+            now = Pass(slots, rows, q, q, None)
+            for block, splits in product(_doubled(LEAST_QUERIES, MOST_QUERIES), _doubled(1, MOST_SPLITS)):
+                self._attend(q, kv, now, block, splits)
+
+    def _attend(self, q: Tensor, kv: Tensor, now: Pass, block: int, splits: int) -> Tensor:
+        """Attention in tiles of so many queries, the keys in so many parts."""
         b, n, heads, d = q.shape
         kv_heads = kv.shape[3]
         group = heads // kv_heads
         slots, rows = _wide(now.slots, b), now.rows
-        block = min(64, max(16, triton.next_power_of_2(n * group)))
         tiles = triton.cdiv(n * group, block)
-        splits = _splits(b * kv_heads * tiles, triton.cdiv(kv.shape[2], KEYS))
         out = torch.empty_like(q)
         parts = q.new_empty(splits, b, n, heads, d, dtype=torch.float32) if splits > 1 else out
         weights = q.new_empty(2, splits, b, n, heads, dtype=torch.float32) if splits > 1 else out
@@ -135,6 +156,11 @@ def _slots_per_row(kv: Tensor) -> int:
     return kv.stride(1) // kv.stride(2)
 
 
+def _doubled(first: int, last: int) -> list[int]:
+    """Powers of two."""
+    return [first << i for i in range((last // first).bit_length())]
+
+
 def _splits(programs: int, blocks: int) -> int:
     """Parts of the keys that a GPU would otherwise not be busy with; a power of two: each is a kernel of its own."""
     splits = 1
@@ -143,7 +169,7 @@ def _splits(programs: int, blocks: int) -> int:
     return splits
 
 
-@triton.jit(do_not_specialize=["n", "slots_per_row"])
+@triton.jit(do_not_specialize=["n", "rope_stride", "slots_stride", "slots_per_row"])
 def _place(
     qkv,
     q_weight,
@@ -195,7 +221,7 @@ def _place(
             tl.store(keys + cached + (head - HEADS) * D + at, rotated, mask=there)
 
 
-@triton.jit(do_not_specialize=["n", "batch", "slots_per_row"])
+@triton.jit(do_not_specialize=["n", "batch", "slots_stride", "slots_per_row"])
 def _attend(
     q,
     keys,

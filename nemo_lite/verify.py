@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nemo_lite.calibration import CLIPS, read_clip
-from nemo_lite.device import BACKENDS, numerics
+from nemo_lite.device import BACKENDS, numerics, out_of_memory
 from nemo_lite.model import CanaryQwen
 from nemo_lite.transcription import Transcription
 
@@ -62,7 +62,7 @@ def verify(model: CanaryQwen, say: Callable[[str], None] = print) -> bool:
         )
         if changed and not half:
             faults.append(f"{way}: expected the same texts, got {changed} others")
-    for line in _times(model, torch.cat(clips)):
+    for line in _times(model, torch.cat(clips), BATCHES if model.device.type == "cuda" else BATCHES[:1]):
         say(line)
     say("all is as it should be" if not faults else "\n".join(f"WRONG: {fault}" for fault in faults))
     return not faults
@@ -116,12 +116,22 @@ def _without_graphs(model: CanaryQwen, clips: Sequence[torch.Tensor]) -> list[Tr
         return model.transcribe(clips)
 
 
-def _times(model: CanaryQwen, speech: torch.Tensor) -> list[str]:
+def _times(model: CanaryQwen, speech: torch.Tensor, batches: Sequence[int]) -> list[str]:
     samples = int(LATENCY_S * model.config.preprocessor.sample_rate)
     clip = speech.repeat(math.ceil(samples / len(speech)))[:samples]
     lines = []
-    for batch in BATCHES if model.device.type == "cuda" else BATCHES[:1]:
-        took = _timed(model, lambda n=batch: model.transcribe([clip] * n))
+    for batch in batches:
+        rows = model.decoder.cache.rows
+        if model.decoder.graphs.sealed and batch > rows:  # a larger cache would cost the graphs of the warm-up
+            lines.append(f"{batch} x {LATENCY_S:.0f} s: not timed, the warm-up found memory for {rows} rows")
+            continue
+        try:
+            took = _timed(model, lambda n=batch: model.transcribe([clip] * n))
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            lines.append(f"{batch} x {LATENCY_S:.0f} s: out of memory")
+            continue
         lines.append(
             f"{batch} x {LATENCY_S:.0f} s: {took * 1e3:.0f} ms, {batch * LATENCY_S / took:.0f} times real time"
         )

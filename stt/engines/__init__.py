@@ -171,7 +171,9 @@ def _torch_without_cuda() -> str | None:
     except (ImportError, OSError) as error:
         return f"torch cannot be imported ({error})"
     if torch.cuda.is_available():
-        return None
+        from nemo_lite.device import unsupported
+
+        return unsupported(torch.device("cuda"))
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     return (

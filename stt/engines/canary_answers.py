@@ -23,9 +23,13 @@ class CanaryAnswers:
             EngineError: it is longer than the model can read, or the engine failed.
 
         """
+        from nemo_lite.device import out_of_memory
+
         try:
             done = yield from self._model.language_model.answer(messages, most_tokens)
         except (ValueError, RuntimeError) as error:
-            msg = f"canary-qwen's language model: {error}"
+            words = sum(len(message.content.split()) for message in messages)
+            why = f"out of memory on a conversation of {words} words" if out_of_memory(error) else error
+            msg = f"canary-qwen's language model: {why}"
             raise EngineError(msg) from error
         return Finished(done.why, done.prompt_tokens, done.answer_tokens)

@@ -3,6 +3,7 @@
 import gc
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +43,8 @@ _WARM_S: Final = 30.0
 _WARM_DRAFT: Final = 100
 _WARM_BUDGET_S: Final = 240.0
 """What is not warm by then runs without graphs, and slower."""
+_WARM_AGAIN_S: Final = 60.0
+"""At least, for a smaller batch after a larger one found no memory at the end of all that."""
 
 
 class CanaryQwen:
@@ -76,16 +79,22 @@ class CanaryQwen:
             import nemo_lite
             from nemo_lite import CanaryQwen as Model
             from nemo_lite.calibration import calibration
-            from nemo_lite.device import out_of_memory
+            from nemo_lite.device import out_of_memory, unsupported
         except (ImportError, OSError) as error:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
         if device == "cuda" and not torch.cuda.is_available():
-            text = "expected cpu, because torch finds no CUDA device, got cuda; `nvidia-smi` shows what there is"
+            wants = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+            text = (
+                f"expected cpu, because torch finds no CUDA device, got cuda; torch {torch.__version__} {wants},"
+                " and `nvidia-smi` shows what there is"
+            )
             raise EngineError.about("device", text)
         if threads:
             torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        if (why := unsupported(torch.device(self._device))) is not None:
+            raise EngineError.about("device", f"expected cpu, because {why}")
         where = locate(model, model_dir) or download(model, model_dir)
         try:
             with our_errors():
@@ -114,6 +123,7 @@ class CanaryQwen:
         from nemo_lite.device import out_of_memory
 
         most = max(_MAX_BATCH[self._device], rows)
+        by = time.monotonic() + _WARM_BUDGET_S
         while True:
             largest = min(most, _MAX_BATCH[self._device])
             batches = [batch for batch in _WARM_BATCHES if batch <= most] if self._device == "cuda" else [1]
@@ -126,7 +136,7 @@ class CanaryQwen:
                         draft=_WARM_DRAFT,
                         largest=largest,
                         rows=min(rows, most),
-                        budget_s=_WARM_BUDGET_S,
+                        budget_s=max(_WARM_AGAIN_S, by - time.monotonic()),
                         progress=progress if self._device == "cuda" else None,
                     )
             except RuntimeError as error:

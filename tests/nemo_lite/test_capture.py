@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_flatten
 from nemo_lite import CanaryQwen
 from nemo_lite.alignment import Head
 from nemo_lite.config import parse_config
-from nemo_lite.decode import AHEAD
 from nemo_lite.graphs import Graphs
+from nemo_lite.shapes import AHEAD
 
 
 class HostTensors(TorchDispatchMode):

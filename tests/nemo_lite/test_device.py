@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 
-from nemo_lite.device import lost, numerics, out_of_memory
+from nemo_lite.device import lost, numerics, out_of_memory, unsupported
 
 PRECISE = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
 
@@ -79,6 +79,32 @@ def test_a_context_that_reports_its_error_again_and_again_is_lost(monkeypatch, f
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     assert lost(torch.device("cuda")) is dead
     assert not lost(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((9, 0), "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120", True),
+        ((7, 5), "sm_75 sm_80", True),
+        ((8, 9), "sm_75 sm_80 sm_86 sm_90a", True),  # newer of the same kind
+        ((8, 0), "sm_86 sm_90", False),  # older of the same kind
+        ((6, 1), "sm_75 sm_80 sm_86 sm_90", False),
+        ((7, 0), "sm_75 sm_80", False),
+        ((9, 0), "", True),  # it does not tell
+    ],
+)
+def test_a_card_for_which_this_torch_has_no_code_is_told_before_anything_is_loaded(
+    monkeypatch, capability, built, runs
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX 1080")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", built.split)
+    why = unsupported(torch.device("cuda"))
+    assert (why is None) is runs
+    if why:
+        major, minor = capability
+        assert f"GTX 1080 has compute capability {major}.{minor}, and torch {torch.__version__} is built for " in why
+    assert unsupported(torch.device("cpu")) is None
 
 
 def test_out_of_memory_whoever_says_so():

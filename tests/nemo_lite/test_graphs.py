@@ -199,6 +199,19 @@ def test_a_capture_that_fails_at_its_end_too(driver):
     assert capture(lambda: (torch.ones(1),))[0][0].item() == 1
 
 
+def test_where_nothing_can_be_captured_every_call_is_the_function(driver, monkeypatch, caplog):
+    device = torch.device("cuda")
+    driver.failing = "at its end"
+    monkeypatch.setattr("nemo_lite.graphs.lost", lambda device: False)
+    graphs = Graphs.on(device)
+    assert graphs.capture is None
+    assert graphs("a", lambda x: (x + 1,), torch.ones(1))[0].item() == 2
+    assert "without CUDA graphs: CUDA error: operation failed" in caplog.text
+    monkeypatch.setattr("nemo_lite.graphs.lost", lambda device: True)  # it is not the graphs
+    with pytest.raises(RuntimeError, match="operation failed"):
+        Graphs.on(device)
+
+
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_a_model_whose_captures_fail_says_the_same(static, nano, every):
     model, _ = static("nano")
@@ -227,6 +240,29 @@ def test_shapes_forgotten_give_their_memory_back_and_may_be_met_again(static):
     model.warm_up([1], longest_s=1.0, max_new_tokens=8)
     assert len(model.decoder.graphs.captured) == graphs > 0
     assert model.transcribe([torch.zeros(9000)], max_new_tokens=8) == [before]
+
+
+def test_a_warm_up_ends_with_what_takes_most_memory_beside_all_the_graphs(static):
+    """Graphs take memory that is not in their pool: what fitted before them may not fit any more."""
+    model, capture = static("nano")
+    taken = []
+    encode, limit = model._embed, 1 << 30
+
+    def embed(batch):
+        taken.append((len(batch), batch.audio.shape[1], capture.captures))
+        if len(batch) == 8 and capture.captures > limit:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return encode(batch)
+
+    model._embed = embed
+    model.warm_up([1, 2], longest_s=2.0, max_new_tokens=4, largest=8)
+    largest = max(taken)
+    assert taken[0][:2] == taken[-1][:2] == largest[:2]
+    assert taken[-1][2] == capture.captures > taken[0][2]
+    model.forget_shapes()
+    limit = capture.captures + 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.warm_up([1, 2], longest_s=2.0, max_new_tokens=4, largest=8)
 
 
 def test_a_warm_up_tells_how_far_it_is_and_ends_in_time(static, monkeypatch):

@@ -176,11 +176,46 @@ def test_where_they_do_not_do_pytorch_computes_and_the_log_says_so(monkeypatch, 
     config = sizes()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("nemo_lite.kernels.check", lambda *_: (_ for _ in ()).throw(ValueError("attention is wrong")))
+    monkeypatch.setattr("nemo_lite.kernels.lost", lambda device: False)
     with caplog.at_level(logging.WARNING):
         assert choose("auto", config, torch.float32, torch.device("cuda")).name == "torch"
     assert "attention is wrong" in caplog.text
     with pytest.raises(KernelsError, match="attention is wrong"):
         choose("triton", config, torch.float32, torch.device("cuda"))
+    monkeypatch.setattr("nemo_lite.kernels.lost", lambda device: True)  # PyTorch's would fail as well
+    with pytest.raises(KernelsError, match="broke the GPU's context; go without"):
+        choose("auto", config, torch.float32, torch.device("cuda"))
+
+
+def test_what_a_pass_may_launch_is_compiled_before_anybody_waits(fused, monkeypatch):
+    """By tile, parts of the keys and whether rows are chosen: `meet` has all that any shape leads to."""
+    import nemo_lite.triton_kernels as module
+
+    class Launched:
+        def __init__(self, kernel):
+            self.kernel, self.seen = kernel, set()
+
+        def __getitem__(self, grid):
+            def launch(*_, **sizes):
+                self.seen.add(tuple(sorted(sizes.items())))
+
+            return launch
+
+    kernels = {name: Launched(getattr(module, name)) for name in ("_attend", "_join")}
+    for name, launched in kernels.items():
+        monkeypatch.setattr(module, name, launched)
+    config = sizes(heads=16, kv_heads=8, head_dim=128)
+    fused.meet(config, torch.float16, CPU)
+    met = {name: set(launched.seen) for name, launched in kernels.items()}
+    r = random.Random(0)
+    for _ in range(300):
+        rows, tokens = r.choice([(r.randint(1, 64), r.choice([1, 9])), (r.randint(1, 16), r.randint(1, 600))])
+        span = r.randrange(tokens, 1200)
+        q = torch.empty(rows, tokens, 16, 128, dtype=torch.float16, device="meta")
+        kv = torch.empty(2, rows, span, 8, 128, dtype=torch.float16, device="meta")
+        slots = torch.empty(r.choice([1, rows]), tokens, dtype=torch.int64, device="meta")
+        fused.attend(q, kv, Pass(slots, r.choice([None, slots[:, 0]]), q, q, None))
+    assert {name: launched.seen for name, launched in kernels.items()} == met
 
 
 def test_without_triton_or_a_gpu_nobody_asks_for_it(monkeypatch, caplog):

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from nemo_lite.device import Gate
+from nemo_lite.device import BESIDE, Gate
 from nemo_lite.language_model import aloud
 
 
@@ -51,6 +51,44 @@ def test_who_speaks_is_served_between_two_slices_of_an_answer(toy, clip, monkeyp
     assert len(first.ids) < len(second.ids) < len(last.ids)
 
 
+def test_a_long_prompt_is_read_in_slices_between_which_others_are_served(toy, clip, monkeypatch):
+    tokens = toy.tokenizer.prompt("What was decided? " * 40)
+    *_, expected = toy.language_model.generate(tokens, 12)
+    heard = toy.transcribe([clip("toy", "timer")])
+    monkeypatch.setattr("nemo_lite.language_model.READ", 50)
+    reading, go_on, served = threading.Event(), threading.Event(), []
+    read, passes = toy.language_model.decoder.read, []
+
+    def slowly(part, first, *, adapter):
+        read(part, first, adapter=adapter)
+        passes.append((first, len(part)))
+        if len(passes) == 2:
+            reading.set()
+        while len(passes) == 2 and not toy.gate.waiting:  # somebody speaks
+            go_on.wait(0.001)
+
+    def speak():
+        reading.wait()
+        served.append((toy.transcribe([clip("toy", "timer")]), len(passes)))
+
+    monkeypatch.setattr(toy.language_model.decoder, "read", slowly)
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    *_, answer = toy.language_model.generate(tokens, 12)
+    speaker.join()
+    assert answer.ids == expected.ids
+    assert passes == [(first, 50) for first in range(0, len(tokens) - 50, 50)]
+    assert served == [(heard, 2)]
+
+
+def test_the_memory_of_a_question_is_given_back(toy):
+    answer = toy.language_model.generate(toy.tokenizer.prompt("What was decided? " * 200), 4)
+    next(answer)
+    assert toy.language_model.decoder.cache.memory.numel()
+    answer.close()
+    assert not toy.language_model.decoder.cache.memory.numel()
+
+
 def test_an_answer_nobody_listens_to_any_more_leaves_the_way_free(toy):
     answer = toy.language_model.generate(toy.tokenizer.prompt("What was decided? " * 6), 40)
     next(answer)
@@ -75,6 +113,40 @@ def test_the_background_waits_for_all_others():
     for thread in threads:
         thread.join()
     assert order[-1] == "text"
+
+
+def test_while_others_decode_step_by_step_the_background_has_one_turn_for_some_of_theirs(monkeypatch):
+    monkeypatch.setattr("nemo_lite.device.PATIENCE_S", 60.0)
+    gate, began, order, running = Gate(), threading.Event(), [], [True]
+
+    def answer() -> None:
+        for _ in range(4):
+            with gate(background=True, busy=lambda: running[0]):
+                order.append("text")
+                began.set()
+
+    thread = threading.Thread(target=answer)
+    for _ in range(BESIDE):
+        with gate():
+            order.append("step")
+    thread.start()
+    began.wait()
+    while order.count("text") < 4:
+        with gate():
+            order.append("step")
+    thread.join()
+    turns = "".join(turn[0] for turn in order).split("t")
+    assert all(len(steps) >= BESIDE for steps in turns[:4])
+    with gate(background=True, busy=lambda: False):  # nobody decodes any more: at once
+        pass
+
+
+def test_rows_that_nobody_steps_do_not_hold_up_the_background_for_ever(monkeypatch):
+    monkeypatch.setattr("nemo_lite.device.PATIENCE_S", 0.01)
+    gate = Gate()
+    with gate(background=True, busy=lambda: True):
+        pass
+    assert not gate.taken
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo_lite.verify import backend, verify, wer
+from nemo_lite.verify import BATCHES, _times, backend, verify, wer
 
 
 def test_the_bundled_clips_are_heard_and_everything_is_said(toy):
@@ -48,6 +48,25 @@ def test_a_model_that_hears_something_else_is_told(nano):
 )
 def test_word_error_rate(said, heard, rate):
     assert wer(said, heard) == rate
+
+
+def test_a_card_with_little_memory_is_timed_with_what_it_holds(nano, monkeypatch):
+    monkeypatch.setattr(nano.decoder.graphs, "sealed", True)
+    nano.decoder.reserve(4, 1024)
+    monkeypatch.setattr(nano, "transcribe", transcribe := nano.transcribe)
+    lines = _times(nano, torch.zeros(16_000), BATCHES)
+    assert any(line.startswith("1 x 20 s: ") and "times real time" in line for line in lines)
+    assert "8 x 20 s: not timed, the warm-up found memory for 4 rows" in lines
+    assert "32 x 20 s: not timed, the warm-up found memory for 4 rows" in lines
+    monkeypatch.setattr(nano.decoder.graphs, "sealed", False)
+
+    def little(clips, **options):
+        if len(clips) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return transcribe(clips, **options)
+
+    monkeypatch.setattr(nano, "transcribe", little)
+    assert "8 x 20 s: out of memory" in _times(nano, torch.zeros(16_000), BATCHES)
 
 
 def test_the_kernel_of_attention_has_a_name():
