@@ -1,10 +1,16 @@
-"""Is what a GPU computes right? On canary-toy, with the tokens NeMo recorded for it; `canary_gpu.py` runs it first.
+"""Is what a GPU computes right, and does what only a GPU can show go well? On canary-toy, with the tokens that NeMo
+recorded for it; `canary_gpu.py` runs it first.
 
 python benchmarks/canary_checks.py
 """
 
+import gc
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,14 +19,15 @@ from safetensors.torch import load_file
 from nemo_lite import CanaryQwen, ContinuousBatch
 from nemo_lite.audio import Staging, as_clip
 from nemo_lite.errors import KernelsError
+from nemo_lite.graphs import Replay, Run
 from nemo_lite.kernels import Kernels, Pass, TorchKernels, choose, rope
 from nemo_lite.verify import backend
 
 TOY = Path(__file__).parents[1] / "tests" / "data" / "canary-toy"
 
 
-def check(device: torch.device) -> bool:
-    """Print what is right and what is not, in every precision; whether float32 is right to the token."""
+def recorded() -> tuple[list[torch.Tensor], list[tuple[int, ...]]]:
+    """Clips, and the tokens that NeMo gave for each in float32."""
     manifest = json.loads((TOY / "goldens" / "manifest.json").read_text())
     clips, expected = [], []
     for case in manifest["cases"].values():
@@ -28,6 +35,12 @@ def check(device: torch.device) -> bool:
         if "audio_i16" in golden:
             clips.append(golden["audio_i16"].float() / 32768)
             expected.append(tuple(case["generated"]))
+    return clips, expected
+
+
+def check(device: torch.device) -> bool:
+    """Print what is right and what is not, in every precision; whether float32 is right to the token."""
+    clips, expected = recorded()
     all_right = True
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         model = CanaryQwen.from_pretrained(TOY, device, dtype)
@@ -48,6 +61,103 @@ def check(device: torch.device) -> bool:
             all_right = all(got == expected for got in ways.values())
     print("  float32 is right to the token" if all_right else "  WRONG: float32 differs")
     return all_right
+
+
+def contact(load: Callable[[], CanaryQwen]) -> bool:
+    """Print how what only a GPU can show goes on it; `load` gives canary-toy in float32. Whether all went well."""
+    clips, expected = recorded()
+    steps = {
+        "nothing that is captured waits for the device": lambda: not_waiting(load(), clips, expected),
+        "captured in a thread that has ended, replayed in another": lambda: other_thread(load, clips, expected),
+        "captures that fail spoil no other": lambda: failing_captures(load(), clips, expected),
+    }
+    wrong = 0
+    for what, step in steps.items():
+        try:
+            said = step()
+        except RuntimeError as error:
+            said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        wrong += bool(said)
+        print(f"  {what}: {f'WRONG: {said}' if said else 'yes'}")
+    return not wrong
+
+
+def not_waiting(model: CanaryQwen, clips: Sequence[torch.Tensor], expected: Sequence[tuple[int, ...]]) -> str:
+    """Run what would be captured as it is, with whatever waits for the device an error; what is wrong.
+
+    A capture forbids it too, but then the shape runs without a graph, and nothing but a line in the log tells.
+    """
+    ran = 0
+
+    def watched(run: Run) -> tuple[tuple[torch.Tensor, ...], Replay]:
+        nonlocal ran
+        with _waiting_is_an_error(model.device):
+            outputs = run()
+        ran += 1
+
+        def again() -> None:
+            for kept, new in zip(outputs, run(), strict=True):
+                kept.copy_(new)
+
+        return outputs, again
+
+    model.encoder_graphs.capture = model.decoder.graphs.capture = watched
+    got = [answer.token_ids for answer in model.transcribe(clips, drafts=[(3, 4, 5)] * len(clips))]
+    return _differing(got, expected) or ("" if ran else "nothing was captured")
+
+
+def other_thread(
+    load: Callable[[], CanaryQwen], clips: Sequence[torch.Tensor], expected: Sequence[tuple[int, ...]]
+) -> str:
+    """Load and warm up in a thread that ends, as a server does, and transcribe in another; what is wrong."""
+    with ThreadPoolExecutor(1) as loading:
+        model = loading.submit(load).result()
+        warm = partial(model.warm_up, [1, 2], longest_s=6.0, max_new_tokens=60, draft=32, largest=4)
+        loading.submit(warm).result()
+    gc.collect()
+    with ThreadPoolExecutor(1) as engine:
+        answers = engine.submit(lambda: [model.transcribe([clip])[0].token_ids for clip in clips]).result()
+    return _differing(answers, expected)
+
+
+def failing_captures(model: CanaryQwen, clips: Sequence[torch.Tensor], expected: Sequence[tuple[int, ...]]) -> str:
+    """Have captures fail in their middle, then use graphs from before and make new ones; what is wrong."""
+    capture, x = model.encoder_graphs.capture, torch.ones(4, device=model.device)
+    if capture is None:
+        return "" if model.device.type == "cpu" else "nothing can be captured"
+    faults: dict[str, Run] = {
+        "a look at data": lambda: (x * float(x.sum()),),
+        "more memory than there is": lambda: (torch.empty(1 << 50, device=x.device),),
+    }
+    model.transcribe(clips[:1])
+    for what, fault in faults.items():
+        with suppress(RuntimeError):
+            capture(fault)
+        before = [model.transcribe([clip])[0].token_ids for clip in clips[:2]]
+        model.encoder_graphs.clear()
+        model.decoder.graphs.clear()
+        after = [model.transcribe([clip])[0].token_ids for clip in clips[:2]]
+        refused = model.encoder_graphs.refused | model.decoder.graphs.refused
+        if wrong := _differing(before + after, [*expected[:2]] * 2) or (refused and f"{len(refused)} refused"):
+            return f"after {what}: {wrong}"
+    return ""
+
+
+def _differing(got: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> str:
+    differ = sum(a != b for a, b in zip(got, expected, strict=True))
+    return f"{differ} of {len(expected)} differ from NeMo" if differ else ""
+
+
+@contextmanager
+def _waiting_is_an_error(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def host_time(batch: int = 128, seconds: float = 30.0) -> None:
@@ -143,5 +253,6 @@ if __name__ == "__main__":
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"on {where}")
     right = check(where)
+    right &= contact(partial(CanaryQwen.from_pretrained, TOY, where, torch.float32))
     host_time()
     raise SystemExit(0 if right else 1)

@@ -12,19 +12,26 @@ made right to any share, and rounding does not decide.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from canary_checks import check, fused, host_time, kernels
+from canary_checks import TOY as TOY_WEIGHTS
+from canary_checks import check, contact, fused, host_time, kernels
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
-from nemo_lite.device import default_dtype
+from nemo_lite.device import default_dtype, out_of_memory
 from nemo_lite.kernels import choose
 from nemo_lite.tokenizer import ChatTokenizer
 from nemo_lite.weights import destinations
+
+if TYPE_CHECKING:
+    from canary_plain import PlainCanary
 
 TOKENS_PER_S = 3.5
 TRUE = CanaryQwenConfig(
@@ -53,22 +60,47 @@ TOY = replace(
 TOKENIZER = Path(__file__).parents[1] / "tests" / "data" / "canary-toy" / "llm"
 
 
-def random_tensors(model: CanaryQwen, seed: int) -> dict[str, torch.Tensor]:
-    """A checkpoint for `model` on its device."""
+def random_tensors(model: CanaryQwen, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """A checkpoint for `model` on its device, one tensor after the other."""
     generator = torch.Generator(model.device).manual_seed(seed)
-    tensors = {}
     for name, like in destinations(model).items():
         if not like.is_floating_point():
-            tensors[name] = torch.zeros_like(like)
+            yield name, torch.zeros_like(like)
         elif "featurizer" in name:
-            tensors[name] = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator) * 0.03
+            yield name, torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator) * 0.03
         elif like.ndim == 1:
-            tensors[name] = torch.full_like(like, float(name.endswith(("weight", "running_var"))))
+            yield name, torch.full_like(like, float(name.endswith(("weight", "running_var"))))
         else:
-            tensors[name] = torch.empty_like(like).normal_(std=0.02, generator=generator)
-            if "o_proj" in name or "down_proj" in name:
-                tensors[name] *= 0.01
-    return tensors
+            tensor = torch.empty_like(like).normal_(std=0.02, generator=generator)
+            yield name, tensor * 0.01 if "o_proj" in name or "down_proj" in name else tensor
+
+
+def plain_way(model: CanaryQwen) -> "PlainCanary | None":
+    """The same model put together from transformers and peft; `None`: a second copy of the weights does not fit.
+
+    Raises ImportError where one of them is missing.
+    """
+    import peft  # noqa: F401
+
+    from canary_plain import PlainCanary
+
+    weights = sum(tensor.nbytes for tensor in destinations(model).values())
+    if model.device.type == "cuda" and torch.cuda.mem_get_info()[0] < 2 * weights:
+        print("the plain way is not measured: there is no memory for a second copy of the weights")
+        return None
+    tensors = dict(random_tensors(model, seed=0))
+    return PlainCanary(model.config, tensors, model.tokenizer, model.preprocessor)
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Say that something does not fit into the GPU's memory, and go on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        print(f"  {what}: out of memory")
 
 
 class Timed:
@@ -109,6 +141,7 @@ def main() -> None:
         "--plain-up-to", type=int, default=32, help="largest batch the plain way is timed with; 0: none"
     )
     parser.add_argument("--sustain-s", type=float, default=5, help="how long the stream of interims runs")
+    parser.add_argument("--int8", action="store_true", help="weights as int8, for cards of 8 GB")
     parser.add_argument("--kernels", choices=["auto", "torch", "triton"], default="auto")
     parser.add_argument("--budget-s", type=float, default=540, help="start nothing new after this long")
     args = parser.parse_args()
@@ -120,39 +153,48 @@ def main() -> None:
     dtype = default_dtype(device)
     timed = Timed(device)
     print("Correctness, canary-toy")
-    check(device)
+    right = check(device)
+    right &= contact(partial(CanaryQwen.from_pretrained, TOY_WEIGHTS, device, torch.float32))
     host_time()
 
     model = CanaryQwen.empty(config, ChatTokenizer(TOKENIZER, config.audio_tag), device, dtype)
-    tensors = random_tensors(model, seed=0)
-    for name, tensor in destinations(model).items():
-        tensor.copy_(tensors[name])
-    parameters = sum(tensor.numel() for tensor in tensors.values())
-    model.llm.kernels = choose(args.kernels, config.llm, dtype, device)
-    model.tokenizer.eos_id = -1  # never: every row runs to its limit
-    model.prepare()
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"{where}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {dtype}, random weights")
-    print(f"kernels of the language model: {model.llm.kernels.name}")
-    print(f"in memory: {gigabytes(device)}, the checkpoint for the plain way included")
+    where, parameters = destinations(model), 0
+    for name, tensor in random_tensors(model, seed=0):
+        where[name].copy_(tensor)
+        parameters += tensor.numel()
     plain = None
     if args.plain_up_to:
         try:
-            import peft  # noqa: F401
-
-            from canary_plain import PlainCanary
+            plain = plain_way(model)
         except ImportError as error:
             print(f"the plain way is not measured: {error}")
-        else:
-            plain = PlainCanary(config, tensors, model.tokenizer, model.preprocessor)
-    del tensors  # a second copy of the weights, unless the plain way holds it
+    model.llm.kernels = choose(args.kernels, config.llm, dtype, device)
+    model.tokenizer.eos_id = -1  # never: every row runs to its limit
+    model.prepare(int8=args.int8)
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    kind = f"{dtype}{', int8 weights' if args.int8 else ''}, random weights"
+    print(f"{card}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {kind}")
+    print(f"kernels of the language model: {model.llm.kernels.name}")
+    print(f"in memory at most: {gigabytes(device)}{', the plain way included' if plain else ''}")
     fused(model)
     kernels(model)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info()[0]
-        took = timed(lambda: model.warm_up([1, 8], longest_s=30, draft=100, largest=16), rounds=1, warm=0)
+        most = 16
+        while True:
+            batches = sorted({1, min(8, most)})
+            try:
+                warm_up = partial(model.warm_up, batches, longest_s=30, draft=100, largest=most)
+                took = timed(warm_up, rounds=1, warm=0)
+                break
+            except RuntimeError as error:
+                if most == 1 or not out_of_memory(error):
+                    raise
+            most //= 2
+            print(f"no memory for {2 * most} rows")
+            model.forget_shapes()
         used = (free - torch.cuda.mem_get_info()[0]) / 1e9
-        print(f"warm-up of 1 and 8 rows: {took:.0f} s, {used:.1f} GB of the device")
+        print(f"warm-up of {' and '.join(map(str, batches))} rows: {took:.0f} s, {used:.1f} GB of the device")
         for graphs in (model.encoder_graphs, model.decoder.graphs):
             graphs.sealed = False  # what follows meets other shapes
     generator = torch.Generator().manual_seed(1)
@@ -171,23 +213,24 @@ def main() -> None:
                 print("  out of time")
                 break
             clips = noise(seconds, batch)
-            gigabytes(device)
-            whole = timed(lambda c=clips, n=new: model.transcribe(c, max_new_tokens=n))
-            encoder = timed(lambda c=clips: model.embed_audio(c))
-            first = timed(lambda c=clips: model.transcribe(c, max_new_tokens=1))
-            peak = gigabytes(device)
-            line = (
-                f"  {batch:3} x {seconds:g} s: {batch * seconds / whole:7.0f} times real time ({whole * 1e3:.1f} ms;"
-                f" encoder {encoder / whole:.0%}, prefill {(first - encoder) / whole:.0%},"
-                f" decode {(whole - first) / whole:.0%}, {(whole - first) / max(new - 1, 1) * 1e3:.2f} ms a step;"
-                f" peak {peak})"
-            )
-            if plain is not None and batch <= args.plain_up_to and not late():
-                other = timed(lambda c=clips, n=new: plain.generate(c, n, min_new_tokens=n), rounds=1)
-                line += (
-                    f"; the plain way {batch * seconds / other:.0f} times real time: {other / whole:.1f} times as fast"
+            with within_memory(f"{batch} x {seconds:g} s"):
+                gigabytes(device)
+                whole = timed(lambda c=clips, n=new: model.transcribe(c, max_new_tokens=n))
+                encoder = timed(lambda c=clips: model.embed_audio(c))
+                first = timed(lambda c=clips: model.transcribe(c, max_new_tokens=1))
+                peak = gigabytes(device)
+                line = (
+                    f"  {batch:3} x {seconds:g} s: {batch * seconds / whole:7.0f} times real time"
+                    f" ({whole * 1e3:.1f} ms; encoder {encoder / whole:.0%}, prefill {(first - encoder) / whole:.0%},"
+                    f" decode {(whole - first) / whole:.0%}, {(whole - first) / max(new - 1, 1) * 1e3:.2f} ms a step;"
+                    f" peak {peak})"
                 )
-            print(line, flush=True)
+                if plain is not None and batch <= args.plain_up_to and not late():
+                    other = timed(lambda c=clips, n=new: plain.generate(c, n, min_new_tokens=n), rounds=1)
+                    line += (
+                        f"; the plain way {batch * seconds / other:.0f} times real time: 1 / {other / whole:.1f} of it"
+                    )
+                print(line, flush=True)
 
     print("\nLatency, one session, a window of 20 s")
     seconds = 20.0
@@ -232,27 +275,30 @@ def main() -> None:
             print("  out of time")
             break
         clips = noise(seconds, batch)
-        drafts = [draft(0.9, answer.token_ids) for answer in model.transcribe(clips, max_new_tokens=new)]
-        kept = []
+        with within_memory(f"{batch} at a time"):
+            drafts = [draft(0.9, answer.token_ids) for answer in model.transcribe(clips, max_new_tokens=new)]
+            kept = []
 
-        def interims(clips: list = clips, drafts: list = drafts, kept: list = kept) -> None:
-            answers = model.transcribe(clips, max_new_tokens=longer, drafts=drafts)
-            kept[:] = [answer.draft_kept for answer in answers]
+            def interims(clips: list = clips, drafts: list = drafts, kept: list = kept) -> None:
+                answers = model.transcribe(clips, max_new_tokens=longer, drafts=drafts)
+                kept[:] = [answer.draft_kept for answer in answers]
 
-        timed(interims, rounds=1)
-        gigabytes(device)
-        calls, started = 0, time.perf_counter()
-        while time.perf_counter() - started < args.sustain_s:
-            interims()
-            calls += 1
-        took = (time.perf_counter() - started) / calls
-        print(
-            f"  {batch:3} at a time: {batch / took:6.1f} per second, {took * 1e3:.0f} ms each batch;"
-            f" {sum(kept) / sum(map(len, drafts)):.0%} of the drafts kept; peak {gigabytes(device)}"
-        )
+            timed(interims, rounds=1)
+            gigabytes(device)
+            calls, started = 0, time.perf_counter()
+            while time.perf_counter() - started < args.sustain_s:
+                interims()
+                calls += 1
+            took = (time.perf_counter() - started) / calls
+            print(
+                f"  {batch:3} at a time: {batch / took:6.1f} per second, {took * 1e3:.0f} ms each batch;"
+                f" {sum(kept) / sum(map(len, drafts)):.0%} of the drafts kept; peak {gigabytes(device)}"
+            )
 
     if device.type == "cuda":
         print(f"\ngraphs: {len(model.encoder_graphs.captured)} encoder, {len(model.decoder.graphs.captured)} decoder")
+    if not right:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
