@@ -24,6 +24,8 @@ import numpy as np
 from stt.recognition import Hypothesis, Utterance, WindowKey, local
 from stt.recognition.continuous import places
 
+_BETTER = {"compute": 2, "bandwidth": 2, "interim_every": 1.5}
+"""Times what each assumption is made better by; the others, which are costs, by half."""
 FINAL_S, INTERIM_S = 0.3, 1.0
 """The bounds: 95 of 100 finals, 95 of 100 times between two interims."""
 TOKENS_PER_S, FRAMES_PER_S = 3.5, 12.5
@@ -51,6 +53,10 @@ class Assumptions:
     """Seconds of speech after which a session asks for an interim."""
     speaking: float = 0.6
     """Share of the time that somebody speaks; turns of 6 s on average."""
+
+    hidden: float = 0.0
+    """Share of an encoder pass that hides behind a step of rows that are running, on a second stream; no more than the
+    step takes. 1 is beyond what there can be: the two share the card."""
 
     def encode(self, seconds: Sequence[float]) -> float:
         operations = sum(s * FRAMES_PER_S * 1.7e9 + (s * FRAMES_PER_S) ** 2 * 0.26e6 for s in seconds)
@@ -88,11 +94,12 @@ class Engine:
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         raise NotImplementedError  # nothing is computed here
 
-    def first_pass(self, batch: Sequence[local._Request]) -> float:
+    def first_pass(self, batch: Sequence[local._Request], running: Sequence[Row] = ()) -> float:
         seconds = [request.duration_s for request in batch]
         tokens = [s * (FRAMES_PER_S + TOKENS_PER_S) + PROMPT for s in seconds]
-        a = self.assumed
-        return a.encode(seconds) + a.prefill(tokens) + a.host + a.host_row * len(batch)
+        a, encode = self.assumed, self.assumed.encode(seconds)
+        behind = min(a.hidden * encode, self.one_step(running)) if running else 0.0
+        return encode - behind + a.prefill(tokens) + a.host + a.host_row * len(batch)
 
     def one_step(self, running: Sequence[Row]) -> float:
         longest = max(row.request.duration_s for row in running) * (FRAMES_PER_S + TOKENS_PER_S) + PROMPT
@@ -172,7 +179,7 @@ class Run:
                 continue
             if batch:
                 recognizer._note(batch, self.rows if self.continuous else None, self.now)
-                self.now += engine.first_pass(batch)
+                self.now += engine.first_pass(batch, running)
                 share = 1 - 1 / self.assumed.passes
                 for request in batch:
                     passes = 0
@@ -254,7 +261,7 @@ def main() -> None:
         if one.name == "speaking":
             continue
         value = getattr(assumed, one.name)
-        better = value * {"compute": 2, "bandwidth": 2, "interim_every": 1.5}.get(one.name, 0.5)
+        better = 1.0 if one.name == "hidden" else value * _BETTER.get(one.name, 0.5)
         print(f"  {one.name} {value:g} -> {better:g}: {capacity(replace(assumed, **{one.name: better}), args)}")
 
 
