@@ -19,6 +19,7 @@ from stt.engines.canary_qwen import CanaryQwen, _progress
 from stt.errors import EngineError, EngineLostError
 from stt.events import Event, TurnCompleted
 from stt.recognition import Hypothesis, LocalRecognizer, Utterance
+from stt.recognition.answers import Message
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.vad import SileroVad
@@ -140,6 +141,49 @@ def test_a_gpu_too_small_for_the_largest_batch_gets_smaller_ones(monkeypatch: py
     room = 0
     with pytest.raises(EngineError, match=r"cannot load canary-qwen from .* on cpu: CUDA out of memory"):
         CanaryQwen(model_dir=str(TOY), device="cpu")
+
+
+def test_all_tries_to_find_a_batch_that_fits_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    import nemo_lite
+
+    clock, budgets = [0.0], []
+
+    def warm_up(self: Any, batches: Sequence[int], *, budget_s: float, largest: int, **options: Any) -> None:
+        budgets.append(budget_s)
+        clock[0] += 100.0
+        if largest > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(nemo_lite.CanaryQwen, "warm_up", warm_up)
+    monkeypatch.setattr("stt.engines.canary_qwen.time.monotonic", lambda: clock[0])
+    CanaryQwen(model_dir=str(TOY), device="cpu")
+    assert budgets == [240.0, 140.0, 60.0]
+
+
+def test_a_gpu_that_torch_has_no_code_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    why = "GTX 1080 has compute capability 6.1, and torch 2.11.0 is built for 7.5, 9.0"
+    monkeypatch.setattr("nemo_lite.device.unsupported", lambda device: why if device.type == "cuda" else None)
+    for device in ("cuda", "auto"):
+        with pytest.raises(EngineError, match=f"device: expected cpu, because {why}"):
+            CanaryQwen(model_dir=str(TOY), device=device)
+
+
+def test_a_question_that_memory_does_not_suffice_for_says_how_long_it_was(
+    canary: CanaryQwen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB ...")
+
+    monkeypatch.setattr(canary._model.language_model, "answer", never)
+    with pytest.raises(
+        EngineError, match=r"^canary-qwen's language model: out of memory on a conversation of 4 words$"
+    ):
+        next(canary.language_model.answer([Message("system", "Be brief."), Message("user", "Who speaks?")]))
 
 
 @pytest.mark.parametrize("name", ["silence", "noise", "hum", "clicks"])

@@ -60,6 +60,8 @@ def auto(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.delitem(sys.modules, "torch", raising=False)
         else:
             monkeypatch.setitem(sys.modules, "torch", torch)  # None: it is not installed
+        without_code = settings.pop("without_code", None)
+        monkeypatch.setattr(canary_qwen, "without_code", lambda device: without_code)
         return open_engine(EngineSettings(**settings))
 
     return auto
@@ -87,6 +89,13 @@ def test_a_gpu_and_its_weights_are_canary_qwen(auto: Any) -> None:
 @pytest.mark.usefixtures("broken_torch")
 def test_a_gpu_that_torch_cannot_use_is_whisper_and_says_why(auto: Any, torch: Any, why: str) -> None:
     opened = auto(gpus=1, located="here", torch=torch)
+    assert opened.model.name == "whisper (float32, cuda)"
+    assert opened.reason == f"auto: canary-qwen wants a GPU, and there is one, but {why}"
+
+
+def test_a_gpu_too_old_for_this_torch_is_whisper_and_says_why(auto: Any) -> None:
+    why = "GTX 1080 has compute capability 6.1, and torch 2.11.0 is built for 7.5, 9.0"
+    opened = auto(gpus=1, located="here", torch=torch_with(cuda="13.0", available=True), without_code=why)
     assert opened.model.name == "whisper (float32, cuda)"
     assert opened.reason == f"auto: canary-qwen wants a GPU, and there is one, but {why}"
 

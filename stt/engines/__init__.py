@@ -166,14 +166,14 @@ def _choose(settings: EngineSettings) -> tuple[str, str]:
 
 def _torch_without_cuda() -> str | None:
     """Say why torch cannot compute on the GPU that CTranslate2 sees; `None`: it can."""
+    from stt.engines import canary_qwen
+
     try:
         import torch
     except (ImportError, OSError) as error:
         return f"torch cannot be imported ({error})"
     if torch.cuda.is_available():
-        from nemo_lite.device import unsupported
-
-        return unsupported(torch.device("cuda"))
+        return canary_qwen.without_code("cuda")
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     return (

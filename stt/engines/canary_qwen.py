@@ -79,7 +79,7 @@ class CanaryQwen:
             import nemo_lite
             from nemo_lite import CanaryQwen as Model
             from nemo_lite.calibration import calibration
-            from nemo_lite.device import out_of_memory, unsupported
+            from nemo_lite.device import out_of_memory
         except (ImportError, OSError) as error:
             msg = f"the engine canary-qwen is not installed ({error}); for this machine: {install_canary()}"
             raise EngineError(msg) from error
@@ -93,7 +93,7 @@ class CanaryQwen:
         if threads:
             torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        if (why := unsupported(torch.device(self._device))) is not None:
+        if (why := without_code(self._device)) is not None:
             raise EngineError.about("device", f"expected cpu, because {why}")
         where = locate(model, model_dir) or download(model, model_dir)
         try:
@@ -313,6 +313,15 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield tell
+
+
+def without_code(device: str) -> str | None:
+    """Say why torch, which finds a GPU, cannot compute on it; `None`: it can."""
+    import torch
+
+    from nemo_lite.device import unsupported
+
+    return unsupported(torch.device(device))
 
 
 def locate(model: str | None, model_dir: str | None) -> Path | str | None:

@@ -143,14 +143,16 @@ SHAPES = {
     "_place": (dict(slots=I, rows=I, eps="fp32"), dict(HEADS, HEADS=16, BLOCK=128)),
     "_attend": (
         dict(slots=I, rows=I, parts=F, weights=F, scale="fp32"),
-        dict(HEADS, GROUP=2, BLOCK_D=128, BLOCK_M=16, BLOCK_N=64, SPLITS=4),
+        dict(HEADS, GROUP=2, BLOCK_D=128, BLOCK_M=64, BLOCK_N=64, SPLITS=4),
     ),
     "_join": (dict(parts=F, weights=F), dict(D=128, BLOCK_D=128, SPLITS=4)),
     "_gated": ({}, dict(WIDE=6144, BLOCK=1024)),
     "_add_norm": (dict(eps="fp32"), dict(SIZE=2048, BLOCK=2048)),
 }
 NUMBERS = {"n", "batch", "lines", "rope_stride", "slots_stride", "slots_per_row"}
-for card in (75, 80, 90):
+POINTER = [["tt.divisibility", 16]]
+MEMORY = {75: 64, 80: 163, 86: 99, 90: 227, 120: 99}  # KiB that a program may have (CUDA programming guide)
+for card, most in MEMORY.items():
     for name, (types, sizes) in SHAPES.items():
         kernel = getattr(kernels, name)
         given = [argument for argument in kernel.arg_names if argument not in sizes]
@@ -159,13 +161,15 @@ for card in (75, 80, 90):
             signature = {argument: kind.replace("bf16", "fp16") for argument, kind in signature.items()}
         signature |= dict.fromkeys(sizes, "constexpr")
         constants = {(kernel.arg_names.index(argument),): value for argument, value in sizes.items()}
-        done = compile(ASTSource(fn=kernel, signature=signature, constexprs=constants), GPUTarget("cuda", card, 32))
-        assert done.asm["cubin"] and done.metadata.shared <= 65_536, (name, card)
+        aligned = {(kernel.arg_names.index(a),): POINTER for a, kind in signature.items() if kind[0] == "*"}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+        done = compile(source, GPUTarget("cuda", card, 32))
+        assert done.asm["cubin"] and done.metadata.shared <= most << 10, (name, card, done.metadata.shared)
 """
 
 
 def test_they_compile_for_the_cards_there_are_in_the_models_sizes(tmp_path):
-    """Turing in float16, A100 and H100 in bfloat16: machine code, for which no card is needed, within their memory."""
+    """Turing in float16, later ones in bfloat16: machine code, for which no card is needed, within their memory."""
     pytest.importorskip("triton")
     there = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     there["TRITON_CACHE_DIR"] = str(tmp_path)
