@@ -233,7 +233,7 @@ class CanaryQwen(nn.Module):
 
     @torch.inference_mode()
     def score(self, memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
-        """What the model thinks of answers that it need not have given, as token ids: one pass for all rows.
+        """What the model thinks of answers that it need not have given, as token ids: one pass for some rows.
 
         memories: what was heard, of transcriptions that were `remembered`; one may be there more than once.
         Raises ValueError for another number of answers, an empty one, and token ids outside the vocabulary.

@@ -19,6 +19,9 @@ from nemo_lite.llm import KVCache, keys_of, look
 from nemo_lite.shapes import LOGIT_ROWS
 from nemo_lite.state import Memory
 
+MOST_ROWS = 16
+"""Answers of one pass: each has a copy of what was heard, 50 MB for 30 s, beside the cache of those who speak."""
+
 
 class Scored(NamedTuple):
     logprobs: list[float]
@@ -29,8 +32,14 @@ class Scored(NamedTuple):
 
 def score(decoder: GreedyDecoder, memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
     """Score an answer after each memory; what else the decoder is at is not touched."""
-    if not answers:
-        return []
+    found: list[Scored] = []
+    for first in range(0, len(answers), MOST_ROWS):
+        rows = slice(first, first + MOST_ROWS)
+        found += _score(decoder, memories[rows], answers[rows])
+    return found
+
+
+def _score(decoder: GreedyDecoder, memories: Sequence[Memory], answers: Sequence[Sequence[int]]) -> list[Scored]:
     rows, n = len(answers), max(map(len, answers))
     # The prompt's last token is run once more: what it gives predicts the answer's first.
     first = np.array([memory.kv.shape[2] - 1 for memory in memories])

@@ -239,7 +239,7 @@ class CanaryQwen:
         return [self._hypothesis(*each) for each in zip(self._with_terms(found, batch), batch, strict=True)]
 
     def _with_terms(self, found: Sequence["Transcription"], batch: Sequence[Utterance]) -> list["Transcription"]:
-        """Put each session's terms where they were said: at most one pass more for all of them."""
+        """Put each session's terms where they were said: a pass more for up to 16 places where one may be."""
         from nemo_lite.device import out_of_memory
 
         terms = [  # not where a loop was cut: the tokens are not those of the text

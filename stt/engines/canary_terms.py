@@ -1,8 +1,8 @@
 """Terms in what canary-qwen heard: `stt.engines.rescoring` over `nemo_lite`.
 
 Each candidate is an answer of its own: the term, shown on a line before, then what was heard up to its place, and the
-term there. So none is judged after another that was not said. All of them are rows of one pass, which begins where the
-audio has been heard, and costs their tokens.
+term there. So none is judged after another that was not said. They are rows of one pass, as many as there
+is memory for, which begins where the audio has been heard, and costs their tokens.
 """
 
 import math

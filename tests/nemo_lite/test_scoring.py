@@ -57,6 +57,22 @@ def test_any_answer_is_scored_as_in_a_pass_over_everything(aligned, clip):
         assert np.abs(found[i].attention - decoded.attention).max() < 1e-2
 
 
+def test_the_memory_that_many_answers_take_is_bounded(aligned, clip, monkeypatch):
+    [heard] = aligned.transcribe([clip("toy", "timer")], remembered=[True])
+    answers = [list(heard.token_ids[: 1 + i % 5]) for i in range(11)]
+    together = aligned.score([heard.memory] * 11, answers)
+    passes, hidden = [], aligned.decoder.hidden
+    monkeypatch.setattr(
+        aligned.decoder, "hidden", lambda x, *rest, **more: passes.append(len(x)) or hidden(x, *rest, **more)
+    )
+    monkeypatch.setattr("nemo_lite.scoring.MOST_ROWS", 4)
+    parts = aligned.score([heard.memory] * 11, answers)
+    assert passes == [4, 4, 3]
+    for one, other in zip(together, parts, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert np.abs(one.attention - other.attention).max() < 1e-3
+
+
 @pytest.mark.parametrize("emulated", [False, True])
 def test_rows_that_come_and_go_are_remembered_as_they_were(static, toy, heldout, emulated):
     model = static("toy")[0] if emulated else toy
