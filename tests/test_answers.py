@@ -19,6 +19,7 @@ from stt.commands.ask import read
 from stt.engines.canary_qwen import CanaryQwen
 from stt.errors import EngineError, SettingsError
 from stt.recognition.answers import Answer, Finished, Message, about, language_model
+from stt.remote_answers import RemoteAnswers
 
 TOY = Path(__file__).parent / "data" / "canary-toy"
 PATH = "/v1/chat/completions"
@@ -124,6 +125,67 @@ async def test_an_engine_without_a_language_model_says_so() -> None:
         answer = await ask(running)
     assert answer.status_code == 400
     assert "scripted has no language model to answer with; canary-qwen has" in answer.json()["error"]["message"]
+
+
+def answered(model: RemoteAnswers, question: str, most_tokens: int = 512) -> tuple[list[str], Finished]:
+    pieces: list[str] = []
+    answer = model.answer([Message("user", question)], most_tokens)
+    while True:
+        try:
+            pieces.append(next(answer))
+        except StopIteration as ended:
+            return pieces, ended.value
+
+
+async def test_a_client_asks_the_server_it_is_connected_to() -> None:
+    model = Answering()
+    async with serving(model, api_keys=("secret",)) as running:
+        for url in (running.ws, running.ws.removesuffix("/ws/transcribe"), f"{running.ws}?language=en"):
+            remote = RemoteAnswers(url, api_key="secret")
+            assert await asyncio.to_thread(answered, remote, "Who speaks now?") == (
+                ["Who", " speaks", " now?"],
+                Finished("stop", 7, 3),
+            )
+        assert await asyncio.to_thread(answered, remote, "one two three", 2) == (
+            ["one", " two"],
+            Finished("length", 7, 2),
+        )
+        for asked, question, said in (
+            (remote, "fail", "too long for me"),
+            (RemoteAnswers(running.ws, api_key="wrong"), "Who?", "key"),
+        ):
+            with pytest.raises(EngineError, match=said):
+                await asyncio.to_thread(answered, asked, question)
+    assert model.asked[0] == (Message("user", "Who speaks now?"),)
+    with pytest.raises(EngineError, match=r"http://127.0.0.1:\d+/v1/chat/completions: .*refused"):
+        await asyncio.to_thread(answered, remote, "Who?")
+    async with serving(ScriptedModel()) as running:
+        with pytest.raises(EngineError, match="scripted has no language model to answer with"):
+            await asyncio.to_thread(answered, RemoteAnswers(running.ws), "Who?")
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"data: {", "completions: Expecting property name"),
+        (b"data: [1]\n\n", "completions: 'list' object"),
+        (b'data: {"choices": [{}]}\n\n', "completions: 'delta'"),
+        (b'data: {"choices": [{"delta": {"content": "One"}}]}\n\n', "the answer broke off"),
+        (b'data: {"error": {"message": "the server failed"}}\n\n', "the server failed"),
+        (b"\xff\xff\n", "completions: 'utf-8' codec"),
+    ],
+)
+async def test_an_answer_that_is_none_is_told(sent: bytes, said: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + sent)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(EngineError, match=said):
+            await asyncio.to_thread(answered, RemoteAnswers(f"ws://127.0.0.1:{port}"), "Who?")
 
 
 async def test_who_hangs_up_is_not_answered_any_further() -> None:

@@ -24,6 +24,7 @@ from stt.engines import open_engine, open_interims
 from stt.errors import AudioError, DeviceError, EngineError, RefusedError, RemoteError, SttError
 from stt.events import Event
 from stt.recognition import RecognitionOptions
+from stt.recognition.answers import LanguageModel
 from stt.session import Session
 from stt.settings import EngineSettings, TurnSettings
 from stt.sources import FileSource, Microphone, input_devices, paced
@@ -145,18 +146,22 @@ class Live:
 
     def unaskable(self) -> str:
         """Why no question can be answered now; empty: one can."""
-        if self._engine is None:
-            return "a server recognizes; it answers at POST /v1/chat/completions"
         try:
-            self._engine.language_model()
+            self._language_model()
         except EngineError as error:
             return str(error)
         return ""
 
     def ask(self, number: int, transcript: str, question: str) -> None:
         """Have a question answered, where there is nothing in the way of it."""
-        assert self._engine is not None  # noqa: S101 - for the type checker
-        self._questions.ask(self._engine.language_model, number, transcript, question)
+        self._questions.ask(self._language_model, number, transcript, question)
+
+    def _language_model(self) -> LanguageModel:
+        if self._engine is not None:
+            return self._engine.language_model()
+        from stt.remote_answers import RemoteAnswers
+
+        return RemoteAnswers(self._plan.server or "", api_key=self._plan.api_key, tls=self._plan.tls)
 
     def drop_question(self) -> None:
         """Give up answering."""

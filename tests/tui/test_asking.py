@@ -185,5 +185,7 @@ def test_who_cannot_be_asked_says_why():
     engine.give_up("no weights")
     with pytest.raises(EngineError, match="the engine cannot be opened"):
         engine.language_model()
-    with live(Plan(server="ws://127.0.0.1:9")) as (listening, _):
-        assert listening.unaskable() == "a server recognizes; it answers at POST /v1/chat/completions"
+    with live(Plan(server="ws://127.0.0.1:9")) as (listening, told):
+        assert listening.unaskable() == ""  # it is not known before
+        listening.ask(1, "We meet.", "Who?")
+        assert "http://127.0.0.1:9/v1/chat/completions: " in told.wait(NotAnswered).why
