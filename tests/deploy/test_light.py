@@ -125,7 +125,7 @@ sys.stderr.write(" ".join(sorted(brought | {{"asyncio"}} & set(sys.modules))))
     [
         ([["--version"]], "stt"),
         ([["--help"], *([command.name, "--help"] for command in COMMANDS)], "stt"),
-        ([["config"], ["config", "--path"]], "platformdirs stt"),
+        ([["config"], ["config", "--path"]], "stt"),
         ([["completion", "bash"], ["man"]], "shtab stt"),
     ],
     ids=["version", "help", "config", "completion"],

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -115,10 +116,11 @@ def test_all_that_is_built_is_published() -> None:
     ],
 )
 def test_ci_installs_what_is_not_there_by_any_name(there: list[str], installs: str, tmp_path: Path) -> None:
-    for name in ("bash", "dirname", "mktemp", "python3", "rm"):
+    for name in ("bash", "dirname", "mktemp", "rm"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     log = tmp_path / "log"
     bodies = dict.fromkeys(there, "") | {"make": "exit 3", "sudo": '"$@"', "apt-get": f'echo "$@" >>{log}'}
+    bodies["python3"] = f'exec {sys.executable} "$@"'
     for name, body in bodies.items():
         (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
         (tmp_path / name).chmod(0o755)
