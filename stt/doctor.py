@@ -154,7 +154,7 @@ def microphone(choose: Callable[[], object] = _choose, hear: Callable[[], tuple[
     try:
         choose()
     except DeviceError as error:
-        mend = "wanted by `stt tui` and `stt client` for live speech alone; files and the server work without"
+        mend = "wanted for live speech alone (`stt tui`, `stt mic`, `stt client`); files and the server work without"
         return Finding("microphone", "note", str(error), mend)
     try:
         name, loudest = hear()
