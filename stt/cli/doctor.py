@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION: Final = """\
 Look at what stt needs on this machine, one thing a line, and say how to mend what is wrong: Python, processor,
-libraries, microphone (listens for half a second), GPU and driver, torch, weights, disk, locale, clipboard, configuration
-and the port of `stt serve`.
+libraries, microphone (listens for half a second), GPU and driver, torch, weights, disk, locale, clipboard,
+configuration and the port of `stt serve`.
 Nothing is changed, downloaded or kept.
 """
 

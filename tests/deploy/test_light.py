@@ -105,7 +105,7 @@ def test_no_module_imports_anything_heavy() -> None:
     assert (run.returncode, run.stdout) == (0, "clean\n"), run.stderr
 
 
-# `stt` started for words alone, many times in one process: what it has imported by then, but for Python's own and its own.
+# `stt` started for words alone, many times in one process: what it has imported by then, but for Python's own.
 WORDS = """
 import sys
 before = set(sys.modules)
