@@ -10,10 +10,13 @@ from stt.audio import Samples
 from stt.errors import AudioError
 from stt.sources.assembler import BLOCK_S, LIVE_BLOCK_S, Assembler
 from stt.sources.inputs import Stored, printable
+from stt.sources.riff import plain_samples
 from stt.sources.timeline import Timeline
 from stt.sources.tracks import choose_track
 from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_open, mp3_frames, riff_promise
 
+_PACKET: Final = 1024  # bytes of a WAV that are decoded at a time: 0.03 s at 16 kHz
+_SAMPLE_BYTES: Final = 4 * _PACKET  # of a WAV's samples, which are more than enough to open it
 _TAIL: Final = 131_072  # an Ogg page is 65 kB at most
 NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
 
@@ -30,6 +33,29 @@ class Arriving(Protocol):
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, once there are some; nothing at the end."""
         ...
+
+
+class _Opening:
+    """Bytes that arrive, of which FFmpeg gets no more than it needs to open a WAV.
+
+    It looks for S/PDIF in the first 64 KiB of PCM and would wait for them: 2 s of speech at 16 kHz. It is told
+    that these were all, and asks again once it reads on.
+    """
+
+    def __init__(self, source: Arriving) -> None:
+        self._source = source
+        self._given = 0
+        self.name = source.name
+        self.is_open = False
+
+    def read(self, size: int) -> bytes:
+        if not self.is_open:
+            begins = plain_samples(self._source.head)
+            if begins is not None and self._given >= begins + _SAMPLE_BYTES:
+                return b""
+        data = self._source.read(size)
+        self._given += len(data)
+        return data
 
 
 class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
@@ -54,9 +80,13 @@ class FfmpegAudio:
 
         self._source, self._name, self._channel = source, name, channel
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
+        given: Stored | _Opening = source
         if not isinstance(source, Stored):
-            options |= {"probesize": "4096"}  # what is probed is heard late
-        self._container: Any = av.open(source, options=options, **_lenient(av.__version__))
+            options |= {"probesize": "4096", "max_size": str(_PACKET)}  # what is probed or collected is heard late
+            given = _Opening(source)
+        self._container: Any = av.open(given, options=options, **_lenient(av.__version__))
+        if isinstance(given, _Opening):
+            given.is_open = True
         try:
             index, note = self._choose(track)
         except BaseException:
