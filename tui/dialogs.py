@@ -257,8 +257,9 @@ class SaveScreen(ModalScreen[Path | None]):
 
     def action_format(self, kind: str) -> None:
         field = self.query_one(Input)
+        folder, slash, name = field.value.rpartition("/")
         with self.prevent(Input.Changed):  # which would come after what follows
-            field.value = str(Path(field.value or "transcript").with_suffix(f".{kind}"))
+            field.value = f"{folder}{slash}{Path(name).stem or 'transcript'}.{kind}"
         self._mark()
         field.focus()
 
@@ -269,7 +270,12 @@ class SaveScreen(ModalScreen[Path | None]):
 
     @on(Input.Submitted)
     def _save(self) -> None:
-        path = Path(self.query_one(Input).value.strip()).expanduser()
+        try:
+            self._save_at(Path(self.query_one(Input).value.strip()).expanduser())
+        except (OSError, RuntimeError) as error:  # too long, behind a closed folder; a home of nobody (`~nobody/x`)
+            self._tell(getattr(error, "strerror", None) or str(error))
+
+    def _save_at(self, path: Path) -> None:
         if path.suffix.removeprefix(".") not in export.FORMATS:
             problem = f"expected a name ending in {', '.join(f'.{kind}' for kind in export.FORMATS)}"
         elif path.is_dir():
@@ -282,6 +288,9 @@ class SaveScreen(ModalScreen[Path | None]):
         else:
             self.dismiss(path)
             return
+        self._tell(problem)
+
+    def _tell(self, problem: str) -> None:
         self.query_one("#problem", Label).update(Content(problem))
 
 

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from stt.events import TranscriptChanged
-from tui import clipboard, export, private
+from tui import clipboard, export
 from tui.bottom import Key, KeyLine, MessageLine
 from tui.condition import Condition, Options
 from tui.document import Block, Cleared, Edited, Heard, Record, Undone
@@ -229,6 +229,8 @@ class MainScreen(Screen[None]):
     @work
     async def action_save(self) -> None:
         """Save the turns to a file."""
+        from stt.commands.destinations import Destination
+        from stt.errors import OutputError
         from tui.dialogs import SaveScreen
 
         transcript = self.transcript
@@ -245,9 +247,10 @@ class MainScreen(Screen[None]):
         engine, language = self.condition.engine, self.options.language
         text = export.render(kind, transcript.document.finals, engine=engine, language=language)
         try:
-            private.write_text(path, text)
-        except OSError as error:
-            self.message.show(f"Not saved: {path}: {error.strerror}", error=True)
+            with Destination(path).open() as out:  # what the file held is there until the text is complete
+                out.write(text)
+        except OutputError as error:
+            self.message.show(f"Not saved: {error}", error=True)
             return
         transcript.saved = changes
         self.message.show(f"Saved: {path}, {export.size(len(text.encode()))}")
