@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -169,6 +170,13 @@ def test_what_is_left_of_a_request_once_its_keys_are_taken() -> None:
     assert "one" not in repr(given)
     assert offered({"authorization": "Basic abc"}, ["token"], []).keys == ()
     assert offered({}, ["graphql-ws"], []).subprotocol is None
+
+
+@pytest.mark.parametrize("key", ["a+b/c==", "a b", "50%", "%41", "(x)"])
+@pytest.mark.parametrize("form", ["token {}", "realtime openai-insecure-api-key.{}"])
+def test_a_key_that_no_subprotocol_can_hold_is_sent_percent_encoded(key: str, form: str) -> None:
+    """Base64, say, as `openssl rand` writes it."""
+    assert key in offered({}, form.format(quote(key, safe="")).split(), []).keys
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
