@@ -51,6 +51,7 @@ async def test_the_page_asks_for_nothing_outside_its_path(tmp_path: Path) -> Non
             await page.click("#files-tab")
             await page.set_input_files("#choose", tmp_path / "talk.wav")
             await expect(page.locator(".file-state")).to_have_text("Done.", timeout=20_000)
+            await page.locator("summary", has_text="from a program").click()
             for name in await page.locator("#snippet option").all_inner_texts():
                 await page.select_option("#snippet", name)
                 assert "/its/place" in await page.locator("#code").inner_text()

@@ -1,6 +1,6 @@
 // How to use this very server from a program, one text for each way; KEY stands for a key, if it wants one.
 
-import { HTTP as http, WS as ws } from "./place.js";
+import { http, ws } from "./place.js";
 
 const native = `${ws}/ws/transcribe`;
 

@@ -2,7 +2,7 @@
 //
 // The browser reads the file from the disk as it sends it, and the answer comes turn by turn while the file is heard.
 
-import { HTTP } from "./place.js";
+import { http } from "./place.js";
 
 /**
  * Send a file. `on.sent(share)` while it goes, `on.turn(turn)` for each turn, then one of `on.done(warning)` and
@@ -20,8 +20,8 @@ export function upload(file, { language, terms }, key, on) {
 
   const request = new XMLHttpRequest(); // fetch does not tell how much was sent
   const headers = key ? { authorization: `Bearer ${key}` } : {};
-  request.open("POST", `${HTTP}/v1/audio/transcriptions`);
-  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+  request.open("POST", `${http}/v1/audio/transcriptions`);
+  for (const name in headers) request.setRequestHeader(name, headers[name]);
   let read = 0, turns = 0, done;
   const take = () => {
     if (request.status !== 200) return;
@@ -52,9 +52,9 @@ export function upload(file, { language, terms }, key, on) {
 
 /** Why the server would not take it; asked first, for a server that refuses a long body closes before it is read. */
 async function refused(file, headers) {
-  const models = await fetch(`${HTTP}/v1/models`, { headers });
+  const models = await fetch(`${http}/v1/models`, { headers });
   if (!models.ok) return refusal(models.status, await models.text());
-  const { status, sessions, max_sessions, max_upload_bytes } = await (await fetch(`${HTTP}/ready`)).json();
+  const { status, sessions, max_sessions, max_upload_bytes } = await (await fetch(`${http}/ready`)).json();
   if (status !== "ready") return ["busy", `The server is ${status}`];
   if (sessions >= max_sessions) return ["busy", `The server is full: ${sessions} of ${max_sessions} sessions are taken`];
   if (file.size > max_upload_bytes) return ["too_large", `The server takes at most ${Math.floor(max_upload_bytes / 2 ** 20)} MiB.`];
