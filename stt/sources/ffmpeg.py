@@ -1,5 +1,6 @@
 """One audio track of whatever FFmpeg (PyAV) reads, at the container's times."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_
 
 _PACKET: Final = 1024  # bytes of a WAV that are decoded at a time: 0.03 s at 16 kHz
 _SAMPLE_BYTES: Final = 4 * _PACKET  # of a WAV's samples, which are more than enough to open it
+_CLOCK: Final = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
 _TAIL: Final = 131_072  # an Ogg page is 65 kB at most
 NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
 
@@ -103,15 +105,20 @@ class FfmpegAudio:
     def _choose(self, wanted: int | str | None) -> tuple[int, str | None]:
         tracks = self._container.streams.audio
         if not tracks:
-            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-            msg = f"{self._name}: not audio: has no audio track, only {kinds}"
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+            msg = f"{self._name}: not audio: has no audio track{kinds and f', only {kinds}'}"
             raise AudioError(msg)
         languages = [language and printable(language) for language in (t.metadata.get("language") for t in tracks)]
         flags = [(language, bool(t.disposition & 1)) for language, t in zip(languages, tracks, strict=True)]
         index, note = choose_track(flags, wanted, self._name)
         kind, codec = self._container.format.name, tracks[index].codec_context
         # In WAV it takes NMS ADPCM for AMR, and G.721 for G.726.
-        if codec is None or kind == "sds" or (kind == "wav" and codec.name in {"amrnb", "g726"}):
+        if (
+            codec is None
+            or codec.format is None
+            or kind == "sds"
+            or (kind == "wav" and codec.name in {"amrnb", "g726"})
+        ):
             raise BetterElsewhere
         return index, note
 
@@ -166,6 +173,8 @@ class FfmpegAudio:
                     self._cut = True
                 else:
                     yield from frames
+        except IndexError:
+            pass  # PyAV, at the end of a transport stream in which another track appeared; ours has been flushed by then
         except (FFmpegError, OSError) as error:
             self._failures.append((out.position_s, error.strerror or str(error)))
             self._cut = True
@@ -185,8 +194,9 @@ class FfmpegAudio:
             raise AudioError(msg)
         # Between the frames of an MP3 may be anything: tags, pictures, another file's beginning.
         if self._failures and self._format != "mp3":
-            at_s, reason = self._failures[0]
-            msg = f"{self._name}: damaged at {at_s:.1f} s, {len(self._failures)} pieces are lost ({reason})"
+            (at_s, reason), count = self._failures[0], len(self._failures)
+            lost = "a piece is" if count == 1 else f"{count} pieces are"
+            msg = f"{self._name}: damaged at {at_s:.1f} s, {lost} lost ({reason})"
             raise AudioError(msg)
 
     def _promised_s(self, got_s: float) -> float | None:
@@ -199,8 +209,8 @@ class FfmpegAudio:
             return None if frames is None else frames * (1152 if rate >= 32_000 else 576) / rate  # MPEG 1; 2 and 2.5
         if self._format in _ESTIMATED:
             return None
-        if (tag := stream.metadata.get("DURATION")) is not None:  # Matroska
-            hours, minutes, seconds = tag.split(":")
+        if found := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska
+            hours, minutes, seconds = found.groups()
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         if stream.duration is None:
             return self._length_s if len(self._container.streams) == 1 else None
@@ -242,10 +252,19 @@ _ESTIMATED: Final = {
 }
 
 
+_KINDS: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+
+
 def _planes(frame: Any) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 of shape [frames, channels]."""
-    data = frame.to_ndarray()
-    data = data.T if frame.format.is_planar else data.reshape(-1, frame.layout.nb_channels)
+    channels: int = frame.layout.nb_channels
+    if frame.format.is_planar:
+        # PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it
+        # would take what lies behind for sound, or crash.
+        kind = _KINDS[frame.format.packed.name]
+        data = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]], axis=1)
+    else:
+        data = frame.to_ndarray().reshape(-1, channels)
     if data.dtype == np.uint8:
         return (data.astype(np.float32) - 128) / 128
     if np.issubdtype(data.dtype, np.integer):
