@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -72,6 +72,9 @@ _CSS: Final = """
         padding: 1 2; background: $surface; border: round $primary;
         border-title-color: $text-primary; border-title-style: bold;
     }
+    &.-low > #box { padding: 0 1; border: none; max-height: 100%; overflow-y: auto; scrollbar-size-vertical: 1; }
+    &.-low .hint, &.-low Horizontal { margin-top: 0; }
+    &.-low Input { border: none; height: 1; padding: 0; }
     .hint { color: $text-muted; margin-top: 1; width: 100%; }
     .error { color: $text-error; }
     #box Button.-primary { background: $primary-darken-2; color: $text; }
@@ -81,7 +84,16 @@ _CSS: Final = """
 """
 
 
-class HelpScreen(ModalScreen[None]):
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result]):
+    """What opens over the turns; on a low screen it has no frame, and scrolls."""
+
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (16, "-high")]
+
+
+class HelpScreen(Dialog[None]):
     """The keys, and what the signs mean."""
 
     DEFAULT_CSS = (
@@ -102,7 +114,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static(HELP, id="help")
 
 
-class AskScreen(ModalScreen[bool]):
+class AskScreen(Dialog[bool]):
     """A question with two answers."""
 
     DEFAULT_CSS = f"""
@@ -138,7 +150,7 @@ class AskScreen(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class EditScreen(ModalScreen[str | None]):
+class EditScreen(Dialog[str | None]):
     """A turn's text, to be changed; gives `None` if it is to stay.
 
     Tab goes from one word that the engine was not sure of to the next, Ctrl and arrows from any word to the next.
@@ -209,7 +221,7 @@ class _Format(Button):
     ]
 
 
-class SaveScreen(ModalScreen[Path | None]):
+class SaveScreen(Dialog[Path | None]):
     """Where to save, and as what: the suffix is the format."""
 
     DEFAULT_CSS = f"""
@@ -297,7 +309,7 @@ class SaveScreen(ModalScreen[Path | None]):
 DEFAULT_DEVICE: Final = "system default"
 
 
-class DeviceScreen(ModalScreen[str | int | None]):
+class DeviceScreen(Dialog[str | int | None]):
     """The microphones, each with what it hears just now. Gives an index, `DEFAULT_DEVICE`, or `None`: as it was."""
 
     DEFAULT_CSS = f"""

@@ -174,7 +174,7 @@ class FfmpegAudio:
                 else:
                     yield from frames
         except IndexError:
-            pass  # PyAV, at the end of a transport stream in which another track appeared; ours has been flushed by then
+            pass  # PyAV, at the end of a transport stream in which a track appeared late; ours has been flushed by then
         except (FFmpegError, OSError) as error:
             self._failures.append((out.position_s, error.strerror or str(error)))
             self._cut = True

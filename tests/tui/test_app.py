@@ -349,9 +349,25 @@ async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path:
     assert not any(tmp_path.glob("*"))  # noqa: ASYNC240
 
 
+@pytest.mark.parametrize("size", [(20, 5), (40, 8), (80, 12), (80, 24)])
+async def test_dialogs_show_what_they_are_for_at_any_size(size: tuple[int, int], tmp_path: Path):
+    async with on_stage(size, options=Options(folder=tmp_path)) as play:
+        await talk(play)
+        for key, shown in (("s", "2026"), ("e", "We have"), ("question_mark", "Listening"), ("d", "System")):
+            if key == "s":
+                await play.press(key)
+                play.app.screen.query_one(Input).value = "2026.txt"
+                await play.settle()
+            else:
+                await play.press(key)
+            assert shown in play.screen_text, key
+            await play.press("escape")
+
+
 @pytest.mark.parametrize(
     ("typed", "becomes"),
-    [("", "transcript.srt"), ("/", "/transcript.srt"), ("talks/", "talks/transcript.srt"), ("talks/.", "talks/transcript.srt"), ("a.b/c", "a.b/c.srt"),
+    [("", "transcript.srt"), ("/", "/transcript.srt"), ("talks/", "talks/transcript.srt"),
+     ("talks/.", "talks/transcript.srt"), ("a.b/c", "a.b/c.srt"),
      ("talk.txt", "talk.srt"), ("~/talk", "~/talk.srt")],
 )  # fmt: skip
 async def test_a_format_can_be_chosen_whatever_is_typed(typed: str, becomes: str):
