@@ -353,7 +353,7 @@ async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path:
 async def test_dialogs_show_what_they_are_for_at_any_size(size: tuple[int, int], tmp_path: Path):
     async with on_stage(size, options=Options(folder=tmp_path)) as play:
         await talk(play)
-        for key, shown in (("s", "2026"), ("e", "We have"), ("question_mark", "Listening"), ("d", "System")):
+        for key, shown in (("s", "2026"), ("e", "dollars"), ("question_mark", "Listening"), ("d", "System")):
             if key == "s":
                 await play.press(key)
                 play.app.screen.query_one(Input).value = "2026.txt"
