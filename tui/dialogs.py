@@ -76,7 +76,7 @@ _CSS: Final = """
     &.-low .hint, &.-low Horizontal { margin-top: 0; }
     &.-low Input { border: none; height: 1; padding: 0; }
     .hint { color: $text-muted; margin-top: 1; width: 100%; }
-    .error { color: $text-error; }
+    .error { color: $text-error; width: 100%; }
     #box Button.-primary { background: $primary-darken-2; color: $text; }
     OptionList > .option-list--option-highlighted, OptionList:focus > .option-list--option-highlighted {
         background: $primary-darken-2; color: $text;
@@ -90,7 +90,7 @@ Result = TypeVar("Result")
 class Dialog(ModalScreen[Result]):
     """What opens over the turns; on a low screen it has no frame, and scrolls."""
 
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (16, "-high")]
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-low"), (16, "-high")]  # noqa: RUF012 - as Textual has it
 
 
 class HelpScreen(Dialog[None]):

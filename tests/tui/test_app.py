@@ -349,6 +349,17 @@ async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path:
     assert not any(tmp_path.glob("*"))  # noqa: ASYNC240
 
 
+async def test_a_device_dialog_says_all_that_is_wrong():
+    async with on_stage() as play:
+        play.app.devices = ScriptedDevices(
+            [], problem="microphones need a library " + "that is missing " * 4 + "on Debian"
+        )
+        await play.press("d")
+        await asyncio.sleep(0.2)
+        await play.settle()
+        assert "on Debian" in " ".join(play.screen_text.replace("│", "").split())
+
+
 @pytest.mark.parametrize("size", [(20, 5), (40, 8), (80, 12), (80, 24)])
 async def test_dialogs_show_what_they_are_for_at_any_size(size: tuple[int, int], tmp_path: Path):
     async with on_stage(size, options=Options(folder=tmp_path)) as play:
