@@ -82,10 +82,9 @@ class FfmpegAudio:
 
         self._source, self._name, self._channel = source, name, channel
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
-        given: Stored | _Opening = source
-        if not isinstance(source, Stored):
+        given = source if isinstance(source, Stored) else _Opening(source)
+        if isinstance(given, _Opening):
             options |= {"probesize": "4096", "max_size": str(_PACKET)}  # what is probed or collected is heard late
-            given = _Opening(source)
         self._container: Any = av.open(given, options=options, **_lenient(av.__version__))
         if isinstance(given, _Opening):
             given.is_open = True
@@ -258,6 +257,7 @@ _KINDS: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4",
 def _planes(frame: Any) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 of shape [frames, channels]."""
     channels: int = frame.layout.nb_channels
+    data: npt.NDArray[Any]
     if frame.format.is_planar:
         # PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it
         # would take what lies behind for sound, or crash.
