@@ -257,11 +257,10 @@ _KINDS: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4",
 def _planes(frame: Any) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 of shape [frames, channels]."""
     channels: int = frame.layout.nb_channels
-    data: npt.NDArray[Any]
     if frame.format.is_planar:
         # PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it
         # would take what lies behind for sound, or crash.
-        kind = _KINDS[frame.format.packed.name]
+        kind: Any = _KINDS[frame.format.packed.name]
         data = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]], axis=1)
     else:
         data = frame.to_ndarray().reshape(-1, channels)
