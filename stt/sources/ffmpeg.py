@@ -256,19 +256,24 @@ _KINDS: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4",
 
 def _planes(frame: Any) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 of shape [frames, channels]."""
-    channels: int = frame.layout.nb_channels
-    if frame.format.is_planar:
-        # PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it
-        # would take what lies behind for sound, or crash.
-        kind: Any = _KINDS[frame.format.packed.name]
-        data = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]], axis=1)
-    else:
-        data = frame.to_ndarray().reshape(-1, channels)
+    data = _stacked(frame) if frame.format.is_planar else frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
     if data.dtype == np.uint8:
         return (data.astype(np.float32) - 128) / 128
     if np.issubdtype(data.dtype, np.integer):
         return data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
     return data.astype(np.float32, copy=False)
+
+
+def _stacked(frame: Any) -> Any:
+    """Return a planar frame's samples, of shape [frames, channels].
+
+    PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it would
+    take what lies behind for sound, or crash.
+    """
+    kind = np.dtype(_KINDS[frame.format.packed.name])
+    return np.stack(
+        [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[: frame.layout.nb_channels]], 1
+    )
 
 
 def _tail(source: Stored) -> bytes:
