@@ -247,6 +247,16 @@ def test_channels_that_cancel_are_heard_and_told(tmp_path: Path) -> None:
     assert "cancel each other" in heard.notices[0]
 
 
+def test_pages_that_are_damaged_are_missed(tmp_path: Path) -> None:
+    """FFmpeg passes over them without a word."""
+    data = bytearray(encode(tmp_path / "a.ogg", SOUND).read_bytes())
+    pages = [at for at in range(len(data)) if data[at : at + 4] == b"OggS"]
+    for at in pages[len(pages) // 2 : -1]:
+        data[at + 100] ^= 1
+    (tmp_path / "a.ogg").write_bytes(data)
+    assert "truncated: 6.0 s expected" in str(hear(tmp_path / "a.ogg").error)
+
+
 def test_more_channels_than_eight_are_heard(tmp_path: Path) -> None:
     """The list of their planes has no end mark: whoever looks for one reads what lies behind it."""
     with av.open(str(tmp_path / "a.ogg"), "w") as out:

@@ -144,7 +144,7 @@ class FfmpegAudio:
         except AudioError as error:
             msg = f"{self._name}: {error}"
             raise AudioError(msg) from error
-        self._complain(out.position_s)
+        self._complain(out.position_s, joined=timeline.jumped)
 
     def _timeline(self) -> tuple[Timeline, bool]:
         from av.format import Flags
@@ -178,9 +178,9 @@ class FfmpegAudio:
             self._failures.append((out.position_s, error.strerror or str(error)))
             self._cut = True
 
-    def _complain(self, got_s: float) -> None:
+    def _complain(self, got_s: float, *, joined: bool) -> None:
         """Say what is missing, if something is."""
-        promised_s = self._promised_s(got_s)
+        promised_s = self._promised_s(got_s, joined=joined)
         slack_s = 0.02 if self._stream.codec_context.name.startswith(("pcm_", "flac")) else 0.25
         if promised_s is not None and promised_s > got_s + slack_s:
             msg = f"{self._name}: truncated: {promised_s:.1f} s expected, {got_s:.1f} s found; the text covers those"
@@ -198,8 +198,11 @@ class FfmpegAudio:
             msg = f"{self._name}: damaged at {at_s:.1f} s, {lost} lost ({reason})"
             raise AudioError(msg)
 
-    def _promised_s(self, got_s: float) -> float | None:
+    def _promised_s(self, got_s: float, *, joined: bool) -> float | None:
         stream = self._stream
+        if self._format == "ogg":  # by its last page: damaged ones are passed over without a word
+            known = isinstance(self._source, Stored) and stream.duration is not None and not joined
+            return float(stream.duration * stream.time_base) if known else None
         if self._format in {"wav", "avi"}:
             excess = riff_promise(self._source.head, self._source.size)
             return None if excess is None else excess * got_s
@@ -244,7 +247,6 @@ _ESTIMATED: Final = {
     "dts",
     "mpegts",
     "mpeg",
-    "ogg",
     "loas",
     "w64",
     "caf",
