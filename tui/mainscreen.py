@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from stt.events import TranscriptChanged
-from tui import clipboard, export
+from tui import clipboard, export, private
 from tui.bottom import Key, KeyLine, MessageLine
 from tui.condition import Condition, Options
 from tui.document import Block, Cleared, Edited, Heard, Record, Undone
@@ -246,6 +246,7 @@ class MainScreen(Screen[None]):
         kind = path.suffix.removeprefix(".")
         engine, language = self.condition.engine, self.options.language
         text = export.render(kind, transcript.document.finals, engine=engine, language=language)
+        private.close_to_others(path)  # whose mode is kept
         try:
             with Destination(path).open() as out:  # what the file held is there until the text is complete
                 out.write(text)

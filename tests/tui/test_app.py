@@ -309,12 +309,14 @@ async def test_s_writes_over_a_file_only_when_told_twice(tmp_path: Path):
     async with on_stage(options=Options(folder=tmp_path)) as play:
         path = tmp_path / "transcript-2026-01-01-1200.txt"
         path.write_text("mine")
+        path.chmod(0o644)
         await talk(play)
         await play.press("s", "enter")
         assert "exists; Enter once more" in play.screen_text
         assert path.read_text() == "mine"
         await play.press("enter")
         assert path.read_text().startswith("Good morning")
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_enter_on_a_format_saves_in_it_and_a_click_chooses_it(tmp_path: Path):
