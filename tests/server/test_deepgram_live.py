@@ -427,6 +427,7 @@ async def test_audio_that_cannot_be_decoded_closes_with_1008() -> None:
     "query",
     [
         "&encoding=g729", "&sample_rate=1", "&channels=0", "&interim_results=perhaps", "&endpointing=soon",
+        "&encoding=amr-nb", "&encoding=amr-wb", "&encoding=speex", "&encoding=opus&channels=3",
         "&utterance_end_ms=10", "&vad_events=2", "&punctuate=x", "&language=tlh", "&multichannel=true&channels=2",
     ],
 )  # fmt: skip

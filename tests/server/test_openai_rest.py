@@ -181,6 +181,8 @@ async def test_silence_is_no_error() -> None:
         (TWO_TURNS, {"timestamp_granularities[]": "phoneme"}, "timestamp_granularities", "segment, word"),
         (TWO_TURNS, {"language": "tlh"}, "language", "the engine knows en"),
         (TWO_TURNS, {"chunking_strategy": "{"}, None, "JSON object"),
+        (TWO_TURNS, {"chunking_strategy": '{"type": "psychic"}'}, "chunking_strategy.type", "server_vad"),
+        (TWO_TURNS, {"chunking_strategy[type]": "psychic"}, "chunking_strategy.type", "server_vad"),
         (
             TWO_TURNS,
             {"chunking_strategy[silence_duration_ms]": "-5"},
@@ -227,6 +229,13 @@ async def test_fields_nobody_knows_and_any_model_are_fine() -> None:
     options = scripted.batches[-1][0].options
     assert options.terms == ("Zaphod", "Trillian", "Greetings")
     assert (options.language, options.live) == ("en", False)
+
+
+async def test_fields_that_nobody_has_set_are_fine() -> None:
+    names = ("language", "prompt", "temperature", "response_format", "stream", "chunking_strategy", "keywords[]")
+    async with serving(model()) as running:
+        answer = await post(running, **dict.fromkeys((*names, "timestamp_granularities[]", "include[]"), ""))
+    assert answer.json()["text"] == "Heard 1.0 seconds. Heard 1.5 seconds."
 
 
 async def test_the_silence_of_a_chunking_strategy_parts_turns() -> None:
