@@ -32,8 +32,8 @@ _SOCKET_BUFFER: Final = 64 << 10
 _MOST_STRAYS: Final = 2_000
 _FRAGMENT, _CONTROL = 1, 10
 _FRAGMENT_BYTES: Final = 1 << 10  # larger ones are bounded by the size of a message
-# Messages that wait for their session, each with what it takes beside its data. While there are no more, reading goes on:
-# behind a message that is minutes of audio lie pings, and clients give up who wait 20 s for the answer.
+# Messages that wait for their session, each with what it takes beside its data. While there are no more, reading goes
+# on: behind a message that is minutes of audio lie pings, and clients give up who wait 20 s for the answer.
 _AHEAD_BYTES: Final = 64 << 10
 _MESSAGE_BYTES: Final = 512
 _PIECE_BYTES: Final = 4 << 10
