@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import encode
 from scripted import ScriptedModel, tone
 from serving import Running, serving
 from spoken import silence
@@ -72,6 +73,15 @@ async def test_every_format() -> None:
 
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "webm", "ogg", "flac"])
+async def test_a_file_is_what_is_in_it_whatever_it_is_called(kind: str, tmp_path: Any) -> None:
+    """`post` says that it is `x.wav`."""
+    sound = np.concatenate([tone(1.0), silence(2.0), tone(1.0)])
+    async with serving(ScriptedModel(lambda _: "Heard.")) as running:
+        answer = await post(running, encode(tmp_path / f"a.{kind}", sound).read_bytes())
+    assert (answer.status_code, answer.json()["text"]) == (200, "Heard. Heard.")
 
 
 async def test_words_have_times_within_what_was_spoken() -> None:
@@ -198,6 +208,7 @@ async def test_what_cannot_work_is_the_clients_mistake(file: Any, fields: Any, p
             answers.append(await post(running, file, stream="true", **fields))
     for answer in answers:
         assert answer.status_code == 400
+        assert answer.headers["x-request-id"].startswith("req_")
         error = answer.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert (error["type"], error["param"]) == ("invalid_request_error", param)
