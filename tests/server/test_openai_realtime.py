@@ -392,6 +392,25 @@ async def test_keys_of_programs_and_of_browsers() -> None:
     )
 
 
+async def test_a_commit_after_turn_detection_was_switched_off_has_the_text_of_the_turn_that_ran() -> None:
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket)
+        await append(websocket, tone(1.0))
+        detected = (await until(websocket, "input_audio_buffer.speech_started"))[-1]["item_id"]
+        await update(websocket, turn_detection=None)
+        await append(websocket, tone(1.0))
+        await send(websocket, "input_audio_buffer.commit")
+        first = await until(websocket, f"{TRANSCRIPTION}.completed")
+        second = await until(websocket, f"{TRANSCRIPTION}.completed")
+        await append(websocket, tone(0.5))
+        await send(websocket, "input_audio_buffer.commit")
+        third = await until(websocket, f"{TRANSCRIPTION}.completed")
+    assert (kinds(first), first[-1]["transcript"]) == (["committed", "completed"], "w0 w1 w2 w3")
+    assert (kinds(second), second[-1]["transcript"]) == (["speech_stopped", "committed", "completed"], "")
+    assert first[-1]["item_id"] != second[-1]["item_id"] == detected
+    assert (kinds(third), third[-1]["transcript"]) == (["committed", "completed"], "w0")
+
+
 async def test_who_says_nothing_is_closed_without_an_error() -> None:
     """LiveKit's plugin would never connect again."""
     async with serving(grows(), idle_timeout_s=0.1) as running, talking(running) as websocket:

@@ -17,7 +17,7 @@ import binascii
 import secrets
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 from stt.control import Clear, Configure, Flush
@@ -226,6 +226,12 @@ class OpenAIRealtime:
     def _complete(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         if event.why == "asked":
             self._by_flush = True
+            asked = self._flushes[0]
+            if asked is not None and asked is not item:
+                # Turn detection was switched off while it ran: what the client committed has the text, and comes first.
+                asked.failed, item.failed = item.failed, False
+                yield from self._conclude(asked, event)
+                event = replace(event, text="")
         if item is self._open:
             self._open = _Item()
         if event.why == "cleared" and not item.detected:  # nobody has heard of it, but for words that are taken back
@@ -233,6 +239,9 @@ class OpenAIRealtime:
             return
         if item.detected:
             yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(event.decided_s), item_id=item.id)
+        yield from self._conclude(item, event)
+
+    def _conclude(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         yield from self._commit(item)
         yield from self._delta(item, event.text)
         if item.failed:
