@@ -29,10 +29,10 @@ $(HOMEASSISTANT)/bin/python:
 	$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT)
 
 ## homeassistant: test the server with a real Home Assistant
-homeassistant: export PIP_CONSTRAINT =
 homeassistant: $(VENV)/bin/python $(HOMEASSISTANT)/bin/python
-	$(HOMEASSISTANT)/bin/pip install --quiet homeassistant
-	$(HOMEASSISTANT)/bin/python tests/clients/homeassistant_run.py requirements | xargs $(HOMEASSISTANT)/bin/pip install --quiet
+	PIP_CONSTRAINT= $(HOMEASSISTANT)/bin/pip install --quiet homeassistant
+	$(HOMEASSISTANT)/bin/python tests/clients/homeassistant_run.py requirements | \
+		PIP_CONSTRAINT= xargs $(HOMEASSISTANT)/bin/pip install --quiet
 	$(VENV)/bin/pip install --quiet '.[test]'
 	STT_HOMEASSISTANT=$(HOMEASSISTANT)/bin/python $(VENV)/bin/pytest tests/clients/test_homeassistant.py $(ARGS)
 
