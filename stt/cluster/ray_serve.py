@@ -7,6 +7,7 @@ replica.
 """
 
 import asyncio
+import contextvars
 import importlib
 import logging
 import random
@@ -259,7 +260,9 @@ class RayReplicas:
                 # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small.
                 handle = handle.options(_by_reference=False)
                 self._methods = {name: handle.options(method_name=name) for name in ("recognize", "pulse", "forget")}
-            response = self._methods[method].remote(route, *args)
+            # In a front inside Ray, all calls of a session would have the id of its WebSocket, and Serve's router loses
+            # one of two that wait under the same: outside of any request each has its own.
+            response = contextvars.Context().run(self._methods[method].remote, route, *args)
         except _LOST as error:
             raise _gone(error) from error
         try:

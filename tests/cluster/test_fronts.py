@@ -67,10 +67,11 @@ async def refusal(url: str = PATH, **more: Any) -> tuple[int, str]:
 
 
 def fronts() -> dict[str, int]:
-    """Return the processes of the fronts, by the names of their actors."""
-    from ray.util.state import list_actors
+    """Return the processes of the fronts that run, by their names."""
+    from ray.serve.context import _get_global_client
 
-    return {actor.name: actor.pid for actor in list_actors() if actor.state == "ALIVE" and "#Front#" in actor.name}
+    found = _get_global_client().get_serve_details()["applications"]["stt"]["deployments"]["Front"]["replicas"]
+    return {front["replica_id"]: front["pid"] for front in found if front["state"] == "RUNNING"}
 
 
 async def test_four_conversations_through_the_proxy_end_with_the_finals_of_a_local_run():

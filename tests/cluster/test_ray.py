@@ -93,6 +93,20 @@ def test_four_conversations_end_with_the_finals_of_a_local_run() -> None:
     assert counts.bytes_sent < 1.2 * sound
 
 
+def test_calls_of_one_request_are_told_apart() -> None:
+    """As those of a session that came through Serve's proxy, whose WebSocket is one request of Serve."""
+    from ray.serve.context import _RequestContext, _serve_request_context
+
+    async def run() -> None:
+        _serve_request_context.set(_RequestContext(request_id="r", _internal_request_id="r"))
+        replicas = ray_serve.RayReplicas("default")
+        async with asyncio.timeout(30):
+            loads = await asyncio.gather(*(replicas.pulse(None, frozenset()) for _ in range(50)))
+        assert all(load.replica for load in loads)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("repetition", range(10))
 def test_a_replica_killed_in_the_middle_of_a_turn_costs_no_word(repetition: int) -> None:
     del repetition
