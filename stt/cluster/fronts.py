@@ -41,7 +41,7 @@ HELD: Final = (
     "drain_timeout_s",
 )
 """Settings of a server that hold behind a proxy; the others are about sockets, and those are the proxy's."""
-_WATCHING: Final[list[Callable[[set[str]], None]]] = []
+_WATCHING: Final[list[Callable[[set[str]], object]]] = []
 _UNREAD_BYTES: Final = 16 << 20
 """Of one session, sent and not taken: 8 minutes of 16 kHz PCM16. Nobody who speaks gets there."""
 _MESSAGE_BYTES: Final = 256
@@ -118,7 +118,7 @@ def front_app(spec: FrontSpec, elsewhere: OpenEngine) -> Starlette:
     return app
 
 
-def watch(told: Callable[[set[str]], None]) -> None:
+def watch(told: Callable[[set[str]], object]) -> None:
     """Have it told, from any thread, who gets connections: the names of fronts, whenever they are others."""
     _WATCHING.append(told)
 

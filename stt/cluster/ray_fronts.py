@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ray import serve
 from ray.serve.config import HTTPOptions, RequestRouterConfig
+from ray.serve.context import _get_global_client
 from ray.serve.metrics import Gauge
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 from starlette.applications import Starlette
@@ -97,21 +98,18 @@ def application(spec: FrontSpec) -> serve.Application:
     def app() -> Starlette:  # where the front runs
         return _app(spec)
 
-    return (
-        serve.deployment(serve.ingress(app)(Front), name=DEPLOYMENT)
-        .options(
-            num_replicas=spec.fronts,
-            ray_actor_options={"num_cpus": spec.cpus},
-            max_ongoing_requests=MOST_CALLS,  # the front itself says how many sessions there may be, and why no more
-            health_check_period_s=_HEALTH_S,
-            health_check_timeout_s=2 * _HEALTH_S,
-            graceful_shutdown_timeout_s=spec.server.drain_timeout_s + _CLOSING_S,
-            graceful_shutdown_wait_loop_s=0.5,
-            logging_config={"enable_access_log": False},
-            request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.FrontRouter"),  # pyright: ignore[reportArgumentType] - a path is fine
-        )
-        .bind()
-    )
+    deployment: serve.Deployment = serve.deployment(serve.ingress(app)(Front), name=DEPLOYMENT)  # pyright: ignore[reportAssignmentType]
+    return deployment.options(
+        num_replicas=spec.fronts,
+        ray_actor_options={"num_cpus": spec.cpus},
+        max_ongoing_requests=MOST_CALLS,  # the front itself says how many sessions there may be, and why no more
+        health_check_period_s=_HEALTH_S,
+        health_check_timeout_s=2 * _HEALTH_S,
+        graceful_shutdown_timeout_s=spec.server.drain_timeout_s + _CLOSING_S,
+        graceful_shutdown_wait_loop_s=0.5,
+        logging_config={"enable_access_log": False},
+        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.FrontRouter"),  # pyright: ignore[reportArgumentType] - a path is fine
+    ).bind()
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -128,7 +126,7 @@ def listen(host: str, port: int) -> None:
     """
     serve.start(proxy_location="EveryNode", http_options=HTTPOptions(host=host, port=port))
     # What it was started with stays. Serve logs a difference to what is asked for later, and tells it to nobody.
-    options = serve.context._get_global_client().http_config  # noqa: SLF001
+    options = _get_global_client().http_config  # pyright: ignore[reportOptionalMemberAccess] - it was started
     there = f"at {options.host}:{options.port}" if serve.status().proxies else "without a proxy"
     if there != f"at {host}:{port}":
         msg = f"Serve runs {there}, expected {host}:{port}; end it (`serve shutdown`) and deploy all of it anew"

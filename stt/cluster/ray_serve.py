@@ -7,6 +7,7 @@ replica.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import importlib
 import logging
@@ -18,7 +19,9 @@ import ray
 from grpc import RpcError
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve._private.router import SharedRouterLongPollClient
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, RequestRouterConfig
+from ray.serve.context import _set_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.metrics import Gauge
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
@@ -31,6 +34,7 @@ from stt.cluster.wire import Message, from_plain, plain
 from stt.engines import open_engine
 from stt.errors import EngineError, SettingsError
 from stt.recognition import SpeechModel
+from stt.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -46,6 +50,8 @@ _LOST: Final = (
     RpcError,
     RuntimeError,
 )  # what Serve raises where a call did not get through
+_ANSWER_S: Final = 10.0  # of the controller; without a head some calls never come back
+_times_joined = 0
 MOST_CALLS: Final = 100_000  # of a replica at once: Serve's own queue would know nothing of finals and interims
 _HEALTH_S: Final = 5.0
 _DRAIN_S: Final = 30.0  # calls that a stopped replica has are answered: a queue of windows of 24 s
@@ -167,6 +173,7 @@ def connect(address: str) -> None:
         EngineError: there is none.
 
     """
+    global _times_joined  # noqa: PLW0603 - Ray itself is one for all of a process
     if ray.is_initialized():
         return
     try:
@@ -174,11 +181,15 @@ def connect(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         msg = f"no Ray cluster at {address!r}: {error}"
         raise EngineError(msg) from error
+    _times_joined += 1
 
 
 def disconnect() -> None:
     """Leave the cluster; what runs there goes on."""
     ray.shutdown()
+    # What Serve keeps of the cluster that was. A controller of the next has the same id: ids are made of what was done.
+    _set_global_client(None)
+    SharedRouterLongPollClient.get_or_create.cache_clear()
 
 
 def up(spec: EngineSpec) -> None:
@@ -240,6 +251,7 @@ class RayReplicas:
     def __init__(self, name: str) -> None:
         self._application = PREFIX + name
         self._methods: dict[str, DeploymentHandle] = {}
+        self._joined = 0
 
     async def recognize(self, message: Message, to: str | None, avoid: frozenset[str]) -> Message:
         """Have a replica answer a message; cancelling takes it back."""
@@ -255,7 +267,8 @@ class RayReplicas:
 
     async def _call(self, method: str, route: Route, *args: Any) -> Any:
         try:
-            if not self._methods:
+            if not self._methods or self._joined != _times_joined:
+                self._joined = _times_joined  # handles are of one cluster
                 handle = await asyncio.to_thread(serve.get_app_handle, self._application)
                 # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small.
                 handle = handle.options(_by_reference=False)
@@ -272,7 +285,8 @@ class RayReplicas:
             if task is not None and not task.cancelling():
                 msg = "the replica ended the call"
                 raise ReplicaGoneError(msg) from None
-            response.cancel()
+            with contextlib.suppress(*_LOST):
+                response.cancel()
             raise
         except _LOST as error:
             raise _gone(error) from error
@@ -281,12 +295,28 @@ class RayReplicas:
 class RayDirectory:
     """The engines that are deployed on the cluster this process has joined."""
 
+    def __init__(self, address: str | None = None) -> None:
+        """`address`: where to join anew if need be; `None`: nowhere, as of a process that is Ray's own."""
+        self._address = address
+        self._threads = DaemonThreads()
+
     async def names(self) -> list[str]:
         """Return those that are deployed, whether or not they run."""
         try:
-            return [name for name in await asyncio.to_thread(applications) if name != FRONTS]
+            async with asyncio.timeout(_ANSWER_S):
+                return [name for name in await self._threads.call(applications) if name != FRONTS]
+        except TimeoutError:
+            msg = f"no answer in {_ANSWER_S:.0f} s"
+            raise EngineError(msg) from None
         except _LOST as error:
             raise EngineError(str(error).partition("\n")[0]) from error
+
+    async def rejoin(self) -> None:
+        """Join the cluster anew, or the one that is there in its place."""
+        if self._address is not None:
+            address = self._address
+            await self._threads.call(disconnect)
+            await self._threads.call(lambda: connect(address))
 
     def replicas(self, name: str) -> RayReplicas:
         """Return the replicas of one of them."""

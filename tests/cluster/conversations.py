@@ -124,5 +124,5 @@ class Front:
         self.process.kill()
         self.process.wait()
 
-    def talk_to(self) -> RemoteSession:
-        return RemoteSession(f"ws://127.0.0.1:{self.port}", patience_s=120)
+    def talk_to(self, notify: Callable[[str], None] | None = None) -> RemoteSession:
+        return RemoteSession(f"ws://127.0.0.1:{self.port}", patience_s=120, notify=notify)
