@@ -131,17 +131,11 @@ class Directory:
     def __init__(self, **fleets: Fleet) -> None:
         self.fleets = fleets
         self.down = False
-        self.rejoined = 0
 
     async def names(self) -> Iterable[str]:
         if self.down:
             raise EngineError("the head does not answer")
         return list(self.fleets)
-
-    async def rejoin(self) -> None:
-        self.rejoined += 1
-        if self.down:
-            raise EngineError("there is no other yet")
 
     def replicas(self, name: str) -> Replicas:
         return self.fleets[name]

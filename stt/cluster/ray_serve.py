@@ -19,9 +19,7 @@ import ray
 from grpc import RpcError
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve._private.router import SharedRouterLongPollClient
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, RequestRouterConfig
-from ray.serve.context import _set_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.metrics import Gauge
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
@@ -51,7 +49,6 @@ _LOST: Final = (
     RuntimeError,
 )  # what Serve raises where a call did not get through
 _ANSWER_S: Final = 10.0  # of the controller; without a head some calls never come back
-_times_joined = 0
 MOST_CALLS: Final = 100_000  # of a replica at once: Serve's own queue would know nothing of finals and interims
 _HEALTH_S: Final = 5.0
 _DRAIN_S: Final = 30.0  # calls that a stopped replica has are answered: a queue of windows of 24 s
@@ -173,7 +170,6 @@ def connect(address: str) -> None:
         EngineError: there is none.
 
     """
-    global _times_joined  # noqa: PLW0603 - Ray itself is one for all of a process
     if ray.is_initialized():
         return
     try:
@@ -181,15 +177,11 @@ def connect(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         msg = f"no Ray cluster at {address!r}: {error}"
         raise EngineError(msg) from error
-    _times_joined += 1
 
 
 def disconnect() -> None:
     """Leave the cluster; what runs there goes on."""
     ray.shutdown()
-    # What Serve keeps of the cluster that was. A controller of the next has the same id: ids are made of what was done.
-    _set_global_client(None)
-    SharedRouterLongPollClient.get_or_create.cache_clear()
 
 
 def up(spec: EngineSpec) -> None:
@@ -251,7 +243,6 @@ class RayReplicas:
     def __init__(self, name: str) -> None:
         self._application = PREFIX + name
         self._methods: dict[str, DeploymentHandle] = {}
-        self._joined = 0
 
     async def recognize(self, message: Message, to: str | None, avoid: frozenset[str]) -> Message:
         """Have a replica answer a message; cancelling takes it back."""
@@ -267,8 +258,7 @@ class RayReplicas:
 
     async def _call(self, method: str, route: Route, *args: Any) -> Any:
         try:
-            if not self._methods or self._joined != _times_joined:
-                self._joined = _times_joined  # handles are of one cluster
+            if not self._methods:
                 handle = await asyncio.to_thread(serve.get_app_handle, self._application)
                 # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small.
                 handle = handle.options(_by_reference=False)
@@ -295,9 +285,7 @@ class RayReplicas:
 class RayDirectory:
     """The engines that are deployed on the cluster this process has joined."""
 
-    def __init__(self, address: str | None = None) -> None:
-        """`address`: where to join anew if need be; `None`: nowhere, as of a process that is Ray's own."""
-        self._address = address
+    def __init__(self) -> None:
         self._threads = DaemonThreads()
 
     async def names(self) -> list[str]:
@@ -310,13 +298,6 @@ class RayDirectory:
             raise EngineError(msg) from None
         except _LOST as error:
             raise EngineError(str(error).partition("\n")[0]) from error
-
-    async def rejoin(self) -> None:
-        """Join the cluster anew, or the one that is there in its place."""
-        if self._address is not None:
-            address = self._address
-            await self._threads.call(disconnect)
-            await self._threads.call(lambda: connect(address))
 
     def replicas(self, name: str) -> RayReplicas:
         """Return the replicas of one of them."""

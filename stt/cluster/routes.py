@@ -35,15 +35,6 @@ class Directory(Protocol):
         """
         ...
 
-    async def rejoin(self) -> None:
-        """Leave the cluster, whose head is lost, and join the one that is there in its place.
-
-        Raises:
-            EngineError: there is none yet.
-
-        """
-        ...
-
     def replicas(self, name: str) -> Replicas:
         """Return the replicas of one of them."""
         ...
@@ -163,8 +154,6 @@ class ClusterEngines:
                     self._take(set(await self._directory.names()))
                 except EngineError as error:
                     _LOGGER.warning("the cluster cannot be asked for its engines: %s", error)
-                    if self._state == "unreachable":  # as long as replicas answer, the head is not needed
-                        await self._rejoin()
                 await asyncio.sleep(self._find_every_s)
         finally:
             for task in self._running.values():
@@ -177,14 +166,6 @@ class ClusterEngines:
             async with asyncio.timeout(timeout_s):
                 for engine in self.recognizers.values():
                     await engine.close()
-
-    async def _rejoin(self) -> None:
-        try:
-            await self._directory.rejoin()
-        except EngineError as error:
-            _LOGGER.error("the head of the cluster is lost; sessions wait until there is one: %s", error)  # noqa: TRY400
-        else:
-            _LOGGER.info("joined the cluster anew")
 
     def _take(self, names: set[str]) -> None:
         self._deployed = names

@@ -1,12 +1,11 @@
 """`stt cluster`: engines on a Ray cluster; and what makes a server a front of them."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stt.cluster.spec import EngineSpec
 from stt.errors import SettingsError
@@ -16,13 +15,6 @@ from stt.settings import EngineSettings
 if TYPE_CHECKING:
     from stt.recognition import ServedEngine
     from stt.server.metrics import Metrics
-
-_WITHOUT_HEAD: Final = {
-    "RAY_gcs_rpc_server_reconnect_timeout_s": str(7 * 24 * 3600),
-    "RAY_ENABLE_AUTO_CONNECT": "0",
-}
-"""Ray ends a process that has not reached the head for a minute, and begins a cluster of its own for a call made
-while it is with none. A front has sessions, and waits for the next head."""
 
 
 def up(
@@ -89,12 +81,11 @@ def engines_of(address: str) -> "Callable[[Metrics, Callable[[], None]], ServedE
         EngineError: there is no such cluster.
 
     """
-    os.environ.update(_WITHOUT_HEAD | os.environ)  # before Ray is imported
     ray_serve = _connected(address)
     from stt.cluster.metrics import measured_engines
 
     def make(metrics: "Metrics", changed: Callable[[], None]) -> "ServedEngine":
-        return measured_engines(ray_serve.RayDirectory(address), metrics, changed)
+        return measured_engines(ray_serve.RayDirectory(), metrics, changed)
 
     return make
 
