@@ -3,12 +3,13 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag, Group, Option, count, number, seconds
-from stt.cli.shared import engine_options, engine_settings
+from stt.cli.options import Argument, Command, Flag, Group, Option, count, host, number, path, seconds
+from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
 
 _DESCRIPTION: Final = """\
-Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md).
-up deploys an engine or updates it, without losing what is under way; status shows those there are; down takes one down.
+Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md), or for
+fronts inside Ray (--fronts). up deploys an engine or updates it, without losing what is under way; status shows what
+there is; down takes an engine down, or the fronts (--name fronts).
 """
 
 _EPILOG: Final = """\
@@ -16,6 +17,7 @@ examples:
   ray start --head                                            a cluster of one machine
   stt cluster up --replicas 2                                 the engine that comes with stt, twice
   stt serve --cluster auto                                    a front for it
+  stt cluster up --replicas 2 --fronts 2                      or everything by one command, at port 15751
   stt cluster up --engine canary-qwen --gpus 1 --min 1 --max 8
   stt cluster up --name german --languages de --engine whisper --model large-v3 --gpus 0.5
   stt cluster status
@@ -41,7 +43,26 @@ def _run(args: argparse.Namespace) -> int:
         gpus=args.gpus,
         cpus=args.cpus,
         timeout_s=args.engine_timeout,
+        fronts=_fronts(args),
+        host=args.host,
+        port=args.port,
     )
+
+
+def _fronts(args: argparse.Namespace) -> dict[str, object] | None:
+    """Return the fields of `FrontSpec` that are asked for."""
+    if args.fronts is None:
+        return None
+    from stt.server.settings import ServerSettings
+
+    return {
+        "fronts": args.fronts,
+        "api_key_file": None if args.api_key_file is None else str(args.api_key_file.absolute()),
+        "language": spoken_language(args),
+        "terms": said_terms(args),
+        "turns": turn_settings(args),
+        "server": ServerSettings(max_sessions=args.max_sessions, drain_timeout_s=args.drain_timeout),
+    }
 
 
 CLUSTER: Final = Command(
@@ -104,6 +125,48 @@ CLUSTER: Final = Command(
                 ),
             ),
         ),
+        Group(
+            "fronts inside Ray",
+            (
+                Option(
+                    name="--fronts",
+                    convert=count(1, 10_000),
+                    metavar="N",
+                    help="deploy so many as well, behind Ray's proxy on every machine",
+                    shown_default="none: `stt serve --cluster` is one",
+                ),
+                Option(
+                    name="--host",
+                    default="127.0.0.1",
+                    convert=host,
+                    help="address where Ray's proxy listens; 0.0.0.0: all",
+                    shown_default="127.0.0.1, programs on the machines of the cluster only",
+                ),
+                Option(name="--port", default=15751, convert=count(1, 65535, "a port"), help="of Ray's proxy"),
+                Option(
+                    name="--api-key-file",
+                    convert=path,
+                    metavar="FILE",
+                    help="a file with a key on each line, at the same place on every machine that has a front",
+                ),
+                Option(
+                    name="--max-sessions",
+                    default=100,
+                    convert=count(1, 1_000_000),
+                    metavar="N",
+                    help="sessions at once of each front; more are refused with 503",
+                ),
+                Option(
+                    name="--drain-timeout",
+                    default=20.0,
+                    convert=seconds(0, 7 * 24 * 3600.0),
+                    metavar="SECONDS",
+                    help="seconds that running turns have to get their finals when a front is replaced",
+                ),
+            ),
+        ),
         engine_options(),
+        TERMS,
+        TURNS,
     ),
 )

@@ -6,7 +6,10 @@
     recognizer.py   `ClusterRecognizer`: the front's `RecognitionService`, over `Replicas`
     routes.py       which of several engines a session gets
     metrics.py      what a front tells of the replicas
-    ray_serve.py    the only module that imports Ray, and only once it is used
+    spec.py         an engine that is to be deployed; pure
+    fronts.py       fronts that are to run inside Ray, and their app; knows nothing of Ray
+    ray_serve.py    engines on Ray; it and ray_fronts.py are imported only once a cluster is used
+    ray_fronts.py   fronts inside Ray
 
 Recognition is a pure function of its audio: a call that was lost is made again, and what replicas keep is a cache.
 """

@@ -1,11 +1,12 @@
 """What a front's `/metrics` tells of the engines it asks: read when somebody looks, by Prometheus' own collector."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stt.cluster.routes import ClusterEngines
+from stt.cluster.routes import ClusterEngines, Directory
+from stt.server.metrics import Metrics
 
 _OF_REPLICAS = {
     "used": "Share of the replica's engine that work which stands took in the last 10 s",
@@ -49,3 +50,10 @@ class ClusterMetrics(Collector):
             for why, count in recognizer.counts.again.items():
                 again.add_metric([engine, why], count)
         yield again
+
+
+def measured_engines(directory: Directory, metrics: Metrics, changed: Callable[[], None]) -> ClusterEngines:
+    """Return the engines of a cluster, whose figures are among a front's from now on."""
+    engines = ClusterEngines(directory, changed)
+    metrics.registry.register(ClusterMetrics(engines))
+    return engines

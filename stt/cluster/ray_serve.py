@@ -1,4 +1,4 @@
-"""The cluster on Ray Serve. The only module that imports Ray; nothing imports this one before a cluster is used.
+"""The cluster on Ray Serve. Only this module and `ray_fronts` import Ray, and nothing them before a cluster is used.
 
 An engine is a Serve application (`stt-NAME`) of one deployment, `Engine`, whose replicas Ray places, watches, scales
 and replaces. Fronts talk to them through a deployment handle, whose router (`StickyRouter`) takes a call to the replica
@@ -7,6 +7,8 @@ replica.
 """
 
 import asyncio
+import contextlib
+import contextvars
 import importlib
 import logging
 import random
@@ -25,11 +27,12 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 from stt.cluster.load import Load
 from stt.cluster.recognizer import ReplicaGoneError
 from stt.cluster.replica import Replica
-from stt.cluster.spec import PREFIX, EngineSpec, read_spec, replicas_wanted
+from stt.cluster.spec import FRONTS, FRONTS_APPLICATION, PREFIX, EngineSpec, read_spec, replicas_wanted
 from stt.cluster.wire import Message, from_plain, plain
 from stt.engines import open_engine
 from stt.errors import EngineError, SettingsError
 from stt.recognition import SpeechModel
+from stt.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -45,7 +48,8 @@ _LOST: Final = (
     RpcError,
     RuntimeError,
 )  # what Serve raises where a call did not get through
-_MOST_CALLS: Final = 100_000  # of a replica at once: Serve's own queue would know nothing of finals and interims
+_ANSWER_S: Final = 10.0  # of the controller; without a head some calls never come back
+MOST_CALLS: Final = 100_000  # of a replica at once: Serve's own queue would know nothing of finals and interims
 _HEALTH_S: Final = 5.0
 _DRAIN_S: Final = 30.0  # calls that a stopped replica has are answered: a queue of windows of 24 s
 
@@ -72,7 +76,7 @@ class Engine:
 
     async def __init__(self, spec: EngineSpec) -> None:
         replica_id = serve.get_replica_context().replica_id.unique_id
-        _log_to_serve()
+        log_to_serve()
         self._replica = Replica(replica_id, lambda: _open(spec), spec.timeout_s, _device_bytes, spec.languages)
         self._gauges = {name: Gauge(f"stt_replica_{name}", description=text) for name, text in _GAUGES.items()}
         await self._replica.open()
@@ -141,7 +145,7 @@ def application(spec: EngineSpec) -> serve.Application:
         num_replicas="auto" if spec.fixed is None else spec.fixed,
         autoscaling_config=scaling,
         ray_actor_options={"num_gpus": spec.gpus, "num_cpus": spec.cpus},
-        max_ongoing_requests=_MOST_CALLS,
+        max_ongoing_requests=MOST_CALLS,
         health_check_period_s=_HEALTH_S,
         health_check_timeout_s=2 * _HEALTH_S,
         graceful_shutdown_timeout_s=_DRAIN_S,
@@ -191,17 +195,22 @@ def up(spec: EngineSpec) -> None:
     try:
         serve.run(application(spec), name=spec.application, route_prefix=None)
     except RuntimeError as error:
-        msg = f"the engine {spec.name!r} cannot be deployed: {error}"
-        raise EngineError(msg) from error
+        raise not_deployed(spec.name, error) from error
 
 
-def engines() -> dict[str, dict[str, Any]]:
-    """Return what Serve says of each of our applications, by the engine's name."""
+def not_deployed(name: str, error: RuntimeError) -> EngineError:
+    """Return the error that tells why an application of ours did not come up."""
+    lines = [line for line in applications().get(name, {}).get("message", "").splitlines() if line.strip()]
+    return EngineError(f"{name} cannot be deployed: {error} {lines[-1].strip() if lines else ''}".rstrip())
+
+
+def applications() -> dict[str, dict[str, Any]]:
+    """Return what Serve says of each of our applications: of engines by their names, of `fronts`."""
     found = {}
-    for name, app in serve.status().applications.items():
-        if name.startswith(PREFIX):
-            deployment = app.deployments.get(DEPLOYMENT)
-            found[name.removeprefix(PREFIX)] = {
+    for application, app in serve.status().applications.items():
+        if (name := _named(application)) is not None:
+            deployment = next(iter(app.deployments.values()), None)
+            found[name] = {
                 "status": app.status.value,
                 "replicas": dict(deployment.replica_states) if deployment is not None else {},
                 "message": app.message or (deployment.message if deployment is not None else ""),
@@ -210,16 +219,22 @@ def engines() -> dict[str, dict[str, Any]]:
 
 
 def down(name: str) -> None:
-    """Take an engine down; calls under way are answered.
+    """Take an engine down, or the fronts; calls under way are answered, running turns get their finals.
 
     Raises:
         SettingsError: there is none of this name.
 
     """
-    if name not in (there := engines()):
-        msg = f"expected one of the engines that are up ({', '.join(there) or 'none is'}), got {name!r}"
+    if name not in (there := applications()):
+        msg = f"expected one of those that are up ({', '.join(there) or 'none is'}), got {name!r}"
         raise SettingsError(msg)
-    serve.delete(PREFIX + name)
+    serve.delete(FRONTS_APPLICATION if name == FRONTS else PREFIX + name)
+
+
+def _named(application: str) -> str | None:
+    if application == FRONTS_APPLICATION:
+        return FRONTS
+    return application.removeprefix(PREFIX) if application.startswith(PREFIX) else None
 
 
 class RayReplicas:
@@ -248,7 +263,9 @@ class RayReplicas:
                 # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small.
                 handle = handle.options(_by_reference=False)
                 self._methods = {name: handle.options(method_name=name) for name in ("recognize", "pulse", "forget")}
-            response = self._methods[method].remote(route, *args)
+            # In a front inside Ray, all calls of a session would have the id of its WebSocket, and Serve's router loses
+            # one of two that wait under the same: outside of any request each has its own.
+            response = contextvars.Context().run(self._methods[method].remote, route, *args)
         except _LOST as error:
             raise _gone(error) from error
         try:
@@ -258,7 +275,8 @@ class RayReplicas:
             if task is not None and not task.cancelling():
                 msg = "the replica ended the call"
                 raise ReplicaGoneError(msg) from None
-            response.cancel()
+            with contextlib.suppress(*_LOST):
+                response.cancel()
             raise
         except _LOST as error:
             raise _gone(error) from error
@@ -267,10 +285,17 @@ class RayReplicas:
 class RayDirectory:
     """The engines that are deployed on the cluster this process has joined."""
 
+    def __init__(self) -> None:
+        self._threads = DaemonThreads()
+
     async def names(self) -> list[str]:
         """Return those that are deployed, whether or not they run."""
         try:
-            return list(await asyncio.to_thread(engines))
+            async with asyncio.timeout(_ANSWER_S):
+                return [name for name in await self._threads.call(applications) if name != FRONTS]
+        except TimeoutError:
+            msg = f"no answer in {_ANSWER_S:.0f} s"
+            raise EngineError(msg) from None
         except _LOST as error:
             raise EngineError(str(error).partition("\n")[0]) from error
 
@@ -295,7 +320,7 @@ def _device_bytes() -> int:
     return torch.cuda.memory_allocated() if torch is not None and torch.cuda.is_available() else 0
 
 
-def _log_to_serve() -> None:
+def log_to_serve() -> None:
     """Put what we log beside what Serve logs of the same replica: the session's name is in both ends' logs."""
     ours = logging.getLogger("stt")
     ours.setLevel(logging.INFO)

@@ -12,7 +12,11 @@ from stt.errors import SettingsError
 from stt.settings import EngineSettings
 
 PREFIX: Final = "stt-"
-"""Of the names of Serve applications that are ours: fronts find all of them."""
+"""Of the names of Serve applications that are engines: fronts find all of them."""
+FRONTS: Final = "fronts"
+"""What `stt cluster` calls the fronts that run inside Ray; no engine can be called so."""
+FRONTS_APPLICATION: Final = "stt"
+"""Of them all; not one that begins as those of engines do."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _AIM: Final = 0.7
 """What autoscaling aims at, of what may be in use (`Load.taken`): a replica takes minutes to come (a node, weights),
@@ -53,6 +57,7 @@ class EngineSpec:
                 raise SettingsError(msg)
 
         check(_NAME.fullmatch(self.name) is not None, "a name of a-z, 0-9 and -, at most 40 long", repr(self.name))
+        check(self.name != FRONTS, "a name other than that of the fronts", repr(self.name))
         check(self.replicas is None or self.replicas >= 1, "1 replica or more", self.replicas)
         check(1 <= self.least <= self.most, "1 <= min <= max", f"{self.least} and {self.most}")
         check(
@@ -82,11 +87,17 @@ def read_spec(args: Mapping[str, Any]) -> EngineSpec:
 
     """
     given = dict(args)
-    given["engine"] = _read(EngineSettings, "engine", given.get("engine") or {})
-    return _read(EngineSpec, "args", given)
+    given["engine"] = read_fields(EngineSettings, "engine", given.get("engine") or {})
+    return read_fields(EngineSpec, "args", given)
 
 
-def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
+def read_fields(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
+    """Return a dataclass made of a mapping in a configuration file, which `what` names.
+
+    Raises:
+        SettingsError: there is a field that it does not have, or a value of another kind than its default.
+
+    """
     known = {f.name: f for f in fields(kind)}
     for name, value in given.items():
         if name not in known:
@@ -99,7 +110,7 @@ def _read(kind: Any, what: str, given: Mapping[str, Any]) -> Any:
         if isinstance(default, int | float) and not isinstance(value, int | float):
             msg = f"{what}: {name}: expected a number, got {value!r}"
             raise SettingsError(msg)
-    return kind(**given)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
 def replicas_wanted(now: int, taken: Sequence[float], lags_s: Sequence[float], fill: Sequence[float]) -> int:

@@ -1,9 +1,11 @@
 """`stt cluster`: engines on a Ray cluster; and what makes a server a front of them."""
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stt.cluster.spec import EngineSpec
 from stt.errors import SettingsError
@@ -15,19 +17,33 @@ if TYPE_CHECKING:
     from stt.server.metrics import Metrics
 
 
-def up(address: str, *, name: str, engine: EngineSettings, **replicas: object) -> int:
-    """Deploy an engine, or update it; returns the exit status once its replicas are ready.
+def up(
+    address: str,
+    *,
+    name: str,
+    engine: EngineSettings,
+    fronts: dict[str, Any] | None,
+    host: str,
+    port: int,
+    **replicas: Any,
+) -> int:
+    """Deploy an engine, or update it, and fronts as well where `fronts` says what they are; returns the exit status.
+
+    That is once the replicas are ready, and the fronts answer at `host` and `port`.
 
     Raises:
         SettingsError: Ray is not installed, or an option cannot work.
         EngineError: there is no such cluster, or the engine cannot be deployed.
 
     """
-    spec = EngineSpec(name, engine, **replicas)  # type: ignore[arg-type] - named by the command line
+    spec = EngineSpec(name, engine, **replicas)
     ray_serve = _connected(address)
     try:
-        ray_serve.up(spec)
-        _print(ray_serve.engines())
+        if fronts is None:
+            ray_serve.up(spec)
+        else:
+            _up_behind_proxy(ray_serve, spec, fronts, host, port)
+        _print(ray_serve.applications())
     finally:
         ray_serve.disconnect()
     return 0
@@ -37,7 +53,7 @@ def status(address: str, *, as_json: bool) -> int:
     """Show the engines there are; the exit status is 0 if all of them run."""
     ray_serve = _connected(address)
     try:
-        engines = ray_serve.engines()
+        engines = ray_serve.applications()
     finally:
         ray_serve.disconnect()
     if as_json:
@@ -66,15 +82,32 @@ def engines_of(address: str) -> "Callable[[Metrics, Callable[[], None]], ServedE
 
     """
     ray_serve = _connected(address)
-    from stt.cluster.metrics import ClusterMetrics
-    from stt.cluster.routes import ClusterEngines
+    from stt.cluster.metrics import measured_engines
 
     def make(metrics: "Metrics", changed: Callable[[], None]) -> "ServedEngine":
-        engines = ClusterEngines(ray_serve.RayDirectory(), changed)
-        metrics.registry.register(ClusterMetrics(engines))
-        return engines
+        return measured_engines(ray_serve.RayDirectory(), metrics, changed)
 
     return make
+
+
+def _up_behind_proxy(ray_serve: ModuleType, spec: EngineSpec, fronts: dict[str, Any], host: str, port: int) -> None:
+    from stt.cluster.fronts import FrontSpec
+    from stt.server.access import is_loopback, read_keys
+
+    if host.startswith("unix:"):
+        msg = f"--host: expected an address for Ray's proxy, which has no Unix sockets, got {host}"
+        raise SettingsError(msg)
+    front = FrontSpec(**fronts)
+    if front.api_key_file is not None:
+        read_keys(Path(front.api_key_file))  # here as well: a mistake is told before anything is deployed
+    elif not is_loopback(host):
+        print(f"anyone who reaches {host}:{port} can use the server: no --api-key-file", file=sys.stderr)
+    from stt.cluster import ray_fronts
+
+    ray_fronts.listen(host, port)
+    ray_serve.up(spec)
+    ray_fronts.up(front)
+    print(f"fronts listen at ws://{host}:{port} on every machine of the cluster with something of it")
 
 
 def _connected(address: str) -> ModuleType:

@@ -15,9 +15,7 @@ def log(message: str, level: int = logging.INFO, **fields: Any) -> None:
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        shown = "".join(f" {name}={_word(value)}" for name, value in fields.items())
-        return f"{self.formatTime(record)} {record.levelname.lower()} {super().format(record)}{shown}"
+        return f"{self.formatTime(record)} {record.levelname.lower()} {super().format(record)}{_shown(record)}"
 
 
 class _Json(logging.Formatter):
@@ -32,6 +30,18 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def with_fields(record: logging.LogRecord) -> bool:
+    """Put the figures of a line into its message: a filter, where others' handlers write it, who know of none."""
+    record.msg, record.args = f"{record.getMessage()}{_shown(record)}", ()
+    record.__dict__.pop("fields", None)
+    return True
+
+
+def _shown(record: logging.LogRecord) -> str:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return "".join(f" {name}={_word(value)}" for name, value in fields.items())
 
 
 def _word(value: Any) -> str:

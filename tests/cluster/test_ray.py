@@ -4,76 +4,19 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import cache
 from typing import Any
 
-import httpx
 import pytest
+from conversations import ENGINE, FOUR, Front, heard, locally, said, same_words, session
 
-from spoken import sentences, talk, word_errors
-from stt.audio import Samples, from_pcm16, to_pcm16
-from stt.client import RemoteSession
 from stt.cluster import ray_serve
 from stt.cluster.routes import ClusterEngines
 from stt.cluster.spec import EngineSpec
-from stt.engines import open_engine
-from stt.events import Event, TurnCompleted
-from stt.recognition import LocalRecognizer, RecognitionService
-from stt.session import Session
-from stt.settings import EngineSettings
-from stt.vad import SileroVad
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are not ours to mend
 
-ENGINE = EngineSettings("whisper", device="cpu", threads=1)
 SPEC = EngineSpec(engine=ENGINE, replicas=2, cpus=1)
-FOUR = range(4)
-
-
-@cache
-def said(seed: int) -> Samples:
-    """Two turns, as a client's 16-bit PCM has them."""
-    audio = talk(sentences(2, seed), [2.0, 2.0], seed=seed)
-    return from_pcm16(to_pcm16(audio))[:, 0]
-
-
-def session(recognizer: RecognitionService) -> Session:
-    return Session(recognizer, SileroVad(), trace="test")
-
-
-async def heard(
-    session: Session | RemoteSession, audio: Samples, trouble: Callable[[], Awaitable[None]] | None = None
-) -> list[tuple[int, str]]:
-    """Return number and text of each final; trouble comes once, in the middle of the first turn."""
-    finals: list[tuple[int, str]] = []
-
-    async def sink(event: Event) -> None:
-        if isinstance(event, TurnCompleted):
-            finals.append((event.turn, event.text))
-
-    async def source() -> AsyncIterator[Samples]:
-        for at in range(0, len(audio), 8_000):
-            if at == 24_000 and trouble is not None:
-                await trouble()
-            yield audio[at : at + 8_000]
-            await asyncio.sleep(0.05)
-
-    async with asyncio.timeout(180):
-        await session.run(source(), sink)
-    return finals
-
-
-@cache
-def locally() -> list[list[tuple[int, str]]]:
-    async def run() -> list[list[tuple[int, str]]]:
-        with LocalRecognizer(open_engine(ENGINE).model) as recognizer:
-            return [await heard(session(recognizer), said(seed)) for seed in FOUR]
-
-    return asyncio.run(run())
 
 
 @contextlib.asynccontextmanager
@@ -135,46 +78,6 @@ async def kill_a_home(engines: ClusterEngines) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-class Front:
-    """`stt serve --cluster` in a process of its own."""
-
-    def __init__(self, address: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self._address = address
-        self.start()
-
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-Pm",
-            "stt.cli",
-            "serve",
-            "--cluster",
-            self._address,
-            "--port",
-            str(self.port),
-            "--end-of-turn",
-            "silence",
-        ]
-        self.process = subprocess.Popen(command)
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(120), httpx.AsyncClient() as client:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    if (await client.get(f"http://127.0.0.1:{self.port}/ready")).status_code == 200:
-                        return
-                await asyncio.sleep(0.1)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def talk_to(self) -> RemoteSession:
-        return RemoteSession(f"ws://127.0.0.1:{self.port}", patience_s=120)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def deployed(nodes: Any) -> Any:
     ray_serve.up(SPEC)
@@ -188,6 +91,20 @@ def test_four_conversations_end_with_the_finals_of_a_local_run() -> None:
     assert not counts.again
     sound = sum(2 * len(said(seed)) for seed in FOUR)
     assert counts.bytes_sent < 1.2 * sound
+
+
+def test_calls_of_one_request_are_told_apart() -> None:
+    """As those of a session that came through Serve's proxy, whose WebSocket is one request of Serve."""
+    from ray.serve.context import _RequestContext, _serve_request_context
+
+    async def run() -> None:
+        _serve_request_context.set(_RequestContext(request_id="r", _internal_request_id="r"))
+        replicas = ray_serve.RayReplicas("default")
+        async with asyncio.timeout(30):
+            loads = await asyncio.gather(*(replicas.pulse(None, frozenset()) for _ in range(50)))
+        assert all(load.replica for load in loads)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("repetition", range(10))
@@ -244,13 +161,7 @@ def test_a_front_that_is_killed_is_left_by_its_clients_and_found_again(deployed:
     try:
         found, expected = asyncio.run(run()), locally()
         assert found[1::2] == expected[1::2]
-        # Who comes back is heard anew from somewhere in the stream: frames, and windows, begin up to 32 ms elsewhere,
-        # which may turn a word of such a small model.
-        assert [[turn for turn, _ in finals] for finals in found] == [
-            [turn for turn, _ in finals] for finals in expected
-        ]
-        texts = [" ".join(text for finals in each[::2] for _, text in finals) for each in (expected, found)]
-        assert word_errors(*texts)[0] <= 2
+        same_words(found[::2], expected[::2])
         for front in fronts:
             front.process.terminate()
         assert [front.process.wait(60) for front in fronts] == [0, 0]

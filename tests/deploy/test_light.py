@@ -91,7 +91,8 @@ from stt import EngineSettings, SileroVad, open_engine
 
 for package in (stt, tui):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith((".__main__", ".cluster.ray_serve")):  # which is imported where a cluster is used
+        # what has Ray is imported where a cluster is used
+        if not module.name.endswith((".__main__", ".cluster.ray_serve", ".cluster.ray_fronts")):
             importlib.import_module(module.name)
 open_engine(EngineSettings("auto", device="cpu"))
 SileroVad()

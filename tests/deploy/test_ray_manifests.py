@@ -12,10 +12,12 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from stt.cli import COMMANDS
 from stt.cli.parser import build
-from stt.cluster.spec import EngineSpec, read_spec
+from stt.cluster.fronts import read_fronts
+from stt.cluster.spec import FRONTS_APPLICATION, EngineSpec, read_spec
 
 ROOT = Path(__file__).parents[2]
 SERVE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/ray/stt.yaml").read_text())
+ALL: dict[str, Any] = yaml.safe_load((ROOT / "deploy/ray/all.yaml").read_text())
 SERVICE, FRONTS = yaml.safe_load_all((ROOT / "deploy/ray/kuberay.yaml").read_text())
 SCHEMA = Draft202012Validator(json.loads((ROOT / "tests/data/kuberay.json").read_text()))
 INSIDE: dict[str, Any] = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
@@ -55,6 +57,16 @@ def test_serve_is_asked_for_engines_that_can_be(config: dict[str, Any]):
         assert application["name"] == spec.application
         assert application["import_path"] == "stt.cluster.ray_serve:build"
         assert application["route_prefix"] is None
+
+
+def test_the_file_for_everything_asks_for_an_engine_and_for_fronts_that_are_reached():
+    engine, fronts = ALL["applications"]
+    assert (engine["name"], engine["route_prefix"]) == (read_spec(engine["args"]).application, None)
+    assert (fronts["name"], fronts["route_prefix"]) == (FRONTS_APPLICATION, "/")
+    assert fronts["import_path"] == "stt.cluster.ray_fronts:build"
+    assert read_fronts(fronts["args"]).api_key_file  # it listens to all
+    assert ALL["proxy_location"] == "EveryNode"
+    assert ALL["http_options"] == {"host": "0.0.0.0", "port": 15751}
 
 
 def test_a_replica_fits_on_a_node_and_all_of_them_on_all():
