@@ -130,6 +130,9 @@ async def test_a_model_that_is_busy_leaves_it_to_the_text_and_without_one_to_sil
         ("We ordered twenty four", "en", (False, False, False)),
         ("That's K O W", "en", (False, False, True)),
         ("yes.", "en", (False, False, False)),
+        ("Mm-hmm.", "en", (False, False, False)),
+        ("Mm.", "en", (False, True, False)),
+        ("Hmm.", "en", (False, True, False)),
     ],
 )
 def test_what_the_words_say(text: str, language: str | None, expected: tuple[bool, bool, bool]) -> None:
@@ -156,7 +159,9 @@ def test_who_dictates_a_number_has_two_seconds_by_careful_however_final_it_sound
         assert PACES["careful"].enough_s(0.99, read(text, "en", ended)) > 2.2
 
 
-@pytest.mark.parametrize("text", ["Yes.", "No, thank you.", "Yeah, that's right."])
+@pytest.mark.parametrize(
+    "text", ["Yes.", "No, thank you.", "Yeah, that's right.", "Mm-hmm.", "Mm-hm", "Mhm.", "Uh-huh.", "Mm-hmm, please."]
+)
 def test_an_answer_is_a_whole_turn(text: str) -> None:
     for ended in (None, 0.8):  # the detector hears silence 0.1 s late
         assert PACES["medium"].enough_s(0.5, read(text, "en", ended)) < 0.6

@@ -84,6 +84,8 @@ _SPELLED: Final = re.compile(r"(?:\b[A-Z]\b[\s.-]*){2,}\W*$")
 _GOES_ON: Final = ("...", "…", ",", "、", "，", "-", "–", "—")  # noqa: RUF001
 _QUESTION: Final = ("?", "？", "؟")  # noqa: RUF001
 _WORD: Final = re.compile(r"[\w']+")
+_HUMMED: Final = re.compile(r"\b(?:m+|uh)[\s-]?(?:hm+|huh)\b")
+"""A "yes" with the mouth shut: "mm-hm", "mhm", "uh-huh"."""
 # Scripts without spaces: two characters are about a word.
 _CHARACTER: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 # Who answers so has said all; other turns of one or two words ("Okay.", "Hello.") mostly go on.
@@ -117,7 +119,7 @@ class Reading:
 def read(text: str, language: str | None = "en", ended: float | None = None) -> Reading:
     """Read all that was said in a turn, in a language (ISO 639-1 code; `None`: not known); `ended` as of `Reading`."""
     text = text.rstrip()
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(_HUMMED.sub("yes", text.lower()))
     written = len(_CHARACTER.findall(text))
     count = written / 2 if written else len(words)
     english = language == "en"
