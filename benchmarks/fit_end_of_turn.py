@@ -27,7 +27,7 @@ from stt.settings import TurnSettings
 
 _START: Final = {
     "heard": dict(zip(fused.HEARD, (0, 1, 0.4, 0.5), strict=True)),
-    "read": dict(zip(fused.READ, (0, 1, 0.4, 1, -1, -3.2, 0.5, 0.5), strict=True)),
+    "read": dict(zip(fused.READ, (0, 1, 0.4, 1, -1.5, -3.2, 0.5, 0.5), strict=True)),
 }
 _TRUST: Final = {
     "heard": dict(zip(fused.HEARD, (0.01, 0.1, 10, 1), strict=True)),

@@ -140,6 +140,21 @@ def test_what_the_words_say(text: str, language: str | None, expected: tuple[boo
     assert (reading.question, reading.goes_on, reading.number) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "ended", "expected"),
+    [
+        ("I want to go to.", 0.7, True),
+        ("I want to go to.", None, True),
+        ("I can help you with that.", 0.99, False),
+        ("What are you looking at?", 0.5, False),
+        ("I went to the.", 0.99, True),
+        ("Because I'm?", 0.99, True),
+    ],
+)
+def test_words_that_may_end_a_sentence_do_where_the_engine_is_sure(text: str, ended: float, expected: bool) -> None:
+    assert read(text, "en", ended).goes_on is expected
+
+
 def test_words_are_counted_in_any_script_and_long_texts_say_no_more() -> None:
     assert read("").words == 0
     assert read("今日は駅に行きます", "ja").words == pytest.approx(read("I go to the", "en").words, abs=0.2)

@@ -1,8 +1,8 @@
 """Random schedules of everything that can happen to a session, with an engine that knows what was said.
 
 Words are stretches of a level of their own, so that the engine reads them off the audio: a word is heard where more
-than half of it is. Turns end by silence, by a meaning that is guessed, or by whatever a policy likes, and settings change
-while they run. What must hold: no word lost, none doubled, order kept, what is committed stays.
+than half of it is. Turns end by silence, by a meaning that is guessed, or by whatever a policy likes, and settings
+change while they run. What must hold: no word lost, none doubled, order kept, what is committed stays.
 """
 
 import asyncio
