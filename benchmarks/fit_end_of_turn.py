@@ -34,8 +34,8 @@ _TRUST: Final = {
     "read": dict(zip(fused.READ, (0.01, 0.1, 10, 10, 10, 40, 1, 3), strict=True)),
 }
 """1 / variance of the weights around the start. Numbers stay at what keeps 2 s for who dictates one, however
-final it sounds; questions and unfinished endings near it: for who stops behind "to", too, and for engines that do not tell
-how sure a full stop is."""
+final it sounds; questions and unfinished endings near it: for who stops behind "to", and for engines that do not
+tell how sure a full stop is."""
 _AT_S: Final = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0)
 _ASK_S: Final = 0.26
 _TEXT_AT_S: Final = TurnSettings().pause_s + TEXT_S
