@@ -69,7 +69,10 @@
           # the same assertions that nix/tests/run makes with stand-ins, here with the real lib and packages
           module =
             let
-              failures = lib.runTests (import ./nix/tests/module.nix { inherit lib pkgs; });
+              failures = lib.runTests (
+                import ./nix/tests/module.nix { inherit lib pkgs; }
+                // import ./nix/tests/sandbox.nix { inherit lib pkgs; }
+              );
             in
             pkgs.runCommand "stt-module" { } (
               if failures == [ ] then "touch $out" else throw (lib.generators.toPretty { } failures)

@@ -11,7 +11,10 @@ let
     overlays = [ (import ../overlay.nix) ];
     config.cudaSupport = true;
   };
-  tests = import ./module.nix { inherit lib pkgs; } // import ./flake.nix { inherit lib; };
+  tests =
+    import ./module.nix { inherit lib pkgs; }
+    // import ./sandbox.nix { inherit lib pkgs; }
+    // import ./flake.nix { inherit lib; };
 
   inherit
     (lib.evalModules {

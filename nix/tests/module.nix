@@ -2,54 +2,15 @@
 # (nix/tests/run).
 { lib, pkgs }:
 let
-  # Where a NixOS system would declare what the module defines.
-  system =
-    { lib, ... }:
-    let
-      inherit (lib) mkOption types;
-      anything = mkOption {
-        type = types.attrsOf types.raw;
-        default = { };
-      };
-    in
-    {
-      options = {
-        assertions = mkOption {
-          type = types.listOf types.raw;
-          default = [ ];
-        };
-        warnings = mkOption {
-          type = types.listOf types.str;
-          default = [ ];
-        };
-        networking.firewall.allowedTCPPorts = mkOption {
-          type = types.listOf types.port;
-          default = [ ];
-        };
-        networking.firewall.allowedUDPPorts = mkOption {
-          type = types.listOf types.port;
-          default = [ ];
-        };
-        systemd.services = anything;
-      };
-    };
-  evaluate =
-    settings:
-    lib.evalModules {
-      specialArgs = { inherit pkgs; };
-      modules = [
-        ../modules/stt.nix
-        system
-        settings
-      ];
-    };
-  of = settings: (evaluate { services.stt = settings; }).config;
-  unitOf = settings: (of ({ enable = true; } // settings)).systemd.services.stt;
-  service = settings: (unitOf settings).serviceConfig;
-  start = settings: (service settings).ExecStart;
-  fails = expression: !(builtins.tryEval (builtins.deepSeq expression null)).success;
-  brokenAssertions =
-    config: map (it: it.message) (builtins.filter (it: !it.assertion) config.assertions);
+  inherit (import ./evaluate.nix { inherit lib pkgs; })
+    brokenAssertions
+    evaluate
+    fails
+    of
+    service
+    start
+    unitOf
+    ;
   program = "${pkgs.stt}/bin/stt";
   usual = ''"${program}" "serve" "--host" "0.0.0.0" "--port" "15751" "--engine" "auto"'';
 in
@@ -390,95 +351,6 @@ in
     ];
   };
 
-  testHardening = {
-    expr = builtins.removeAttrs (service { device = "cpu"; }) [
-      "ExecStart"
-      "Type"
-      "TimeoutStartSec"
-      "TimeoutStopSec"
-      "WatchdogSec"
-      "KillMode"
-      "Restart"
-      "RestartSec"
-      "RestartPreventExitStatus"
-      "LoadCredential"
-      "CacheDirectory"
-      "CacheDirectoryMode"
-      "WorkingDirectory"
-      "LimitNOFILE"
-    ];
-    expected = {
-      DynamicUser = true;
-      User = "stt";
-      LimitCORE = 0;
-      UMask = "0077";
-      ProtectSystem = "strict";
-      ProtectHome = true;
-      PrivateTmp = true;
-      PrivateDevices = true;
-      DevicePolicy = "closed";
-      DeviceAllow = [ ];
-      PrivateUsers = true;
-      PrivateIPC = true;
-      PrivateMounts = true;
-      ProtectClock = true;
-      ProtectControlGroups = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectProc = "invisible";
-      ProcSubset = "all";
-      RemoveIPC = true;
-      CapabilityBoundingSet = "";
-      AmbientCapabilities = "";
-      NoNewPrivileges = true;
-      LockPersonality = true;
-      RestrictAddressFamilies = [
-        "AF_INET"
-        "AF_INET6"
-        "AF_UNIX"
-      ];
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
-      SystemCallArchitectures = "native";
-      SystemCallFilter = [
-        "@system-service"
-        "~@privileged"
-        "~@resources"
-      ];
-      SystemCallErrorNumber = "EPERM";
-    };
-  };
-  testCudaOpensTheGpuAndNothingElse = {
-    expr =
-      let
-        cpu = service { device = "cpu"; };
-        cuda = service { device = "cuda"; };
-        names = builtins.attrNames (cpu // cuda);
-      in
-      map (name: { ${name} = cuda.${name}; }) (builtins.filter (name: cpu.${name} != cuda.${name}) names);
-    expected = [
-      {
-        DeviceAllow = [
-          "char-nvidia rw"
-          "char-nvidia-frontend rw"
-          "char-nvidiactl rw"
-          "char-nvidia-uvm rw"
-          "char-nvidia-caps rw"
-        ];
-      }
-      { ExecStart = start { }; }
-      { PrivateDevices = false; }
-      {
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
-        ];
-      }
-    ];
-  };
   testCudaWithoutCuda = {
     expr = map (settings: builtins.length (of ({ enable = true; } // settings)).warnings) [
       {
