@@ -2,9 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 EXTRAS ?= canary,test
+# Home Assistant pins what the others have newer, so it has an environment of its own, of Python 3.13 or newer.
+HOMEASSISTANT ?= .venv-homeassistant
+HOMEASSISTANT_PYTHON ?= python3.13
 CRATE := --manifest-path strops-rs/Cargo.toml
 
-.PHONY: test clients cluster page check bench
+.PHONY: test clients homeassistant cluster page check bench
 .DEFAULT_GOAL := test
 
 $(VENV)/bin/python:
@@ -21,6 +24,17 @@ test: $(VENV)/bin/python
 clients: $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet '.[test,clients]'
 	$(VENV)/bin/pytest tests/clients $(ARGS)
+
+$(HOMEASSISTANT)/bin/python:
+	$(HOMEASSISTANT_PYTHON) -m venv $(HOMEASSISTANT)
+
+## homeassistant: test the server with a real Home Assistant
+homeassistant: $(VENV)/bin/python $(HOMEASSISTANT)/bin/python
+	PIP_CONSTRAINT= $(HOMEASSISTANT)/bin/pip install --quiet homeassistant
+	$(HOMEASSISTANT)/bin/python tests/clients/homeassistant_run.py requirements | \
+		PIP_CONSTRAINT= xargs $(HOMEASSISTANT)/bin/pip install --quiet
+	$(VENV)/bin/pip install --quiet '.[test]'
+	STT_HOMEASSISTANT=$(HOMEASSISTANT)/bin/python $(VENV)/bin/pytest tests/clients/test_homeassistant.py $(ARGS)
 
 ## cluster: test engines on a real Ray of this machine, with replicas, nodes and its controller killed (some minutes)
 cluster: $(VENV)/bin/python

@@ -15,15 +15,14 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from _common import sentences, talk
-from stt.audio import Samples, samples, seconds
+from stt.audio import Samples
 from stt.engines.whisper import Whisper
 from stt.events import Event, TranscriptChanged, TurnPaused, TurnResumed
 from stt.recognition import Hypothesis, SpeechModel, Utterance, recognizing
 from stt.recognition.around import AroundModel
 from stt.session import Session
+from stt.sources import paced
 from stt.vad import SileroVad
-
-_PIECE = samples(0.02)
 
 
 class _TakesItsTime(AroundModel):
@@ -44,12 +43,9 @@ async def _speak(audio: Samples, takes_s: float, *, pair: bool) -> tuple[list[fl
     """Seconds between two texts while somebody speaks, and how often stable text was changed by an interim."""
     gaps: list[float] = []
     flickers, stable, last = 0, "", 0.0
-    began = time.monotonic()
 
-    async def source() -> AsyncIterator[Samples]:
-        for at in range(0, len(audio), _PIECE):
-            await asyncio.sleep(max(0.0, began + seconds(at + _PIECE) - time.monotonic()))
-            yield audio[at : at + _PIECE]
+    async def recording() -> AsyncIterator[Samples]:
+        yield audio
 
     async def sink(event: Event) -> None:
         nonlocal flickers, stable, last
@@ -72,7 +68,7 @@ async def _speak(audio: Samples, takes_s: float, *, pair: bool) -> tuple[list[fl
 
     slow = _TakesItsTime(Whisper(device="cpu"), takes_s)
     with recognizing(slow, Whisper(device="cpu") if pair else None) as recognizer:
-        await Session(recognizer, SileroVad()).run(source(), sink)
+        await Session(recognizer, SileroVad()).run(paced(recording()), sink)
     return gaps, flickers
 
 

@@ -5,7 +5,8 @@
 `stt serve` in a process of its own, with its embedded engine. The recording repeats spoken sentences, and its text
 must have all their words. How late a final is: from the end of its turn, on the clock of the audio, to its arrival.
 The upload is streamed, so that standard error can tell how far it is; two hours are `--minutes 120`. What is not there
-by the deadline ends the run: with the figures there are, and status 1.
+by the deadline ends the run: with the figures there are, and status 1. What memory the server takes must not grow with
+the length of the recording: it is told every 15 s, and the most of it at the end.
 """
 
 import argparse
@@ -161,13 +162,23 @@ async def speaking(host: str, sessions: int) -> AsyncIterator[list[Speaker]]:
             over.set()
 
 
-async def watch(upload: Upload, words: int, speakers: list[Speaker]) -> None:
+async def memory_mb(host: str) -> int:
+    """Ask the server what it takes."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        told = (await client.get(f"http://{host}/metrics")).text
+    (line,) = [line for line in told.splitlines() if line.startswith("process_resident_memory_bytes ")]
+    return round(float(line.split()[1]) / 1e6)
+
+
+async def watch(host: str, upload: Upload, words: int, speakers: list[Speaker], taken_mb: list[int]) -> None:
     """Tell every now and then how far it is."""
     began = time.monotonic()
     while True:
         await asyncio.sleep(PROGRESS_S)
-        finals = sum(len(speaker.late) for speaker in speakers)
-        told = f"{time.monotonic() - began:.0f} s: {len(upload.text.split())} of {words} words, {finals} live finals"
+        with contextlib.suppress(httpx.HTTPError):
+            taken_mb.append(await memory_mb(host))
+        finals, heard = sum(len(speaker.late) for speaker in speakers), len(upload.text.split())
+        told = f"{time.monotonic() - began:.0f} s: {heard} of {words} words, {finals} live finals, {taken_mb[-1]} MB"
         print(told, file=sys.stderr, flush=True)
 
 
@@ -177,8 +188,9 @@ async def measure(host: str, options: argparse.Namespace) -> bool:
     words, upload = len(text.split()), Upload()
     async with speaking(host, options.sessions) as alone:
         await asyncio.sleep(options.seconds)
+    taken_mb = [await memory_mb(host)]
     async with speaking(host, options.sessions) as beside:
-        watching = asyncio.create_task(watch(upload, words, beside))
+        watching = asyncio.create_task(watch(host, upload, words, beside, taken_mb))
         try:
             async with asyncio.timeout(options.deadline - options.seconds):
                 await upload.run(host, file)
@@ -194,6 +206,7 @@ async def measure(host: str, options: argparse.Namespace) -> bool:
         told = f"p50 {np.median(late):.2f} s, p95 {p95[-1]:.2f} s{f', {lost} lost' if lost else ''}"
         print(f"{name}: {len(late)} finals late by {told}")
     print(f"p95 beside - alone: {p95[1] - p95[0]:+.2f} s (at most 0.50)")
+    print(f"memory of the server: {taken_mb[0]} MB before the upload, at most {max(taken_mb)} MB beside it")
     if upload.done:
         errors, count = word_errors(text, upload.text)
         pace = duration_s / upload.took_s

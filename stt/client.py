@@ -19,7 +19,14 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
 
 from stt.audio import to_pcm16
 from stt.clock import samples, seconds
@@ -196,7 +203,12 @@ class RemoteSession:
             backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
 
     def _hint(self, error: Exception) -> str:
-        here = is_loopback(urlsplit(self.url).hostname or "")
+        parts = urlsplit(self.url)
+        if isinstance(error, InvalidMessage) and parts.scheme == "ws":
+            return "; a server with TLS is at wss://"
+        if isinstance(error, ssl.SSLError):
+            return "; a server without TLS is at ws://"
+        here = is_loopback(parts.hostname or "")
         return "; is `stt serve` running?" if here and isinstance(error, ConnectionRefusedError) else ""
 
     async def _talk(self, websocket: ClientConnection, sink: Sink) -> str | None:

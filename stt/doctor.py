@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from stt import machine
-from stt.machine import DISTRIBUTION, gpu, install_canary
+from stt.machine import DISTRIBUTION, gpu, install_canary, reinstall
 
 State = Literal["ok", "note", "bad"]
 
@@ -29,6 +29,7 @@ NEWEST_PYTHON: Final = (3, 14)
 _CANARY_GB: Final = 5.2
 _CANARY_GPU_GB: Final = 10
 _LISTEN_S: Final = 0.5
+_TRIAL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,60 @@ def processor(cores: int | None = None) -> Finding:
     return Finding("processor", "ok", text)
 
 
+def _decode() -> str:
+    """Write a sound and read it again, in memory; returns what did it."""
+    import asyncio
+    import io
+
+    import av
+    import numpy as np
+    import soundfile
+
+    from stt.audio import samples
+    from stt.sources import FileSource
+
+    async def read() -> int:
+        with FileSource(file) as source:
+            return sum([len(piece) async for piece in source])
+
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(samples(_TRIAL_S), np.float32), samples(1), format="FLAC")
+    if (found := asyncio.run(read())) != samples(_TRIAL_S):
+        msg = f"expected {samples(_TRIAL_S)} samples of a trial, got {found}"
+        raise ValueError(msg)
+    return f"PyAV {av.__version__} with FFmpeg's libraries, libsndfile {soundfile.__libsndfile_version__}"
+
+
+def recordings(decode: Callable[[], str] = _decode) -> Finding:
+    """The libraries that read recordings, tried on one: `decode` raises where they cannot."""
+    try:
+        return Finding("recordings", "ok", decode())
+    except Exception as error:  # noqa: BLE001 - a library for another machine fails in ways of its own
+        text = f"cannot be read: {type(error).__name__}: {error}"
+        return Finding("recordings", "bad", text, reinstall("av", "soundfile"))
+
+
+def _load() -> str:
+    """Load the speech detector, and the library that the embedded engine runs on; returns their versions."""
+    import ctranslate2
+    import onnxruntime
+
+    from stt.vad import SileroVad
+
+    SileroVad()
+    kinds = ", ".join(sorted(ctranslate2.get_supported_compute_types("cpu")))
+    return f"onnxruntime {onnxruntime.__version__}, CTranslate2 {ctranslate2.__version__} ({kinds})"
+
+
+def libraries(load: Callable[[], str] = _load) -> Finding:
+    """What finds and recognizes speech, loaded: `load` raises where that fails."""
+    try:
+        return Finding("libraries", "ok", load())
+    except Exception as error:  # noqa: BLE001 - as above
+        text = f"speech cannot be recognized: {type(error).__name__}: {error}"
+        return Finding("libraries", "bad", text, reinstall("onnxruntime", "ctranslate2"))
+
+
 def _hear() -> tuple[str, float]:
     """Listen to the default microphone for a moment; returns its name and the loudest sample."""
     import asyncio
@@ -99,7 +154,7 @@ def microphone(choose: Callable[[], object] = _choose, hear: Callable[[], tuple[
     try:
         choose()
     except DeviceError as error:
-        mend = "wanted by `stt tui` and `stt client` for live speech alone; files and the server work without"
+        mend = "wanted for live speech alone (`stt tui`, `stt mic`, `stt client`); files and the server work without"
         return Finding("microphone", "note", str(error), mend)
     try:
         name, loudest = hear()
@@ -177,13 +232,15 @@ def torch(
 
 def weights() -> Iterator[Finding]:
     """The weights that are here, whole or damaged."""
-    from stt.engines import canary_qwen, whisper_weights
+    from stt.engines import canary_qwen, choice, whisper_weights
     from stt.errors import EngineError
 
     try:
         yield Finding("weights", "ok", f"whisper, embedded: {whisper_weights.embedded_path()}")
     except EngineError as error:
         yield Finding("weights", "bad", str(error))  # says what to do
+    names = ", ".join(name for name, _ in choice.here("en") if name != whisper_weights.EMBEDDED)
+    yield Finding("weights", "ok", f"whisper, downloaded: {names or 'none'}")
     try:
         located = canary_qwen.locate(None, None)
     except EngineError as error:
@@ -207,8 +264,10 @@ def turn_ends(find: Callable[[], Path | None] | None = None) -> Finding:
     return Finding("weights", "ok", f"{smart_turn.NAME}: {path}")
 
 
-def port(number: int = 15751) -> Finding:
-    """Whether `stt serve` could listen where it does by default."""
+def port(number: int) -> Finding:
+    """Whether `stt serve` could listen at this port; 0: at any."""
+    if number == 0:
+        return Finding("port", "ok", "any that is free for `stt serve`")
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -289,7 +348,21 @@ def clipboard(
     return Finding("clipboard", "ok", "no desktop here: the terminal is asked to copy (OSC 52)")
 
 
-CHECKS: Final = (python, processor, microphone, graphics, torch, weights, turn_ends, port, disk, encoding, clipboard)
+CHECKS: Final = (
+    python,
+    processor,
+    libraries,
+    recordings,
+    microphone,
+    graphics,
+    torch,
+    weights,
+    turn_ends,
+    disk,
+    encoding,
+    clipboard,
+)
+"""Those that need to know nothing; `port` wants the number that `stt serve` has here."""
 
 
 def examine(checks: tuple[Callable[..., Finding | Iterator[Finding]], ...] = CHECKS) -> Iterator[Finding]:

@@ -32,13 +32,20 @@ def cores() -> int:
 def install_canary() -> str:
     """Return the command that adds the engine canary-qwen to this installation, with the torch for this machine."""
     whose = gpu()
+    command = [*_install(), _CANARY]
     # The torch of PyPI is for CUDA on Linux, and has no other variants elsewhere.
-    small = platform.system() == "Linux" and whose is None
-    if find_spec("pip"):
-        command = [sys.executable, "-m", "pip", "install", _CANARY]
-        command += ["--extra-index-url", _CPU_INDEX] if small else []
-    else:  # uv's environments have no pip
-        command = ["uv", "pip", "install", "--python", sys.executable, _CANARY]
-        command += ["--torch-backend", "cpu"] if small else []
+    if platform.system() == "Linux" and whose is None:
+        command += ["--extra-index-url", _CPU_INDEX] if find_spec("pip") else ["--torch-backend", "cpu"]
     untested = " (for ROCm, untested, first torch 2.11 and torchaudio 2.11 as https://pytorch.org says)"
     return shlex.join(command) + (untested if whose == "amd" else "")
+
+
+def reinstall(*packages: str) -> str:
+    """Return the command that installs packages of this installation anew."""
+    return shlex.join([*_install(), "--force-reinstall", "--no-deps", *packages])
+
+
+def _install() -> list[str]:
+    if find_spec("pip"):
+        return [sys.executable, "-m", "pip", "install"]
+    return ["uv", "pip", "install", "--python", sys.executable]  # uv's environments have no pip

@@ -134,7 +134,10 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen(source, sink, tasks))
-                tasks.create_task(self._recognize(sink))
+                recognizing = tasks.create_task(self._recognize(sink))
+                # In here, because a group that fails while it waits at its end leaves the task that made it counted as
+                # cancelled (CPython 3.11), and no timeout works there before 3.11.3; Debian 12 has 3.11.2.
+                await asyncio.wait((recognizing,))
         except BaseExceptionGroup as group:
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None  # one failure needs no group around it

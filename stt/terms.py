@@ -26,7 +26,7 @@ def checked(terms: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for given in terms:
         term = _spaced(given)
-        if not any(map(str.isalnum, term)):
+        if not _is_text(term):
             raise SettingsError.about("term", f"expected a word or a phrase, got {given[:40]!r}")
         if len(term) > MOST_CHARS:
             text = f"expected at most {MOST_CHARS} characters, got {len(term)}: {term[:40]!r} ..."
@@ -39,7 +39,7 @@ def checked(terms: Iterable[str]) -> tuple[str, ...]:
 
 def usable(terms: Iterable[str]) -> tuple[str, ...]:
     """Return what of terms can be used, for protocols in which too many, or odd ones, are no mistake."""
-    whole = (term for term in map(_spaced, terms) if any(map(str.isalnum, term)) and len(term) <= MOST_CHARS)
+    whole = (term for term in map(_spaced, terms) if _is_text(term) and len(term) <= MOST_CHARS)
     return tuple(islice(dict.fromkeys(whole), MOST_TERMS))
 
 
@@ -60,6 +60,11 @@ def read(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError.about("terms", f"{path}: {getattr(error, 'strerror', None) or error}") from error
     return [line for line in lines if line.strip()]
+
+
+def _is_text(term: str) -> bool:
+    """Whether it says something, and can be written: JSON may hold half a character, at which tokenizers fail."""
+    return any(map(str.isalnum, term)) and not any("\ud800" <= char <= "\udfff" for char in term)
 
 
 def _spaced(text: str) -> str:

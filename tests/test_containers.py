@@ -1,8 +1,11 @@
 """Lengths, times, tracks and truncation: a container says much that is not so, and some that must be believed."""
 
+import contextlib
 import struct
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -242,3 +245,59 @@ def test_channels_that_cancel_are_heard_and_told(tmp_path: Path) -> None:
     assert np.abs(heard.whole()).mean() == pytest.approx(np.abs(SOUND).mean(), rel=0.02)
     assert len(heard.notices) == 1
     assert "cancel each other" in heard.notices[0]
+
+
+def test_pages_that_are_damaged_are_missed(tmp_path: Path) -> None:
+    """FFmpeg passes over them without a word."""
+    data = bytearray(encode(tmp_path / "a.ogg", SOUND).read_bytes())
+    pages = [at for at in range(len(data)) if data[at : at + 4] == b"OggS"]
+    for at in pages[len(pages) // 2 : -1]:
+        data[at + 100] ^= 1
+    (tmp_path / "a.ogg").write_bytes(data)
+    assert "truncated: 6.0 s expected" in str(hear(tmp_path / "a.ogg").error)
+
+
+def test_more_channels_than_eight_are_heard(tmp_path: Path) -> None:
+    """The list of their planes has no end mark: whoever looks for one reads what lies behind it."""
+    with av.open(str(tmp_path / "a.ogg"), "w") as out:
+        stream: Any = out.add_stream("libopus", rate=48_000, layout="12c", options={"mapping_family": "255"})
+        for at in range(0, 48_000, 960):
+            sound = np.tile(0.3 * np.sin(2 * np.pi * 440 * np.arange(at, at + 960) / 48_000), (12, 1)).astype(
+                np.float32
+            )
+            frame = av.AudioFrame.from_ndarray(sound.T.reshape(1, -1), "flt", "12c")
+            frame.sample_rate, frame.pts = 48_000, at
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    heard = hear(tmp_path / "a.ogg").whole()
+    assert np.abs(heard[2_000:14_000]).max() == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_header_that_cannot_be_true_is_no_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tones(1), 16_000)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    struct.pack_into("<H", data, 22, 65_535)  # channels
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(AudioError, match="not audio"):
+        FileSource(tmp_path / "a.wav")
+
+
+def test_a_tag_that_is_no_time_is_no_promise(tmp_path: Path) -> None:
+    data = encode(tmp_path / "a.mka", tones(1)).read_bytes()
+    assert b"00:00:01." in data
+    (tmp_path / "a.mka").write_bytes(data.replace(b"00:00:01.", b"00:00:0x."))
+    assert sounding(hear(tmp_path / "a.mka").whole())
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_damage_of_any_kind_is_sound_or_an_error_that_says_so(tmp_path: Path, kind: str) -> None:
+    """Nothing else comes out of it, whatever a decoder makes of it."""
+    whole, rng = encode(tmp_path / f"a.{kind}", tones(1)).read_bytes(), np.random.default_rng(7)
+    for attempt in range(30):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if attempt % 3 == 0 else whole)
+        for place in rng.integers(0, min(len(data), rng.choice([60, 400, len(data)])), 6):
+            data[place] = rng.choice([0, 127, 128, 255, rng.integers(256)])
+        (tmp_path / f"b.{kind}").write_bytes(data)
+        with contextlib.suppress(AudioError):
+            heard = hear(tmp_path / f"b.{kind}").audio
+            assert np.abs(heard).max(initial=0.0) <= 2.0  # a filter may overshoot; NaN is not less

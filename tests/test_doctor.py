@@ -14,7 +14,7 @@ import pytest
 
 from stt import doctor
 from stt.cli import main
-from stt.cli.doctor import configuration, report
+from stt.cli.doctor import configuration, port, report
 from stt.doctor import Finding
 from stt.endofturn import weights as smart_turn
 from stt.engines import canary_qwen, whisper_weights
@@ -48,6 +48,11 @@ QUIET = "is it muted"
         (doctor.python((3, 15), "0.2.0"), "note", "newer than what was tried", "take 3.14"),
         (doctor.processor(8), "ok", "8 cores", None),
         (doctor.processor(1), "note", "1 core ", "a second core"),
+        (doctor.libraries(), "ok", "int8", None),
+        (doctor.libraries(failing(ImportError("executable stack"))), "bad", "executable stack", "ctranslate2"),
+        (doctor.recordings(), "ok", "PyAV", None),
+        (doctor.recordings(failing(OSError("libavcodec"))), "bad", "OSError: libavcodec", "--no-deps av soundfile"),
+        (doctor.recordings(failing(TypeError("open()"))), "bad", "TypeError: open()", "--force-reinstall"),
         (doctor.microphone(lambda: None, lambda: ("Mic", 0.1)), "ok", "Mic: hears, peak -20 dBFS", None),
         (doctor.microphone(lambda: None, lambda: ("Mic", 0.0)), "bad", "sends perfect silence", QUIET),
         (doctor.microphone(lambda: None, failing(DeviceError("'Mic' is busy"))), "bad", "busy", "stt devices"),
@@ -174,18 +179,23 @@ def test_the_port_is_free_ours_or_somebody_else_s(serving: Callable[[bytes], int
         assert doctor.port(number).state == "bad"
     free = doctor.port(number)
     assert (free.state, "is free" in free.text) == ("ok", True)
+    assert (doctor.port(0).state, "any" in doctor.port(0).text) == ("ok", True)
 
 
 def test_weights_are_here_missing_or_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary_qwen, "locate", lambda *_: None)
+    monkeypatch.setattr(whisper_weights, "cached", {"Systran/faster-whisper-small.en": Path("/x")}.get)
     assert [(found.state, found.text) for found in doctor.weights()] == [
         ("ok", f"whisper, embedded: {whisper_weights.embedded_path()}"),
+        ("ok", "whisper, downloaded: small.en"),
         ("ok", "canary-qwen: not downloaded"),
     ]
     monkeypatch.setattr(whisper_weights, "embedded_path", failing(EngineError("not the same; `pip install ...`")))
+    monkeypatch.setattr(whisper_weights, "cached", lambda _: None)
     monkeypatch.setattr(canary_qwen, "locate", failing(EngineError("config.json is damaged")))
-    embedded, canary = doctor.weights()
+    embedded, downloaded, canary = doctor.weights()
     assert (embedded.state, embedded.text) == ("bad", "not the same; `pip install ...`")
+    assert (downloaded.state, downloaded.text) == ("ok", "whisper, downloaded: none")
     assert (canary.state, canary.mend) == ("bad", "stt models download canary-qwen")
 
 
@@ -227,6 +237,26 @@ def test_the_configuration_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monk
     assert (configuration().state, configuration().text) == ("ok", str(file))
 
 
+def test_the_port_is_the_one_that_stt_serve_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STT_PORT", raising=False)
+    numbers: list[int] = []
+    monkeypatch.setattr(doctor, "port", numbers.append)
+    port()
+    file = tmp_path / "config.toml"
+    file.write_text("[serve]\nport = 8000")
+    monkeypatch.setenv("STT_CONFIG", str(file))
+    port()
+    monkeypatch.setenv("STT_PORT", "8001")
+    port()
+    file.write_text("prot = 1")  # which has a finding of its own
+    port()
+    assert numbers == [15751, 8000, 8001, 8001]
+    monkeypatch.setenv("STT_PORT", "many")
+    wrong = port()
+    assert (wrong.state, wrong.mend) == ("bad", "stt config shows what is in force")
+    assert "STT_PORT" in wrong.text
+
+
 def test_a_check_that_breaks_does_not_keep_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> Finding:
         raise OSError("no idea")
@@ -249,15 +279,17 @@ def test_the_command_looks_at_everything_and_imports_no_torch(capsys: pytest.Cap
         *(
             "python",
             "processor",
+            "libraries",
+            "recordings",
             "microphone",
             "gpu",
             "torch",
             "weights",
-            "port",
             "disk",
             "locale",
             "clipboard",
             "config",
+            "port",
         )
     ]
     assert main(["doctor"]) in (0, 1)

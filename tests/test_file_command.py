@@ -174,6 +174,8 @@ def test_standard_input(folder: Path) -> None:
         (["--end-of-turn", "soon"], "expected auto, silence, meaning or seconds from 0.05 to 60, got 'soon'"),
         (["--end-of-turn", "-1"], "--end-of-turn: expected auto, silence, meaning or seconds from 0.05 to 60, got"),
         (["--speech-threshold", "2"], "--speech-threshold: expected a probability from 0.01 to 0.99, got '2'"),
+        (["--raw", "0"], "--raw: expected 1000 to "),
+        (["--raw", "16000x0"], "--raw: expected 1000 to "),
         (["--raw", "fast"], "--raw: expected a sample rate in Hz, or one with channels like 44100x2, got 'fast'"),
         (["--threads", "-2"], "--threads: expected a whole number from 0 to 256, got '-2'"),
         (["--threads", "100000"], "--threads: expected a whole number from 0 to 256, got '100000'"),

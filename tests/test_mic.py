@@ -5,11 +5,13 @@ from typing import Any, Self
 
 import pytest
 
+from judges import ByLength
 from spoken import normalized, sentences, talk
 from stt.audio import Samples
 from stt.cli import main
 from stt.commands import mic
 from stt.commands.live import Screen
+from stt.endofturn import smart_turn
 from stt.errors import DeviceError
 from stt.events import TurnCompleted
 from stt.settings import EngineSettings, TurnSettings
@@ -19,7 +21,7 @@ TEXTS = sentences(2, seed=4)
 
 
 class Heard:
-    """A microphone into which two sentences are said, and which then fails if it is told to."""
+    """A microphone into which two sentences are said, faster than anybody speaks; then it fails if it is told to."""
 
     name = "test microphone"
     overruns = 0
@@ -33,7 +35,11 @@ class Heard:
 
     def __exit__(self, *_: object) -> None: ...
 
+    @staticmethod
+    def begin() -> None: ...
+
     async def __aiter__(self) -> AsyncIterator[Samples]:
+        self.begin()
         audio = talk(TEXTS, [2.0, 0.2])
         for at in range(0, len(audio), 1600):
             yield audio[at : at + 1600]
@@ -53,7 +59,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> type[Heard]:
     return Heard
 
 
-WORDS = ["mic", "--device", "usb", "--engine", "whisper", "--engine-device", "cpu"]
+MIC = ["mic", "--device", "usb", "--engine", "whisper", "--engine-device", "cpu"]
+# By a count of samples: whoever thinks about a pause may be overtaken by speech that comes faster than it is spoken.
+WORDS = [*MIC, "--end-of-turn", "silence"]
 
 
 def test_a_line_for_each_turn(heard: Any, capfd: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +94,17 @@ def test_a_microphone_that_goes_leaves_what_it_heard(heard: Any, capfd: pytest.C
     out, err = capfd.readouterr()
     assert [normalized(line) for line in out.splitlines()] == [normalized(text) for text in TEXTS]
     assert err == "stt mic: the microphone is gone\n"
+
+
+def test_what_tells_the_end_of_a_turn_is_loaded_before_anybody_is_heard(
+    heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, loaded = ByLength(), []
+    monkeypatch.setattr(smart_turn, "shared", lambda: judge)
+    monkeypatch.setattr(heard, "begin", staticmethod(lambda: loaded.append(len(judge.asked))))
+    for words in (MIC, WORDS):
+        assert main([*words, "-q"]) == 0
+    assert loaded == [1, len(judge.asked)], "where silence alone ends turns nobody is asked"
 
 
 async def test_words_are_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,99 @@ def test_a_pipe_is_heard_while_it_is_written(kind: str) -> None:
         assert heard + sum(map(int, run.stdout)) == pytest.approx(4 * len(SOUND), abs=10)
 
 
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"),
+    [
+        (8_000, 1, "PCM_16"),
+        (8_000, 1, "PCM_U8"),
+        (8_000, 1, "ULAW"),
+        (16_000, 1, "PCM_16"),
+        (16_000, 1, "FLOAT"),
+        (16_000, 2, "PCM_16"),
+        (44_100, 2, "PCM_16"),  # may be S/PDIF: FFmpeg looks at 64 KiB
+        (48_000, 1, "PCM_24"),
+        (48_000, 6, "PCM_16"),
+    ],
+)
+@pytest.mark.parametrize("form", ["WAV", "WAVEX"])
+async def test_a_wav_is_heard_from_its_first_half_second(form: str, rate: int, channels: int, subtype: str) -> None:
+    """Live, `arecord | stt file -`: nothing waits for a buffer to be full."""
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros((rate * 3 // 5, channels)), rate, subtype, format=form)
+    reader, writer = os.pipe()
+    writing = asyncio.create_task(asyncio.to_thread(os.write, writer, data.getvalue()))
+    heard = 0
+    with FileSource(f"/dev/fd/{reader}") as source:
+        async with asyncio.timeout(20):
+            async for piece in source:
+                if (heard := heard + len(piece)) >= 16_000 // 4:
+                    break
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError):
+        await writing
+    os.close(writer)
+
+
+def heard_through_a_pipe(data: bytes, step: int) -> Samples:
+    """Hear what arrives `step` bytes at a time."""
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        for at in range(0, len(data), step):
+            os.write(writer, data[at : at + step])
+        os.close(writer)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        return hear(f"/dev/fd/{reader}").whole()
+    finally:
+        thread.join()
+        os.close(reader)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"),
+    [
+        (16_000, 1, "PCM_16"),
+        (22_050, 2, "PCM_16"),
+        (8_000, 1, "IMA_ADPCM"),
+        (16_000, 1, "PCM_32"),
+        (48_000, 2, "PCM_16"),
+    ],
+)
+@pytest.mark.parametrize("length", [0.05, 0.5, 2.0])
+@pytest.mark.parametrize("step", [37, 65_536])
+def test_a_wav_is_heard_alike_however_it_arrives(
+    tmp_path: Path, rate: int, channels: int, subtype: str, length: float, step: int
+) -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (round(rate * length), channels))
+    soundfile.write(tmp_path / "a.wav", sound, rate, subtype)
+    arrived = heard_through_a_pipe((tmp_path / "a.wav").read_bytes(), step)
+    np.testing.assert_array_equal(arrived, hear(tmp_path / "a.wav").whole())
+
+
+@pytest.mark.parametrize("step", [37, 65_536])
+def test_what_else_may_be_stored_as_pcm_is_found_in_a_pipe_too(tmp_path: Path, step: int) -> None:
+    """AC-3 as a disc player sends it down its wire (S/PDIF), recorded as if it were samples."""
+    import av
+
+    with av.open(str(tmp_path / "a.bin"), "w", format="spdif") as out:
+        stream: Any = out.add_stream("ac3", rate=48_000, layout="stereo")
+        for at in range(0, 3 * 48_000, 1536):
+            tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(at, at + 1536) / 48_000)
+            frame = av.AudioFrame.from_ndarray(np.stack((tone, tone)).astype(np.float32), "fltp", "stereo")
+            frame.sample_rate, frame.pts = 48_000, at
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    samples = np.frombuffer((tmp_path / "a.bin").read_bytes(), np.int16).reshape(-1, 2)
+    soundfile.write(tmp_path / "a.wav", samples, 48_000)
+    stored = hear(tmp_path / "a.wav").whole()
+    assert np.abs(stored[8_000:40_000]).max() == pytest.approx(0.3, abs=0.05)
+    arrived = heard_through_a_pipe((tmp_path / "a.wav").read_bytes(), step)
+    np.testing.assert_array_equal(arrived, stored)
+
+
 @pytest.mark.parametrize("raw", [(), ("16000",)])
 def test_a_quiet_pipe_obeys_the_keyboard(raw: tuple[str, ...]) -> None:
     code = _READ_STDIN.replace("asyncio.run(count())", "print('ready', flush=True); asyncio.run(count())")

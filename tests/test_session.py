@@ -180,6 +180,22 @@ async def test_what_the_sink_raises_ends_the_session() -> None:
         await Session(recognizer, LoudnessVad()).run(pieces(tone(2), 320), sink)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("failing", [TurnStarted, TranscriptChanged, TurnCompleted])
+async def test_a_session_that_fails_leaves_its_task_as_it_was(failing: type[Event]) -> None:
+    """Counted as cancelled, as CPython 3.11 leaves it, no timeout of the caller's works before 3.11.3."""
+
+    async def sink(event: Event) -> None:
+        if isinstance(event, failing):
+            raise ConnectionResetError("gone")
+
+    this = asyncio.current_task()
+    assert this is not None
+    with LocalRecognizer(ScriptedModel()) as recognizer:
+        with pytest.raises(ConnectionResetError):
+            await Session(recognizer, LoudnessVad()).run(pieces(tone(2), 320), sink)  # type: ignore[arg-type]
+        assert this.cancelling() == 0
+
+
 async def test_a_slow_engine_makes_the_source_wait_and_drops_no_final() -> None:
     model = ScriptedModel(max_batch=1)
     model.free.clear()

@@ -159,3 +159,10 @@ async def test_pacing_cuts_into_equal_pieces_and_keeps_every_sample() -> None:
     pieces = [piece async for piece in paced(source(), piece_s=0.02)]
     assert [len(piece) for piece in pieces] == [320] * 4 + [220]
     assert np.concatenate(pieces).tolist() == list(range(1500))
+
+
+@pytest.mark.parametrize("raw", [RawPcm(0), RawPcm(-8_000), RawPcm(16_000, 0), RawPcm(16_000, 100_000)])
+def test_a_form_that_cannot_be_is_said_before_anything_is_read(tmp_path: Path, raw: RawPcm) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(64))
+    with pytest.raises(AudioError, match="must be 1"):
+        FileSource(tmp_path / "a.raw", raw)

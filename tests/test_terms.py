@@ -24,6 +24,7 @@ def test_terms_keep_their_order_once_each_with_single_spaces() -> None:
     ("given", "complaint"),
     [
         (["ok", "--"], "term: expected a word or a phrase, got '--'"),
+        (["half a \ud800"], "term: expected a word or a phrase, got 'half a \\ud800'"),
         (["x" * (MOST_CHARS + 1)], f"term: expected at most {MOST_CHARS} characters, got {MOST_CHARS + 1}: 'xxx"),
         (
             [f"term {i}" for i in range(MOST_TERMS + 1)],
@@ -38,10 +39,11 @@ def test_what_cannot_be_a_term_is_told(given: list[str], complaint: str) -> None
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(max_size=120)))
+@given(st.lists(st.text(st.characters() | st.characters(categories=["Cs"]), max_size=120)))
 def test_what_can_be_used_of_anything_is_a_list_of_terms(given: list[str]) -> None:
     terms = usable(given)
     assert checked(terms) == terms
+    "".join(terms).encode()
 
 
 @pytest.mark.parametrize(

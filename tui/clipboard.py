@@ -3,8 +3,10 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from typing import Final
 
+_PATIENCE_S: Final = 5.0
 _TOOLS: Final = (
     ("WAYLAND_DISPLAY", ("wl-copy",)),
     ("DISPLAY", ("xclip", "-selection", "clipboard")),
@@ -17,5 +19,6 @@ def copy(text: str) -> None:
     """Give the text to the desktop's own tool, if there is one. Waits for it: not for the screen's thread."""
     for variable, command in _TOOLS:
         if (not variable or os.environ.get(variable)) and shutil.which(command[0]):
-            subprocess.run(command, input=text.encode(), check=False, timeout=5)  # noqa: S603 - fixed commands
+            with suppress(OSError, subprocess.SubprocessError):  # it does not run, or its display does not answer
+                subprocess.run(command, input=text.encode(), check=False, timeout=_PATIENCE_S)  # noqa: S603 - fixed ones
             return

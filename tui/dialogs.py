@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -72,8 +72,11 @@ _CSS: Final = """
         padding: 1 2; background: $surface; border: round $primary;
         border-title-color: $text-primary; border-title-style: bold;
     }
+    &.-low > #box { padding: 0 1; border: none; max-height: 100%; overflow-y: auto; scrollbar-size-vertical: 1; }
+    &.-low .hint, &.-low Horizontal { margin-top: 0; }
+    &.-low Input { border: none; height: 1; padding: 0; }
     .hint { color: $text-muted; margin-top: 1; width: 100%; }
-    .error { color: $text-error; }
+    .error { color: $text-error; width: 100%; }
     #box Button.-primary { background: $primary-darken-2; color: $text; }
     OptionList > .option-list--option-highlighted, OptionList:focus > .option-list--option-highlighted {
         background: $primary-darken-2; color: $text;
@@ -81,7 +84,16 @@ _CSS: Final = """
 """
 
 
-class HelpScreen(ModalScreen[None]):
+Result = TypeVar("Result")
+
+
+class Dialog(ModalScreen[Result]):
+    """What opens over the turns; on a low screen it has no frame, and scrolls."""
+
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-low"), (16, "-high")]  # noqa: RUF012 - as Textual has it
+
+
+class HelpScreen(Dialog[None]):
     """The keys, and what the signs mean."""
 
     DEFAULT_CSS = (
@@ -102,7 +114,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static(HELP, id="help")
 
 
-class AskScreen(ModalScreen[bool]):
+class AskScreen(Dialog[bool]):
     """A question with two answers."""
 
     DEFAULT_CSS = f"""
@@ -138,7 +150,7 @@ class AskScreen(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class EditScreen(ModalScreen[str | None]):
+class EditScreen(Dialog[str | None]):
     """A turn's text, to be changed; gives `None` if it is to stay.
 
     Tab goes from one word that the engine was not sure of to the next, Ctrl and arrows from any word to the next.
@@ -209,7 +221,7 @@ class _Format(Button):
     ]
 
 
-class SaveScreen(ModalScreen[Path | None]):
+class SaveScreen(Dialog[Path | None]):
     """Where to save, and as what: the suffix is the format."""
 
     DEFAULT_CSS = f"""
@@ -257,8 +269,9 @@ class SaveScreen(ModalScreen[Path | None]):
 
     def action_format(self, kind: str) -> None:
         field = self.query_one(Input)
+        folder, slash, name = field.value.rpartition("/")
         with self.prevent(Input.Changed):  # which would come after what follows
-            field.value = str(Path(field.value or "transcript").with_suffix(f".{kind}"))
+            field.value = f"{folder}{slash}{Path(name).stem or 'transcript'}.{kind}"
         self._mark()
         field.focus()
 
@@ -269,7 +282,12 @@ class SaveScreen(ModalScreen[Path | None]):
 
     @on(Input.Submitted)
     def _save(self) -> None:
-        path = Path(self.query_one(Input).value.strip()).expanduser()
+        try:
+            self._save_at(Path(self.query_one(Input).value.strip()).expanduser())
+        except (OSError, RuntimeError) as error:  # too long, behind a closed folder; a home of nobody (`~nobody/x`)
+            self._tell(getattr(error, "strerror", None) or str(error))
+
+    def _save_at(self, path: Path) -> None:
         if path.suffix.removeprefix(".") not in export.FORMATS:
             problem = f"expected a name ending in {', '.join(f'.{kind}' for kind in export.FORMATS)}"
         elif path.is_dir():
@@ -282,13 +300,16 @@ class SaveScreen(ModalScreen[Path | None]):
         else:
             self.dismiss(path)
             return
+        self._tell(problem)
+
+    def _tell(self, problem: str) -> None:
         self.query_one("#problem", Label).update(Content(problem))
 
 
 DEFAULT_DEVICE: Final = "system default"
 
 
-class DeviceScreen(ModalScreen[str | int | None]):
+class DeviceScreen(Dialog[str | int | None]):
     """The microphones, each with what it hears just now. Gives an index, `DEFAULT_DEVICE`, or `None`: as it was."""
 
     DEFAULT_CSS = f"""

@@ -8,15 +8,17 @@ nothing; of a line cut off by a full disk or a power failure the reader takes wh
 """
 
 import fcntl
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Final, Self, get_args, get_type_hints
+from typing import IO, Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
 from stt.errors import SttError
 from stt.events import (
@@ -37,6 +39,7 @@ _EVENTS: Final = {
     for kind in (TurnStarted, TranscriptChanged, TurnPaused, TurnResumed, TurnCompleted, RecognitionFailed)
 }
 
+_MOST: Final = 1e11  # of any number: in seconds since the epoch the year 5138, beyond which no clock shows anything
 _ABSENT: Final = {NoneType, Ellipsis}  # in the type of what may be missing: `X | None`, `tuple[X, ...]`
 
 
@@ -65,11 +68,11 @@ def decode(line: str) -> tuple[float, Record]:
     if not isinstance(found, dict):
         msg = f"expected a JSON object, got {type(found).__name__}"
         raise TypeError(msg)
-    at_s, kind = float(found["t"]), found["is"]
+    at_s, kind = _scalar(float, found["t"]), found["is"]
     if kind != "Heard":
         return at_s, rebuilt(_RECORDS[kind], found)
     event: dict[str, Any] = found["event"]
-    return at_s, Heard(int(found["stretch"]), rebuilt(_EVENTS[event["is"]], event))
+    return at_s, Heard(_scalar(int, found["stretch"]), rebuilt(_EVENTS[event["is"]], event))
 
 
 def rebuilt(kind: Any, value: Any) -> Any:
@@ -94,10 +97,31 @@ def rebuilt(kind: Any, value: Any) -> Any:
                 given[field.name] = None if NoneType in absent else ()
         return kind(**given)
     inner = [argument for argument in get_args(kind) if argument not in (NoneType, Ellipsis)]
+    origin = get_origin(kind)
+    if origin is None:
+        return _scalar(kind, value)
+    if origin is Literal:  # a newer version may know more of them
+        return _scalar(str, value)
+    if NoneType in get_args(kind):
+        return None if value is None else rebuilt(inner[0], value)
     if isinstance(value, list):
         return tuple(rebuilt(inner[0], item) for item in value)
-    if isinstance(value, dict) and inner:
-        return rebuilt(inner[0], value)
+    msg = f"expected a JSON array, got {type(value).__name__}"
+    raise TypeError(msg)
+
+
+def _scalar(kind: type, value: Any) -> Any:
+    """Return a number, a text or a truth value if it is one, and within what clocks can show.
+
+    Raises:
+        TypeError: it is another.
+
+    """
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < _MOST else value
+    if type(value) is not kind or (isinstance(value, int | float) and not abs(value) < _MOST):  # NaN is not less
+        msg = f"expected {kind.__name__}, got {value!r:.60}"
+        raise TypeError(msg)
     return value
 
 
@@ -143,14 +167,24 @@ class Journal:
     """A file that grows by a line per record. Use as a context manager; made at the first record.
 
     Once a write has failed, `failure` says why, and later writes try again.
+
+    Args:
+        path: of the file; it is gone on with where it is there.
+        new: it must not be there: if another program has made one of that name by then, this one gets a number.
+        monotonic: seconds of a clock.
+        at_s: where a resumed journal goes on.
+
     """
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic, at_s: float = 0.0) -> None:
+    def __init__(
+        self, path: Path, *, new: bool = False, monotonic: Callable[[], float] = time.monotonic, at_s: float = 0.0
+    ) -> None:
         self.path = path
+        self._new = new
         self.failure = ""
         self._file: Any = None
         self._monotonic = monotonic
-        self._began = monotonic() - at_s  # `at_s`: where a resumed journal goes on
+        self._began = monotonic() - at_s
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +200,11 @@ class Journal:
         try:
             if self._file is None:
                 private.make_folder(self.path.parent)
-                self._file = private.open_file(self.path, "ab", buffering=0)
+                if self._new:
+                    self.path, self._file = _made(self.path)
+                    self._new = False
+                else:
+                    self._file = private.open_file(self.path, "ab", buffering=0)
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two programs must not mix their turns
                 line = _after_torn_line(self.path) + line
             self._file.write(line)
@@ -181,6 +219,21 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield a path, and then ones like it with a number."""
+    yield path
+    for number in itertools.count(1):
+        yield path.with_stem(f"{path.stem}_{number}")
+
+
+def _made(path: Path) -> tuple[Path, IO[bytes]]:
+    """Make a file that nobody has made, by this name or one like it."""
+    for free in _numbered(path):
+        with suppress(FileExistsError):
+            return free, private.open_file(free, "xb", buffering=0)
+    raise AssertionError  # there is always another number
 
 
 def _after_torn_line(path: Path) -> bytes:
@@ -212,8 +265,7 @@ def sessions_folder() -> Path:
 def new_path(folder: Path, wall_s: float) -> Path:
     """Name a new session after the time; a second one in the same second gets a number."""
     stem = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(wall_s))
-    paths = (folder / f"{stem}{f'_{n}' if n else ''}{_SUFFIX}" for n in range(10_000))
-    return next(path for path in paths if not path.exists())
+    return next(path for path in _numbered(folder / f"{stem}{_SUFFIX}") if not path.exists())
 
 
 def latest(folder: Path) -> Path:

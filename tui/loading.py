@@ -1,12 +1,13 @@
 """The engine of a live session while it loads: what is said meanwhile waits for it, and listening need not."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Final
 
-from stt.endofturn import prepare
+from stt.endofturn import prepare, warm_up
 from stt.engines import OpenedEngine, check_language, open_engine, open_interims
 from stt.errors import EngineError, SttError
 from stt.recognition import Hypothesis, LocalRecognizer, PairRecognizer, Previewing, SpeechModel, Utterance
@@ -115,6 +116,7 @@ class LoadingEngine:
             else:
                 _loading(self._finals).settle(opened)
                 tell(EngineReady(self.recognizer.model.name, opened.reason))
+                asyncio.run(warm_up(self._turns))  # or the first pause would wait for it
 
         threading.Thread(target=load, name="engine", daemon=True).start()
 

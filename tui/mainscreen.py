@@ -229,6 +229,8 @@ class MainScreen(Screen[None]):
     @work
     async def action_save(self) -> None:
         """Save the turns to a file."""
+        from stt.commands.destinations import Destination
+        from stt.errors import OutputError
         from tui.dialogs import SaveScreen
 
         transcript = self.transcript
@@ -244,10 +246,12 @@ class MainScreen(Screen[None]):
         kind = path.suffix.removeprefix(".")
         engine, language = self.condition.engine, self.options.language
         text = export.render(kind, transcript.document.finals, engine=engine, language=language)
+        private.close_to_others(path)  # whose mode is kept
         try:
-            private.write_text(path, text)
-        except OSError as error:
-            self.message.show(f"Not saved: {path}: {error.strerror}", error=True)
+            with Destination(path).open() as out:  # what the file held is there until the text is complete
+                out.write(text)
+        except OutputError as error:
+            self.message.show(f"Not saved: {error}", error=True)
             return
         transcript.saved = changes
         self.message.show(f"Saved: {path}, {export.size(len(text.encode()))}")

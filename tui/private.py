@@ -55,7 +55,13 @@ def write_text(path: Path, text: str) -> None:
 def tighten(folder: Path) -> None:
     """Take from others what an earlier version left readable in a folder of ours, and in the folders in it."""
     for path in (folder, *folder.rglob("*")):
-        with suppress(OSError):
-            mode = path.lstat().st_mode
-            if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                path.chmod(_FOLDER if stat.S_ISDIR(mode) else _FILE)
+        if not path.is_symlink():
+            close_to_others(path)
+
+
+def close_to_others(path: Path) -> None:
+    """Take from others the right to read a file or folder, if it is there and ours."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            path.chmod(_FOLDER if stat.S_ISDIR(mode) else _FILE)

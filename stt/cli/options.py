@@ -201,7 +201,12 @@ def raw_pcm(text: str) -> tuple[int, int]:
     """Convert `44100x2` to rate and channels."""
     if (parts := re.fullmatch(r"(\d{1,9})(?:x(\d{1,4}))?", text, re.ASCII)) is None:
         raise ValueProblem("a sample rate in Hz, or one with channels like 44100x2", text)
-    return int(parts[1]), int(parts[2] or "1")
+    from stt.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE
+
+    rate, channels = int(parts[1]), int(parts[2] or "1")
+    if not (MIN_RATE <= rate <= MAX_RATE and 1 <= channels <= MAX_CHANNELS):
+        raise ValueProblem(f"{MIN_RATE} to {MAX_RATE} Hz, and 1 to {MAX_CHANNELS} channels", text)
+    return rate, channels
 
 
 def track(text: str) -> str:

@@ -5,7 +5,7 @@ import sys
 
 from stt.commands.advice import once
 from stt.commands.live import Screen, choose, stream
-from stt.endofturn import prepare
+from stt.endofturn import prepare, warm_up
 from stt.engines import open_engines
 from stt.recognition import RecognitionOptions, recognizing
 from stt.session import Session
@@ -35,6 +35,7 @@ def run(
     index = choose(device)  # asked before the engine takes its seconds
     opened = open_engines(engine, language)
     prepare(turns)
+    asyncio.run(warm_up(turns))  # or the first pause would wait for it
     if not quiet:
         print(f"engine: {opened.name} ({opened.reason})", file=sys.stderr)
         if advice := once(engine, opened.model.name, language):

@@ -101,7 +101,7 @@ def run(
         return _resume(Path(resume) if resume else journal.latest(folder), live, options)
     from tui.journal import Journal
 
-    return _talk(live, options, journal=Journal(journal.new_path(folder, time.time())) if autosave else None)
+    return _talk(live, options, journal=Journal(journal.new_path(folder, time.time()), new=True) if autosave else None)
 
 
 def _resume(path: Path, live: "Callable[[], Backend]", options: "Options") -> int:

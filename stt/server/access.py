@@ -2,11 +2,11 @@
 
 import hmac
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stt.errors import SettingsError
 
@@ -66,6 +66,8 @@ def offered(headers: Mapping[str, str], subprotocols: Sequence[str], query: Sequ
     | `Sec-WebSocket-Protocol: token, KEY` or `bearer, KEY`                | browsers: they set no headers   |
     | `Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.KEY, ...` | browsers, OpenAI's clients      |
     | `?api_key=KEY` or `?token=KEY`                                       | browsers                        |
+
+    A subprotocol's name holds no `/`, `=` or white space: there a key may be percent-encoded.
     """
     keys = []
     scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -74,11 +76,16 @@ def offered(headers: Mapping[str, str], subprotocols: Sequence[str], query: Sequ
     subprotocol = None
     match list(subprotocols):
         case [("token" | "bearer") as subprotocol, key, *_]:
-            keys.append(key)
+            keys += _spelled(key)
         case ["realtime" as subprotocol, *others]:
-            keys += [name.removeprefix(_IN_NAME) for name in others if name.startswith(_IN_NAME)]
+            keys += [key for name in others if name.startswith(_IN_NAME) for key in _spelled(name[len(_IN_NAME) :])]
     keys += [value for name, value in query if name in _IN_QUERY]
     return Offered(tuple(keys), subprotocol, tuple(item for item in query if item[0] not in _IN_QUERY))
+
+
+def _spelled(name: str) -> Iterable[str]:
+    """Return the keys that a part of a subprotocol's name may stand for: itself, and what it is in percent-encoding."""
+    return dict.fromkeys((name, unquote(name)))
 
 
 def authorized(given: Sequence[str], keys: Sequence[str]) -> bool:

@@ -149,7 +149,8 @@ def create_app(
 
     async def not_allowed(_: HTTPConnection, error: Exception) -> Response:
         headers: Mapping[str, str] | None = getattr(error, "headers", None)
-        return JSONResponse({"error": "expected GET", "code": "method_not_allowed"}, 405, headers)
+        text = f"expected {(headers or {}).get('Allow', 'GET')}"
+        return JSONResponse({"error": text, "code": "method_not_allowed"}, 405, headers)
 
     routes = [
         *(page.routes() if settings.page else (Route("/", about),)),

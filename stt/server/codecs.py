@@ -27,6 +27,7 @@ _OPUS_RATE: Final = 48_000  # whatever went in, this is what comes out
 # Digital silence, the least of all sounds, takes 19 bytes a second in FLAC at 8 kHz, 5 or so in Opus.
 _FEWEST_BYTES_PER_S: Final = 4
 _FREE_S: Final = 600.0
+_PIECE_BYTES: Final = 64 << 10  # of samples at once: a message may be a file, and whoever takes them sets the pace
 _PIECES: Final = 16  # of 0.1 s that a container may be ahead of whoever takes them
 _HEAD: Final = 65_536
 
@@ -60,7 +61,8 @@ class Decoder:
                 async for audio in self._contained():
                     yield audio
             case _:
-                yield self._samples(encoded.data, encoded.codec)
+                for at in range(0, len(encoded.data), _PIECE_BYTES):
+                    yield self._samples(encoded.data[at : at + _PIECE_BYTES], encoded.codec)
 
     async def finish(self) -> AsyncIterator[Audio]:
         """Return what was still inside; another stream may begin.

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,6 +32,10 @@ _SOCKET_BUFFER: Final = 64 << 10
 _MOST_STRAYS: Final = 2_000
 _FRAGMENT, _CONTROL = 1, 10
 _FRAGMENT_BYTES: Final = 1 << 10  # larger ones are bounded by the size of a message
+# Messages that wait for their session, each with what it takes beside its data. While there are no more, reading goes
+# on: behind a message that is minutes of audio lie pings, and clients give up who wait 20 s for the answer.
+_AHEAD_BYTES: Final = 64 << 10
+_MESSAGE_BYTES: Final = 512
 _PIECE_BYTES: Final = 4 << 10
 # Clients that connect all at once need a moment each; from then on, those of an address that has too many may go.
 _GRACE_S: Final = 1.0
@@ -287,10 +292,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _second = 0.0
     _strays = 0
     _pong = b""  # the newest, for a client that does not read
+    _ahead = 0  # bytes that wait for the session
 
     def __init__(self, *args: Any, message_bytes: Mapping[str, int], **more: Any) -> None:
         super().__init__(*args, **more)
         self._message_bytes = message_bytes
+        self._sizes: deque[int] = deque()  # of the messages that wait
 
     def handle_connect(self, event: Request) -> None:
         """Bound messages as the path has it."""
@@ -332,6 +339,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Add to an unfinished message; its first frame is always followed by one of these, and need not be counted."""
         if event.fin or len(event.data) >= _FRAGMENT_BYTES or not self._too_many(_FRAGMENT):
             super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Queue a message; uvicorn would read no further, were it but one."""
+        if not self.close_sent:
+            self._sizes.append(sum(map(len, self.frames)) + _MESSAGE_BYTES)
+            self._ahead += self._sizes[-1]
+        few, paused = self._ahead <= _AHEAD_BYTES, self.read_paused
+        self.read_paused = paused or few
+        super().send_receive_event_to_app()
+        self.read_paused = paused or not few
+
+    async def receive(self) -> Any:
+        """Hand out what was queued, and read on once little waits."""
+        message = await self.queue.get()
+        if message["type"] == "websocket.receive":
+            self._ahead -= self._sizes.popleft()
+            if self.read_paused and self._ahead <= _AHEAD_BYTES:
+                self.read_paused = False
+                self.transport.resume_reading()
+        return message
 
     def _too_many(self, cost: int) -> bool:
         if self.transport.is_closing():

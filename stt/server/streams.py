@@ -12,7 +12,7 @@ import numpy as np
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
 from stt.control import Configure, Control
 from stt.events import Event, TranscriptChanged, TurnCompleted
-from stt.server.dialect import MONO_16K, Audio, Format, Notice, OfChannel, Tick
+from stt.server.dialect import MONO_16K, Answer, Audio, Format, Notice, OfChannel, Tick
 from stt.vad import FRAME
 
 # More at once would keep the event loop too long.
@@ -250,5 +250,7 @@ def _size(item: object) -> int:
                 + sum(_REST_BYTES + sys.getsizeof(passage.text) for passage in item.passages)
                 + _REST_BYTES * len(item.words)
             )
+        case Answer(content):  # it may repeat what a client sent
+            return _REST_BYTES + len(content if isinstance(content, bytes | str) else repr(content))
         case _:
             return _REST_BYTES

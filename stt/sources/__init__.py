@@ -3,6 +3,7 @@
 inputs       the bytes of a file or of a pipe, and a way to wake who waits for them
 decoding     bytes to audio: FFmpeg, libsndfile for what FFmpeg does not know, headerless PCM
 timeline     where in the stream decoded audio belongs; pure
+riff         the chunks of a WAV header; pure
 truncation   what a header promised; pure
 files        FileSource: one thread that decodes, and the event loop that takes
 microphone   PortAudio

@@ -140,12 +140,12 @@ class _Raw:
     """Headerless PCM, as it comes."""
 
     def __init__(self, source: Stored | Pipe, raw: RawPcm, channel: int | None) -> None:
+        Resampler(raw.rate, raw.channels)  # says what is impossible before anything is read
         self._source, self._raw, self._channel = source, raw, channel
         self.channels = raw.channels
         self._frame = 2 * raw.channels
         self.notes: list[str] = []
         self.duration_s = source.size / self._frame / raw.rate if isinstance(source, Stored) else None
-        Resampler(raw.rate, raw.channels)  # says what is impossible before anything is read
 
     def close(self) -> None: ...
 

@@ -1,5 +1,6 @@
 """One audio track of whatever FFmpeg (PyAV) reads, at the container's times."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
@@ -10,10 +11,14 @@ from stt.audio import Samples
 from stt.errors import AudioError
 from stt.sources.assembler import BLOCK_S, LIVE_BLOCK_S, Assembler
 from stt.sources.inputs import Stored, printable
+from stt.sources.riff import plain_samples
 from stt.sources.timeline import Timeline
 from stt.sources.tracks import choose_track
 from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_open, mp3_frames, riff_promise
 
+_PACKET: Final = 1024  # bytes of a WAV that are decoded at a time: 0.03 s at 16 kHz
+_SAMPLE_BYTES: Final = 4 * _PACKET  # of a WAV's samples, which are more than enough to open it
+_CLOCK: Final = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
 _TAIL: Final = 131_072  # an Ogg page is 65 kB at most
 NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
 
@@ -30,6 +35,29 @@ class Arriving(Protocol):
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, once there are some; nothing at the end."""
         ...
+
+
+class _Opening:
+    """Bytes that arrive, of which FFmpeg gets no more than it needs to open a WAV.
+
+    It looks for S/PDIF in the first 64 KiB of PCM and would wait for them: 2 s of speech at 16 kHz. It is told
+    that these were all, and asks again once it reads on.
+    """
+
+    def __init__(self, source: Arriving) -> None:
+        self._source = source
+        self._given = 0
+        self.name = source.name
+        self.is_open = False
+
+    def read(self, size: int) -> bytes:
+        if not self.is_open:
+            begins = plain_samples(self._source.head)
+            if begins is not None and self._given >= begins + _SAMPLE_BYTES:
+                return b""
+        data = self._source.read(size)
+        self._given += len(data)
+        return data
 
 
 class BetterElsewhere(Exception):  # noqa: N818 - no error of anybody's
@@ -54,9 +82,12 @@ class FfmpegAudio:
 
         self._source, self._name, self._channel = source, name, channel
         options = {"protocol_whitelist": "none"}  # playlists and references lead nowhere: nothing leaves the machine
-        if not isinstance(source, Stored):
-            options |= {"probesize": "4096"}  # what is probed is heard late
-        self._container: Any = av.open(source, options=options, **_lenient(av.__version__))
+        given = source if isinstance(source, Stored) else _Opening(source)
+        if isinstance(given, _Opening):
+            options |= {"probesize": "4096", "max_size": str(_PACKET)}  # what is probed or collected is heard late
+        self._container: Any = av.open(given, options=options, **_lenient(av.__version__))
+        if isinstance(given, _Opening):
+            given.is_open = True
         try:
             index, note = self._choose(track)
         except BaseException:
@@ -73,15 +104,20 @@ class FfmpegAudio:
     def _choose(self, wanted: int | str | None) -> tuple[int, str | None]:
         tracks = self._container.streams.audio
         if not tracks:
-            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-            msg = f"{self._name}: not audio: has no audio track, only {kinds}"
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+            msg = f"{self._name}: not audio: has no audio track{kinds and f', only {kinds}'}"
             raise AudioError(msg)
         languages = [language and printable(language) for language in (t.metadata.get("language") for t in tracks)]
         flags = [(language, bool(t.disposition & 1)) for language, t in zip(languages, tracks, strict=True)]
         index, note = choose_track(flags, wanted, self._name)
         kind, codec = self._container.format.name, tracks[index].codec_context
         # In WAV it takes NMS ADPCM for AMR, and G.721 for G.726.
-        if codec is None or kind == "sds" or (kind == "wav" and codec.name in {"amrnb", "g726"}):
+        if (
+            codec is None
+            or codec.format is None
+            or kind == "sds"
+            or (kind == "wav" and codec.name in {"amrnb", "g726"})
+        ):
             raise BetterElsewhere
         return index, note
 
@@ -108,7 +144,7 @@ class FfmpegAudio:
         except AudioError as error:
             msg = f"{self._name}: {error}"
             raise AudioError(msg) from error
-        self._complain(out.position_s)
+        self._complain(out.position_s, joined=timeline.jumped)
 
     def _timeline(self) -> tuple[Timeline, bool]:
         from av.format import Flags
@@ -136,13 +172,15 @@ class FfmpegAudio:
                     self._cut = True
                 else:
                     yield from frames
+        except IndexError:
+            pass  # PyAV, at the end of a transport stream in which a track appeared late; ours has been flushed by then
         except (FFmpegError, OSError) as error:
             self._failures.append((out.position_s, error.strerror or str(error)))
             self._cut = True
 
-    def _complain(self, got_s: float) -> None:
+    def _complain(self, got_s: float, *, joined: bool) -> None:
         """Say what is missing, if something is."""
-        promised_s = self._promised_s(got_s)
+        promised_s = self._promised_s(got_s, joined=joined)
         slack_s = 0.02 if self._stream.codec_context.name.startswith(("pcm_", "flac")) else 0.25
         if promised_s is not None and promised_s > got_s + slack_s:
             msg = f"{self._name}: truncated: {promised_s:.1f} s expected, {got_s:.1f} s found; the text covers those"
@@ -155,12 +193,16 @@ class FfmpegAudio:
             raise AudioError(msg)
         # Between the frames of an MP3 may be anything: tags, pictures, another file's beginning.
         if self._failures and self._format != "mp3":
-            at_s, reason = self._failures[0]
-            msg = f"{self._name}: damaged at {at_s:.1f} s, {len(self._failures)} pieces are lost ({reason})"
+            (at_s, reason), count = self._failures[0], len(self._failures)
+            lost = "a piece is" if count == 1 else f"{count} pieces are"
+            msg = f"{self._name}: damaged at {at_s:.1f} s, {lost} lost ({reason})"
             raise AudioError(msg)
 
-    def _promised_s(self, got_s: float) -> float | None:
+    def _promised_s(self, got_s: float, *, joined: bool) -> float | None:
         stream = self._stream
+        if self._format == "ogg":  # by its last page: damaged ones are passed over without a word
+            known = isinstance(self._source, Stored) and stream.duration is not None and not joined
+            return float(stream.duration * stream.time_base) if known else None
         if self._format in {"wav", "avi"}:
             excess = riff_promise(self._source.head, self._source.size)
             return None if excess is None else excess * got_s
@@ -169,8 +211,8 @@ class FfmpegAudio:
             return None if frames is None else frames * (1152 if rate >= 32_000 else 576) / rate  # MPEG 1; 2 and 2.5
         if self._format in _ESTIMATED:
             return None
-        if (tag := stream.metadata.get("DURATION")) is not None:  # Matroska
-            hours, minutes, seconds = tag.split(":")
+        if found := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska
+            hours, minutes, seconds = found.groups()
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         if stream.duration is None:
             return self._length_s if len(self._container.streams) == 1 else None
@@ -205,22 +247,35 @@ _ESTIMATED: Final = {
     "dts",
     "mpegts",
     "mpeg",
-    "ogg",
     "loas",
     "w64",
     "caf",
 }
 
 
+_KINDS: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+
+
 def _planes(frame: Any) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 of shape [frames, channels]."""
-    data = frame.to_ndarray()
-    data = data.T if frame.format.is_planar else data.reshape(-1, frame.layout.nb_channels)
+    data = _stacked(frame) if frame.format.is_planar else frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
     if data.dtype == np.uint8:
         return (data.astype(np.float32) - 128) / 128
     if np.issubdtype(data.dtype, np.integer):
         return data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
     return data.astype(np.float32, copy=False)
+
+
+def _stacked(frame: Any) -> Any:
+    """Return a planar frame's samples, of shape [frames, channels].
+
+    PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it would
+    take what lies behind for sound, or crash.
+    """
+    kind = np.dtype(_KINDS[frame.format.packed.name])
+    return np.stack(
+        [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[: frame.layout.nb_channels]], 1
+    )
 
 
 def _tail(source: Stored) -> bytes:

@@ -27,6 +27,8 @@ class Timeline:
     start_s: float = 0.0
     duration_s: float | None = None
     restarts: bool = False
+    jumped: bool = False
+    """The clock went back, or too far ahead: several recordings are joined, and no length is that of all."""
     _origin_s: float = 0.0
     _begun: bool = False
 
@@ -44,6 +46,7 @@ class Timeline:
             return ahead_s
         if ahead_s > _JITTER_S or ahead_s < -_BACK_S:
             self._origin_s = time_s - position_s
+            self.jumped = True
         return 0.0
 
     def _longest_s(self, position_s: float) -> float:

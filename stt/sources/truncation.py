@@ -6,6 +6,8 @@ Promises that FFmpeg knows come as the duration of a stream; here are those that
 import struct
 from typing import Final
 
+from stt.sources.riff import riff_chunks
+
 # Writers that cannot seek back leave 0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7F000000 or something close to one of these.
 _OPEN: Final = ((0, 0), (0x7EFF_0000, 0x8000_FFFF), (0xFFFE_0000, 0xFFFF_FFFF))
 _PADDING: Final = 1024  # bytes by which honest writers are off
@@ -28,15 +30,13 @@ def riff_promise(head: bytes, size: int) -> float | None:
         return None
     if head[8:12] == b"AVI ":
         return _excess(struct.unpack_from("<I", head, 4)[0], size - 8)
-    at, long = 12, None
-    while at + 8 <= len(head):
-        (length,) = struct.unpack_from("<I", head, at + 4)
-        match head[at : at + 4]:
-            case b"ds64" if at + 24 <= len(head):  # RF64: sizes of 64 bits
-                (long,) = struct.unpack_from("<Q", head, at + 16)
+    long = None
+    for name, at, length in riff_chunks(head):
+        match name:
+            case b"ds64" if at + 16 <= len(head):  # RF64: sizes of 64 bits
+                (long,) = struct.unpack_from("<Q", head, at + 8)
             case b"data":
-                return _excess(length if long is None else long, size - at - 8)
-        at += 8 + length + length % 2
+                return _excess(length if long is None else long, size - at)
     return None
 
 

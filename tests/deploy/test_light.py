@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stt.cli import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = {"torch", "torchaudio", "transformers", "peft", "librosa", "safetensors", "silero-vad", "ray", "scipy", "numba"}
@@ -103,19 +105,53 @@ def test_no_module_imports_anything_heavy() -> None:
     assert (run.returncode, run.stdout) == (0, "clean\n"), run.stderr
 
 
-@pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_the_command_line_starts_without_the_pipeline(argument: str) -> None:
-    """What keeps it quick, whatever the machine is busy with: numpy alone takes longer than all the rest."""
-    code = f"""
+# `stt` started for words alone, many times in one process: what it has imported by then, but for Python's own.
+WORDS = """
 import sys
+before = set(sys.modules)
 from stt.cli import main
-try:
-    main([{argument!r}])
-except SystemExit:
-    pass
-slow = {{"numpy", "onnxruntime", "ctranslate2", "textual", "uvicorn", "asyncio"}}
-sys.stderr.write(" ".join(sorted(slow & set(sys.modules))))
+for words in {words!r}:
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert not ended.code, words
+brought = {{name.partition(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)
+sys.stderr.write(" ".join(sorted(brought | {{"asyncio"}} & set(sys.modules))))
 """
-    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "brought"),
+    [
+        ([["--version"]], "stt"),
+        ([["--help"], *([command.name, "--help"] for command in COMMANDS)], "stt"),
+        ([["config"], ["config", "--path"]], "stt"),
+        ([["completion", "bash"], ["man"]], "shtab stt"),
+    ],
+    ids=["version", "help", "config", "completion"],
+)
+def test_what_only_prints_imports_nothing_that_takes_time(words: list[list[str]], brought: str) -> None:
+    """What keeps it quick, whatever the machine is busy with: numpy alone takes longer than all the rest."""
+    run = subprocess.run(
+        [sys.executable, "-Pc", WORDS.format(words=words)], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, brought)
     assert run.stdout
-    assert run.stderr == ""
+
+
+# Imports every module where what is heavy in the light install, and what is not in it, must not be imported: each waits
+# until it is used.
+LATE = f"""
+import importlib, pkgutil, sys
+import stt, tui
+for package in (stt, tui):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith((".__main__", ".cluster.ray_serve")):
+            importlib.import_module(module.name)
+print(*sorted({{*{IMPORTS!r}, "onnxruntime", "ctranslate2", "faster_whisper", "sounddevice"}} & set(sys.modules)))
+"""
+
+
+def test_engines_are_imported_where_they_are_opened() -> None:
+    run = subprocess.run([sys.executable, "-Pc", LATE], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

@@ -1,8 +1,11 @@
 """What releases are made with fits together: versions, workflows, make targets, scripts."""
 
+import fnmatch
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -92,3 +95,38 @@ def test_release_notes_are_of_this_version(arguments: list[str], status: int) ->
     assert ("### Changed" in run.stdout) == (status == 0)
     assert "0.1.0" not in run.stdout
     assert (f"expected the tag v{VERSION}" in run.stderr) == bool(status)
+
+
+def test_all_that_is_built_is_published() -> None:
+    release = jobs(ROOT / ".github/workflows/release.yml")
+    steps = {job: {step.get("uses", "").partition("@")[0]: step for step in release[job]["steps"]} for job in release}
+    uploads = [job for job in release if "actions/upload-artifact" in steps[job]]
+    pattern = steps["publish"]["actions/download-artifact"]["with"]["pattern"]
+    for job in uploads:
+        assert fnmatch.fnmatch(steps[job]["actions/upload-artifact"]["with"]["name"], pattern)
+    assert {*uploads, "images"} == set(release["publish"]["needs"])
+
+
+@pytest.mark.parametrize(
+    ("there", "installs"),
+    [
+        (["chromium", "make", "nix-instantiate", "systemd-analyze"], ""),
+        (["chromium-browser", "make", "nix-instantiate", "systemd-analyze"], ""),
+        (["make", "nix-instantiate"], "chromium systemd"),
+    ],
+)
+def test_ci_installs_what_is_not_there_by_any_name(there: list[str], installs: str, tmp_path: Path) -> None:
+    for name in ("bash", "dirname", "mktemp", "rm"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    log = tmp_path / "log"
+    bodies = dict.fromkeys(there, "") | {"make": "exit 3", "sudo": '"$@"', "apt-get": f'echo "$@" >>{log}'}
+    bodies["python3"] = f'exec {sys.executable} "$@"'
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    run = subprocess.run([ROOT / ".ci/run"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert run.returncode == 3, run.stderr
+    said = log.read_text().splitlines() if log.exists() else []
+    assert [line.partition("--no-install-recommends ")[2] for line in said if " install " in line] == (
+        [installs] if installs else []
+    )

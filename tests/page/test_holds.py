@@ -99,9 +99,12 @@ async def test_another_microphone_and_one_that_is_lost(tmp_path: Path) -> None:
     keep_tracks = """
     const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     window.asked = [];
+    window.streams = [];
     navigator.mediaDevices.getUserMedia = async (wanted) => {
         window.asked.push(wanted.audio.deviceId?.exact);
-        return window.stream = await open(wanted);
+        const stream = await open(wanted);
+        window.streams.push(stream);
+        return stream;
     };
     null
     """
@@ -118,11 +121,11 @@ async def test_another_microphone_and_one_that_is_lost(tmp_path: Path) -> None:
         await expect(devices).to_have_count(3)
         other = await devices.nth(2).get_attribute("value")
         await page.select_option("[name=device]", other)
-        await until(page, "window.asked.length === 2")
+        await until(page, "window.streams.length === 2")
         assert (await page.evaluate("window.asked"))[1] == other
         await expect(page.locator("#state")).to_have_text("Listening.")
         assert running.service.describe()["sessions"] == 1
-        await page.evaluate("window.stream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+        await page.evaluate("window.streams[1].getAudioTracks()[0].dispatchEvent(new Event('ended'))")
         await expect(page.locator("#notice")).to_contain_text("Plug one in, then start again.")
         await expect(page.locator("#listen")).to_have_text("Start listening")
 

@@ -130,19 +130,22 @@ async def test_settings_work_while_it_runs(tmp_path: Path) -> None:
         await expect(page.locator("#turns .why")).to_contain_text("ended by asked")
 
 
-@pytest.mark.parametrize("key", ["", "wrong"])
-async def test_a_key_is_asked_for_and_kept_in_this_tab_only(tmp_path: Path, key: str) -> None:
-    async with serving(api_keys=("right",)) as running, browsing(f"{running.http}/", tmp_path, TALK) as page:
-        if key:
-            await page.evaluate("key => sessionStorage.setItem('key', key)", key)
+@pytest.mark.parametrize(("before", "right"), [("", "right"), ("wrong", "right"), ("wr=ng", "/+rigHt(%2f) =")])
+async def test_a_key_is_asked_for_and_kept_in_this_tab_only(tmp_path: Path, before: str, right: str) -> None:
+    async with serving(api_keys=(right,)) as running, browsing(f"{running.http}/", tmp_path, TALK) as page:
+        if before:
+            await page.evaluate("key => sessionStorage.setItem('key', key)", before)
         await page.click("#listen")
         await expect(page.locator("#key-form")).to_be_visible()
         await expect(page.locator("#notice")).to_contain_text("key")
-        await page.fill("#key", "right")
+        await page.fill("#key", "k\u00e4se")  # no header can carry it
+        await page.click("#key-form button")
+        await expect(page.locator("#key-form")).to_be_visible()
+        await page.fill("#key", right)
         await page.click("#key-form button")
         await expect(page.locator("#state")).to_have_text("Listening.")
-        assert await page.evaluate("sessionStorage.getItem('key')") == "right"
-        assert "right" not in await page.evaluate("JSON.stringify(localStorage) + document.cookie + location")
+        assert await page.evaluate("sessionStorage.getItem('key')") == right
+        assert right not in await page.evaluate("JSON.stringify(localStorage) + document.cookie + location")
 
 
 async def test_a_full_server_says_so(tmp_path: Path) -> None:

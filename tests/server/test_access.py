@@ -4,10 +4,12 @@ import asyncio
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
 
 from scripted import tone
 from serving import counted, refused, serving, turn
@@ -15,6 +17,7 @@ from spoken import silence
 from stt.errors import SettingsError
 from stt.server import ServerSettings
 from stt.server.access import authorized, is_loopback, offered, origin_allowed, read_keys
+from stt.server.families import FAMILIES, Family
 
 SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
 
@@ -161,6 +164,21 @@ async def test_a_key_is_found_wherever_clients_can_put_it_and_is_never_logged(
     assert KEY not in "".join(f"{record.getMessage()}{record.__dict__.get('fields')}" for record in ours)
 
 
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+async def test_a_server_without_keys_takes_any_and_never_names_it(family: Family) -> None:
+    """Clients insist on sending one, and browsers on hearing what they offered."""
+    async with serving() as running:
+        for kind in family.websocket:
+            url = f"ws://127.0.0.1:{running.port}{kind.path}"
+            for offer in (["token", KEY], ["bearer", KEY], ["realtime", IN_NAME]):
+                async with connect(url, subprotocols=offer, compression=None) as websocket:  # type: ignore[arg-type]
+                    assert websocket.subprotocol == offer[0]
+                    assert websocket.response is not None
+                    assert KEY not in str(websocket.response.headers)
+            async with connect(url, additional_headers={"Authorization": f"Token {KEY}"}, compression=None):
+                pass
+
+
 def test_what_is_left_of_a_request_once_its_keys_are_taken() -> None:
     given = offered({}, ["token", "one", "more"], [("events", "1"), ("token", "two"), ("api_key", "")])
     assert given.keys == ("one", "two", "")
@@ -169,6 +187,13 @@ def test_what_is_left_of_a_request_once_its_keys_are_taken() -> None:
     assert "one" not in repr(given)
     assert offered({"authorization": "Basic abc"}, ["token"], []).keys == ()
     assert offered({}, ["graphql-ws"], []).subprotocol is None
+
+
+@pytest.mark.parametrize("key", ["a+b/c==", "a b", "50%", "%41", "(x)"])
+@pytest.mark.parametrize("form", ["token {}", "realtime openai-insecure-api-key.{}"])
+def test_a_key_that_no_subprotocol_can_hold_is_sent_percent_encoded(key: str, form: str) -> None:
+    """Base64, say, as `openssl rand` writes it."""
+    assert key in offered({}, form.format(quote(key, safe="")).split(), []).keys
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:

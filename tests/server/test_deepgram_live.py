@@ -414,6 +414,22 @@ async def test_raw_audio_and_containers_arrive_in_pieces_of_any_length(encoding:
     assert metadata["duration"] == pytest.approx(2, abs=0.01)
 
 
+async def test_an_engine_that_fails_closes_its_span_and_the_next_turn_is_heard() -> None:
+    def hear(utterance: Utterance) -> str:
+        if utterance.speech_s and utterance.key.turn == 0:
+            raise RuntimeError("secret words")
+        return "One."
+
+    async with serving(ScriptedModel(hear)) as running, talking(running, RAW) as websocket:
+        await send(websocket, np.concatenate([tone(1), silence(1), tone(1)]))
+        await websocket.send(CLOSE)
+        messages = await rest(websocket)
+        assert websocket.close_code == 1000
+    assert [message["type"] for message in messages] == ["Results", "Results", "Metadata"]
+    assert [transcript(message) for message in messages[:-1]] == ["", "One."]
+    assert "secret" not in json.dumps(messages)
+
+
 async def test_audio_that_cannot_be_decoded_closes_with_1008() -> None:
     async with serving() as running, talking(running) as websocket:
         await websocket.send(b"this is no container at all " * 4_000)
@@ -427,6 +443,7 @@ async def test_audio_that_cannot_be_decoded_closes_with_1008() -> None:
     "query",
     [
         "&encoding=g729", "&sample_rate=1", "&channels=0", "&interim_results=perhaps", "&endpointing=soon",
+        "&encoding=amr-nb", "&encoding=amr-wb", "&encoding=speex", "&encoding=opus&channels=3",
         "&utterance_end_ms=10", "&vad_events=2", "&punctuate=x", "&language=tlh", "&multichannel=true&channels=2",
     ],
 )  # fmt: skip

@@ -251,6 +251,13 @@ async def test_interims_that_wait_are_replaced_in_order() -> None:
     assert [await outbox.take() for _ in range(5)] == [final("A"), Answer("x"), interim("b2"), Tick(2), None]
 
 
+async def test_answers_count_with_what_they_hold() -> None:
+    """They may repeat what a client sent, which can be much, and many may wait for one that does not read."""
+    for content in (b"x" * 5_000, "x" * 5_000, {"type": "answer", "terms": ["x" * 5_000]}):
+        outbox = Outbox(limit_bytes=10_000)
+        assert [outbox.put(Answer(content)) for _ in range(4)] == [True, True, False, False]
+
+
 async def test_a_message_of_any_size_is_taken_while_what_waits_is_within_the_bound() -> None:
     outbox = Outbox(limit_bytes=1_000)
     large = final("x" * 100_000)

@@ -14,6 +14,7 @@ from scripted import ScriptedModel, tone
 from serving import Running, frames, rest, serving
 from spoken import silence
 from stt.events import Latency, Passage, TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
+from stt.recognition import Utterance
 from stt.server.dialect import Answer, Malformed, Opened, Request, Tick
 from stt.server.dialects.flux import Flux
 from stt.settings import TurnSettings
@@ -180,3 +181,31 @@ async def test_after_the_end_no_mistake_is_told(first: str) -> None:
             await websocket.send(frame)
         messages = await rest(websocket)
     assert [message["type"] for message in messages] == ["Connected", *(["Error"] if first == "{" else [])]
+
+
+async def test_an_end_that_is_forced_where_nobody_speaks_is_none() -> None:
+    async with serving(ScriptedModel(lambda _: "")) as running, talking(running) as websocket:
+        for sound in (silence(0.5), np.concatenate([tone(0.4), silence(1.5)])):  # a cough is no turn
+            for frame in frames(sound):
+                await websocket.send(frame)
+            await websocket.send('{"type":"ForceEndTurn"}')
+        await websocket.send('{"type":"CloseStream"}')
+        assert [message["type"] for message in await rest(websocket)] == ["Connected"]
+
+
+async def test_an_engine_that_fails_is_a_warning_and_the_next_turn_is_heard() -> None:
+    def hear(utterance: Utterance) -> str:
+        if utterance.speech_s and utterance.key.turn == 0:
+            raise RuntimeError("secret words")
+        return "One."
+
+    async with serving(ScriptedModel(hear)) as running, talking(running) as websocket:
+        for frame in frames(np.concatenate([tone(1), silence(1.5), tone(1)])):
+            await websocket.send(frame)
+        await websocket.send('{"type":"CloseStream"}')
+        messages = await rest(websocket)
+        assert websocket.close_code == 1000
+    (warning,) = [message for message in messages if message["type"] == "Warning"]
+    assert set(warning) == {"type", "request_id", "sequence_id", "code", "description"}
+    assert "secret" not in json.dumps(messages)
+    assert [(m["turn_index"], m["transcript"]) for m in messages if m.get("event") == "EndOfTurn"] == [(0, "One.")]

@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from scripted import ScriptedModel, tone
-from serving import Running, serving
+from serving import Running, rest, serving
 from spoken import silence
 from stt.audio import to_pcm16
 from stt.recognition import Utterance
@@ -390,6 +390,53 @@ async def test_keys_of_programs_and_of_browsers() -> None:
         "invalid_api_key",
         {"message", "type", "param", "code"},
     )
+
+
+async def test_a_commit_after_turn_detection_was_switched_off_has_the_text_of_the_turn_that_ran() -> None:
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket)
+        await append(websocket, tone(1.0))
+        detected = (await until(websocket, "input_audio_buffer.speech_started"))[-1]["item_id"]
+        await update(websocket, turn_detection=None)
+        await append(websocket, tone(1.0))
+        await send(websocket, "input_audio_buffer.commit")
+        first = await until(websocket, f"{TRANSCRIPTION}.completed")
+        second = await until(websocket, f"{TRANSCRIPTION}.completed")
+        await append(websocket, tone(0.5))
+        await send(websocket, "input_audio_buffer.commit")
+        third = await until(websocket, f"{TRANSCRIPTION}.completed")
+    assert (kinds(first), first[-1]["transcript"]) == (["committed", "completed"], "w0 w1 w2 w3")
+    assert (kinds(second), second[-1]["transcript"]) == (["speech_stopped", "committed", "completed"], "")
+    assert first[-1]["item_id"] != second[-1]["item_id"] == detected
+    assert (kinds(third), third[-1]["transcript"]) == (["committed", "completed"], "w0")
+
+
+async def test_who_says_nothing_is_closed_without_an_error() -> None:
+    """LiveKit's plugin would never connect again."""
+    async with serving(grows(), idle_timeout_s=0.1) as running, talking(running) as websocket:
+        assert [event["type"] for event in await rest(websocket)] == ["session.created"]
+        assert (websocket.close_code, websocket.close_reason) == (1008, "idle")
+
+
+async def test_an_error_names_the_event_that_it_is_about() -> None:
+    async with serving(grows()) as running, talking(running) as websocket:
+        await send(websocket, "input_audio_buffer.append", audio=7, event_id="mine")
+        wrong = (await until(websocket, "error"))[-1]["error"]
+        assert (wrong["event_id"], wrong["param"]) == ("mine", "audio")
+
+
+async def test_an_update_while_somebody_speaks_loses_nothing() -> None:
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket)
+        await append(websocket, tone(1.0))
+        await until(websocket, "input_audio_buffer.speech_started")
+        heard = (await update(websocket, turn_detection={"silence_duration_ms": 900}))["audio"]["input"]
+        assert heard["turn_detection"]["silence_duration_ms"] == 900
+        await append(websocket, tone(1.0), silence(1.2))
+        turn = await until(websocket, f"{TRANSCRIPTION}.completed")
+    assert turn[-1]["transcript"] == "w0 w1 w2 w3"
+    (stopped,) = [event for event in turn if event["type"].endswith("speech_stopped")]
+    assert stopped["audio_end_ms"] == pytest.approx(2_900, abs=70)
 
 
 async def test_who_waits_for_a_late_text_gets_it_however_long_that_takes() -> None:

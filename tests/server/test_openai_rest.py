@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import encode
 from scripted import ScriptedModel, tone
 from serving import Running, serving
 from spoken import silence
@@ -72,6 +73,15 @@ async def test_every_format() -> None:
 
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "webm", "ogg", "flac"])
+async def test_a_file_is_what_is_in_it_whatever_it_is_called(kind: str, tmp_path: Any) -> None:
+    """`post` says that it is `x.wav`."""
+    sound = np.concatenate([tone(1.0), silence(2.0), tone(1.0)])
+    async with serving(ScriptedModel(lambda _: "Heard.")) as running:
+        answer = await post(running, encode(tmp_path / f"a.{kind}", sound).read_bytes())
+    assert (answer.status_code, answer.json()["text"]) == (200, "Heard. Heard.")
 
 
 async def test_words_have_times_within_what_was_spoken() -> None:
@@ -181,6 +191,8 @@ async def test_silence_is_no_error() -> None:
         (TWO_TURNS, {"timestamp_granularities[]": "phoneme"}, "timestamp_granularities", "segment, word"),
         (TWO_TURNS, {"language": "tlh"}, "language", "the engine knows en"),
         (TWO_TURNS, {"chunking_strategy": "{"}, None, "JSON object"),
+        (TWO_TURNS, {"chunking_strategy": '{"type": "psychic"}'}, "chunking_strategy.type", "server_vad"),
+        (TWO_TURNS, {"chunking_strategy[type]": "psychic"}, "chunking_strategy.type", "server_vad"),
         (
             TWO_TURNS,
             {"chunking_strategy[silence_duration_ms]": "-5"},
@@ -196,6 +208,7 @@ async def test_what_cannot_work_is_the_clients_mistake(file: Any, fields: Any, p
             answers.append(await post(running, file, stream="true", **fields))
     for answer in answers:
         assert answer.status_code == 400
+        assert answer.headers["x-request-id"].startswith("req_")
         error = answer.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert (error["type"], error["param"]) == ("invalid_request_error", param)
@@ -227,6 +240,13 @@ async def test_fields_nobody_knows_and_any_model_are_fine() -> None:
     options = scripted.batches[-1][0].options
     assert options.terms == ("Zaphod", "Trillian", "Greetings")
     assert (options.language, options.live) == ("en", False)
+
+
+async def test_fields_that_nobody_has_set_are_fine() -> None:
+    names = ("language", "prompt", "temperature", "response_format", "stream", "chunking_strategy", "keywords[]")
+    async with serving(model()) as running:
+        answer = await post(running, **dict.fromkeys((*names, "timestamp_granularities[]", "include[]"), ""))
+    assert answer.json()["text"] == "Heard 1.0 seconds. Heard 1.5 seconds."
 
 
 async def test_the_silence_of_a_chunking_strategy_parts_turns() -> None:

@@ -302,6 +302,16 @@ async def test_a_certificate_is_trusted_with_its_ca_file_alone() -> None:
             trusting(path)
 
 
+async def test_a_url_with_or_without_tls_that_should_be_the_other_is_told() -> None:
+    files = {"tls_cert": str(TLS / "cert.pem"), "tls_key": str(TLS / "key.pem")}
+    async with serving() as running:
+        with pytest.raises(RemoteError, match="without TLS is at ws://"):
+            await RemoteSession(f"wss://localhost:{running.port}").run(pieces(TALK), Heard())
+    async with serving(**files) as running:
+        with pytest.raises(RemoteError, match="with TLS is at wss://"):
+            await RemoteSession(f"ws://localhost:{running.port}").run(pieces(TALK), Heard())
+
+
 async def test_audio_that_nobody_can_hear_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hears speech and never says a word of it, for longer than the tape."""
     monkeypatch.setattr(stt.client, "_KEEP_S", 10.0)

@@ -144,6 +144,8 @@ async def test_wrong_paths_and_methods() -> None:
         response = await http.get("/ws/transcribe")
         assert (response.status_code, response.json()["code"]) == (426, "upgrade_required")
         assert (await http.post("/ws/transcribe")).status_code == 405
+        response = await http.get("/v1/audio/transcriptions")
+        assert (response.status_code, response.json()["error"]) == (405, "expected POST")
         status, told = await refused(running, path="/ws/other")
         assert (status, told["code"]) == (404, "not_found")
         paths = [kind.path for family in FAMILIES.values() for kind in family.websocket]

@@ -4,11 +4,12 @@ import asyncio
 
 import numpy as np
 import pytest
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from scripted import ScriptedModel, tone
 from serving import Running, frames, rest, serving
+from stt.audio import to_pcm16
 
 LONG_S = 150
 FRAMES = frames(np.tile(tone(1), LONG_S), 800)
@@ -68,3 +69,34 @@ async def test_a_drain_lets_a_session_that_is_held_back_have_its_final() -> None
         assert messages[-1]["isFinal"]
         assert messages[-1]["end"] >= most_s
         assert websocket.close_code == 1001
+
+
+@pytest.mark.parametrize("encoding", ["linear16", "mulaw"])
+async def test_behind_a_message_that_is_minutes_of_audio_pings_are_answered(encoding: str) -> None:
+    """Clients of Deepgram may send a whole file so, and give up when a ping is not answered in 20 s."""
+    model = ScriptedModel(max_batch=1)
+    query = f"encoding={encoding}&sample_rate=16000&endpointing=false"
+    async with (
+        serving(model) as running,
+        connect(f"ws://127.0.0.1:{running.port}/v1/listen?{query}", compression=None, ping_interval=None) as websocket,
+    ):
+        assert running.service.recognizer is not None
+        model.free.clear()
+        await websocket.send(b"\x90" * (LONG_S * 16_000) if encoding == "mulaw" else to_pcm16(np.tile(tone(1), LONG_S)))
+        await websocket.send('{"type": "KeepAlive"}')
+        await websocket.send('{"type": "CloseStream"}')
+        await until_no_more_is_heard(running)
+        async with asyncio.timeout(10):
+            await (await websocket.ping())
+        model.free.set()
+        messages = await rest(websocket, 30)
+    assert messages[-1]["duration"] == LONG_S
+
+
+async def until_no_more_is_heard(running: Running) -> None:
+    """Wait until the session takes no more, and hold what waits against its bound."""
+    (host,) = running.service.sessions
+    most_s = 0.0
+    while most_s != (most_s := host._inbox.received_s) or most_s < 30:  # type: ignore[attr-defined]
+        await asyncio.sleep(0.5)
+    assert most_s < 80

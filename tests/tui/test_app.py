@@ -7,8 +7,10 @@ import pytest
 from stage import FAST, SENTENCES, ScriptedDevices, meter, on_stage, talk
 from textual.widgets import Input, OptionList
 
+from stt.commands.destinations import Output
+from stt.errors import OutputError
 from stt.events import TranscriptChanged, TurnCompleted, TurnPaused, TurnResumed, TurnStarted
-from tui import journal, private
+from tui import journal
 from tui.app import Got
 from tui.condition import Options
 from tui.devices import Row
@@ -307,12 +309,14 @@ async def test_s_writes_over_a_file_only_when_told_twice(tmp_path: Path):
     async with on_stage(options=Options(folder=tmp_path)) as play:
         path = tmp_path / "transcript-2026-01-01-1200.txt"
         path.write_text("mine")
+        path.chmod(0o644)
         await talk(play)
         await play.press("s", "enter")
         assert "exists; Enter once more" in play.screen_text
         assert path.read_text() == "mine"
         await play.press("enter")
         assert path.read_text().startswith("Good morning")
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_enter_on_a_format_saves_in_it_and_a_click_chooses_it(tmp_path: Path):
@@ -333,8 +337,9 @@ async def test_enter_on_a_format_saves_in_it_and_a_click_chooses_it(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("a.pdf", "expected a name ending in"), ("no/such/a.txt", "there is no directory"), ("", "expected a name")],
-)
+    [("a.pdf", "expected a name ending in"), ("no/such/a.txt", "there is no directory"), ("", "expected a name"),
+     ("~nobody-here/a.txt", "home directory"), ("x" * 300 + ".txt", "too long")],
+)  # fmt: skip
 async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path: Path):
     async with on_stage(options=Options(folder=tmp_path)) as play:
         await talk(play)
@@ -346,17 +351,61 @@ async def test_s_refuses_what_cannot_be_saved(name: str, problem: str, tmp_path:
     assert not any(tmp_path.glob("*"))  # noqa: ASYNC240
 
 
-async def test_s_tells_of_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*_: object, **__: object) -> object:
-        raise OSError(28, "No space left on device")
+async def test_a_device_dialog_says_all_that_is_wrong():
+    async with on_stage() as play:
+        play.app.devices = ScriptedDevices(
+            [], problem="microphones need a library " + "that is missing " * 4 + "on Debian"
+        )
+        await play.press("d")
+        await asyncio.sleep(0.2)
+        await play.settle()
+        assert "on Debian" in " ".join(play.screen_text.replace("│", "").split())
 
-    async with on_stage(options=Options(folder=tmp_path)) as play:
+
+@pytest.mark.parametrize("size", [(20, 5), (40, 8), (80, 12), (80, 24)])
+async def test_dialogs_show_what_they_are_for_at_any_size(size: tuple[int, int], tmp_path: Path):
+    async with on_stage(size, options=Options(folder=tmp_path)) as play:
+        await talk(play)
+        for key, shown in (("s", "2026"), ("e", "dollars"), ("question_mark", "Listening"), ("d", "System")):
+            if key == "s":
+                await play.press(key)
+                play.app.screen.query_one(Input).value = "2026.txt"
+                await play.settle()
+            else:
+                await play.press(key)
+            assert shown in play.screen_text, key
+            await play.press("escape")
+
+
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [("", "transcript.srt"), ("/", "/transcript.srt"), ("talks/", "talks/transcript.srt"),
+     ("talks/.", "talks/transcript.srt"), ("a.b/c", "a.b/c.srt"),
+     ("talk.txt", "talk.srt"), ("~/talk", "~/talk.srt")],
+)  # fmt: skip
+async def test_a_format_can_be_chosen_whatever_is_typed(typed: str, becomes: str):
+    async with on_stage() as play:
         await talk(play)
         await play.press("s")
-        monkeypatch.setattr(private, "open_file", full)
-        await play.press("enter")
-        assert "No space left on device" in play.told
+        field = play.app.screen.query_one(Input)
+        field.value = typed
+        await play.press("ctrl+r")
+        assert field.value == becomes
+
+
+async def test_s_tells_of_a_disk_that_refuses_and_leaves_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: Output, __: str) -> None:
+        raise OutputError("No space left on device")
+
+    monkeypatch.setattr(Output, "write", full)
+    path = tmp_path / "transcript-2026-01-01-1200.txt"
+    path.write_text("mine")
+    async with on_stage(options=Options(folder=tmp_path)) as play:
+        await talk(play)
+        await play.press("s", "enter", "enter")
+        assert "Not saved: No space left on device" in play.told
         assert play.app.unsaved
+    assert {file: file.read_text() for file in sorted(tmp_path.glob("*"))} == {path: "mine"}  # noqa: ASYNC240
 
 
 # keys: the program

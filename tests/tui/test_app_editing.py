@@ -12,7 +12,7 @@ from textual.widgets import TextArea
 
 from stt.events import Passage, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnPaused, TurnStarted
 from stt.words import Word
-from tui import journal
+from tui import clipboard, journal
 from tui.condition import Options
 from tui.dialogs import AskScreen, EditScreen, HelpScreen
 from tui.journal import Journal
@@ -433,3 +433,20 @@ def test_saved_json_is_one_document(tmp_path: Path):
 
     text = export.render("json", [Block(0, 0, 0.0, 0, 16_000, "a", 1, "final")], engine="e", language="en")
     assert json.loads(text)["engine"] == "e"
+
+
+@pytest.mark.parametrize("does", ["#!/no/such/program", "#!/bin/sh\nexec tail -f /dev/null", "#!/bin/sh\nexit 1"])
+async def test_a_clipboard_that_does_not_answer_harms_nobody(
+    does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "xclip").write_text(f"{does}\n")
+    (tmp_path / "xclip").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(clipboard, "_PATIENCE_S", 0.05)
+    async with on_stage() as play:
+        await talk(play)
+        await play.press("c")
+        await play.app.workers.wait_for_complete()
+        assert "Copied the turn" in play.told

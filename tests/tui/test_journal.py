@@ -1,16 +1,18 @@
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 from stage import NOON, spoken
 
 from stt.events import RecognitionFailed, TurnResumed
-from tui import export, journal
+from tui import export, journal, sessions
 from tui.document import Block, Cleared, Edited, Heard, Record, StretchBegan, Undone, Unfinished
 from tui.journal import Journal, JournalError
 from tui.recorder import open_recorder
@@ -69,6 +71,7 @@ def test_a_line_is_on_disk_when_write_returns(tmp_path: Path):
     code = f"""
 import os, sys
 from pathlib import Path
+from typing import Any
 from tui.document import Cleared
 from tui.journal import Journal
 journal = Journal(Path({str(tmp_path / "a.jsonl")!r}))
@@ -192,3 +195,44 @@ def test_a_recording_holds_what_was_heard(kind: str, tmp_path: Path):
 def test_a_recording_of_another_kind_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"\.wav or \.flac, got '\.mp3'"):
         open_recorder(tmp_path / "a.mp3")
+
+
+def test_sessions_that_begin_at_once_do_not_get_into_each_other(tmp_path: Path):
+    """Both saw that the name was free: it is made with the first record."""
+    path = tmp_path / "2026-01-01_12-00-00.jsonl"
+    with Journal(path, new=True) as first, Journal(path, new=True) as second, Journal(path, new=True) as third:
+        for kept in (first, second, third):
+            kept.write(RECORDS[0])
+            assert kept.failure == ""
+    assert [kept.path.stem[19:] for kept in (first, second, third)] == ["", "_1", "_2"]
+    assert all(len(journal.read(kept.path)[0]) == 1 for kept in (first, second, third))
+
+
+ODD = [None, -1, 1e300, float("nan"), 10**30, "x", "", [], {}, True, [1], {"a": 1}, -5.5]
+
+
+def test_what_a_damaged_journal_holds_ends_nobody(tmp_path: Path):
+    """Its lines are records of the right types, or left out: sums, screens and files can be made of what is left."""
+    rng = random.Random(1)
+
+    def damaged(value: Any) -> Any:
+        if rng.random() < 0.03:
+            return rng.choice(ODD)
+        if isinstance(value, dict):
+            return {key: damaged(inner) for key, inner in value.items() if rng.random() > 0.005}
+        return [damaged(inner) for inner in value] if isinstance(value, list) else value
+
+    lines = [json.loads(journal.encode(i, record)) for i, record in enumerate(RECORDS * 5)]
+    left = 0
+    for _ in range(150):
+        order = lines if rng.random() < 0.7 else rng.sample(lines, len(lines))
+        (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(damaged(line)) for line in order))
+        for summary in sessions.summaries(tmp_path):
+            assert summary.line()
+            assert summary.document()
+        records, bad = journal.read(tmp_path / "a.jsonl")
+        document = journal.replayed(records)
+        assert all(export.wall(block.wall_s) for block in document.blocks)
+        assert all(export.render(kind, document.finals, engine="e", language="en") for kind in export.FORMATS[2:])
+        left += bad
+    assert 0 < left < 150 * len(lines) / 2

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from soundsystem import SILENCE, PortAudioError, SoundSystem, live, say
+from soundsystem import SILENCE, Listener, PortAudioError, SoundSystem, live, say
 
 import tui.lag
 import tui.live
@@ -24,7 +24,7 @@ from stt.sources import Level, Microphone, find_device, input_devices
 from tui import updates
 from tui.devices import Devices
 from tui.document import Heard, StretchBegan
-from tui.live import Plan
+from tui.live import Live, Plan
 
 
 @pytest.fixture
@@ -226,6 +226,18 @@ def test_interims_come_while_the_model_for_what_stands_still_loads(sound: SoundS
         assert told.wait(updates.EngineReady).name == "scripted, interims by scripted"
 
 
+def is_mended(listening: Live, told: Listener, sound: SoundSystem, failure: str) -> None:
+    """The first engine failed and said why; who asks again is heard by the second, which says "at last"."""
+    assert told.wait(updates.EngineFailed).message == failure
+    told.wait(updates.InputPaused)
+    while not sound.opened.empty():
+        sound.opened.get()
+    listening.listen(on=True)
+    told.wait(updates.EngineReady)
+    say(sound.opened.get(timeout=5))
+    told.final("at last")
+
+
 @pytest.mark.parametrize("broken", ["finals", "interims"])
 def test_a_pair_of_which_one_cannot_be_opened_is_tried_again(sound: SoundSystem, broken: str):
     failed: list[str] = []
@@ -242,14 +254,7 @@ def test_a_pair_of_which_one_cannot_be_opened_is_tried_again(sound: SoundSystem,
         "open_interims": lambda _: opens("interims"),
     }
     with live(plan, **openers) as (listening, told):
-        assert told.wait(updates.EngineFailed).message == f"no weights for {broken}"
-        told.wait(updates.InputPaused)
-        while not sound.opened.empty():
-            sound.opened.get()
-        listening.listen(on=True)
-        told.wait(updates.EngineReady)
-        say(sound.opened.get(timeout=5))
-        told.final("at last")
+        is_mended(listening, told, sound, f"no weights for {broken}")
 
 
 def test_quitting_does_not_wait_for_an_engine_that_loads(sound: SoundSystem):
@@ -339,14 +344,7 @@ def test_an_engine_that_cannot_be_opened_is_tried_again(sound: SoundSystem):
         return OpenedEngine(model, "asked for")
 
     with live(open_engine=open_late) as (listening, told):
-        assert told.wait(updates.EngineFailed).message == "no weights; do this"
-        told.wait(updates.InputPaused)
-        while not sound.opened.empty():
-            sound.opened.get()
-        listening.listen(on=True)
-        told.wait(updates.EngineReady)
-        say(sound.opened.get(timeout=5))
-        told.final("at last")
+        is_mended(listening, told, sound, "no weights; do this")
 
 
 def test_a_language_the_engine_does_not_know(sound: SoundSystem):

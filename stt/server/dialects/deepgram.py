@@ -27,6 +27,7 @@ MODEL: Final = {"name": "stt", "version": "live", "arch": "stt"}
 """Whatever model a client asks for, this is what it gets."""
 MODEL_UUID: Final = "7d0c1f6e-6f0b-4a7e-9a39-6b8a5a3e5c11"
 MOST_CHANNELS: Final = 8
+_MOST_OPUS_CHANNELS: Final = 2  # more are several streams, which nothing but a container tells apart
 _CODES: Final = {"unauthorized": "INVALID_AUTH", "bad_option": "Bad Request", "too_many_sessions": "TOO_MANY_REQUESTS"}
 _BARE: Final = re.compile(r"^\W+|\W+$")
 _BOOST: Final = re.compile(r":-?\d+(\.\d+)?$")
@@ -42,13 +43,16 @@ def codec(encoding: str, rate: int, channels: int) -> Codec:
     """Return how audio is to be read; no encoding: a container, which says so itself.
 
     Raises:
-        NotAdmittedError: the encoding is unknown.
+        NotAdmittedError: the encoding is unknown, or has no such channels.
 
     """
     if (known := _CODECS.get(encoding)) is None:
         names = ", ".join(name for name in _CODECS if name)
         text = f"encoding must be one of {names}, got {shown(encoding)}"
         raise NotAdmittedError("bad_option", text, option="encoding")
+    if known.encoding == "opus" and channels > _MOST_OPUS_CHANNELS:
+        text = f"channels must be at most {_MOST_OPUS_CHANNELS} with raw packets of Opus, got {channels}"
+        raise NotAdmittedError("bad_option", text, option="channels")
     return Codec(known.encoding, rate, channels)
 
 

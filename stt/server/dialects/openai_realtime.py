@@ -8,6 +8,8 @@ An *item* is a turn, or what the client committed. One id goes through all that 
 A commit is a flush of the session, and has exactly one item. Where the client alone commits, it is told of that item at
 once, and the turn that the flush ends gives the text. Beside turn detection it is the item of the turn that it ended;
 where it found none, it gets one without words.
+
+An `error` is for what a client got wrong: LiveKit gives up for good at any, but connects again at a close.
 """
 
 import base64
@@ -15,7 +17,7 @@ import binascii
 import secrets
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 from stt.control import Clear, Configure, Flush
@@ -188,7 +190,7 @@ class OpenAIRealtime:
                 yield _event("error", error=wrong)
             case Malformed(details=(option, event_id)):
                 yield _event("error", error=error(item.message, item.code, option) | {"event_id": event_id})
-            case Malformed() | Ending(how="idle" | "too_many_errors"):
+            case Malformed() | Ending(how="too_many_errors"):
                 code = item.code if isinstance(item, Malformed) else item.how
                 yield _event("error", error=error(item.message, code) | {"event_id": None})
             case Answer(content=_Committed(committed)):
@@ -224,6 +226,12 @@ class OpenAIRealtime:
     def _complete(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         if event.why == "asked":
             self._by_flush = True
+            asked = self._flushes[0]
+            if asked is not None and asked is not item:
+                # Turn detection was switched off while it ran: what the client committed has the text, and comes first.
+                asked.failed, item.failed = item.failed, False
+                yield from self._conclude(asked, event)
+                event = replace(event, text="")
         if item is self._open:
             self._open = _Item()
         if event.why == "cleared" and not item.detected:  # nobody has heard of it, but for words that are taken back
@@ -231,6 +239,9 @@ class OpenAIRealtime:
             return
         if item.detected:
             yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(event.decided_s), item_id=item.id)
+        yield from self._conclude(item, event)
+
+    def _conclude(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         yield from self._commit(item)
         yield from self._delta(item, event.text)
         if item.failed:
@@ -259,9 +270,8 @@ class OpenAIRealtime:
         return _event(kind, item_id=item.id, content_index=0, transcript=text, usage=usage, **found)
 
     def ended(self, end: End) -> Goodbye:
-        """Close; a fault of ours is told before."""
-        failed = error("the server failed; please reconnect", "server_error", server=True) | {"event_id": None}
-        return Goodbye(end.code, end.how, (_event("error", error=failed),) if end.how == "failed" else ())
+        """Close."""
+        return Goodbye(end.code, end.how.replace("_", " "))
 
 
 def _event(kind: str, **fields: Any) -> str:

@@ -61,12 +61,15 @@ class Ask:
 
 
 def read(fields: Sequence[tuple[str, str]], turns: TurnSettings, language: str | None) -> Ask:
-    """Read the fields of a form (names without `[]`), over the server's turns and language; unknown ones do not count.
+    """Read the fields of a form (names without `[]`), over the server's turns and language.
+
+    Unknown ones do not count, nor do empty ones: programs send those of options that nobody has set.
 
     Raises:
         UnreadableError: a field that is known has a value that cannot work.
 
     """
+    fields = [(name, value) for name, value in fields if value]
     given = dict(fields)
 
     def every(name: str) -> list[str]:
@@ -99,10 +102,13 @@ def _chunking(given: Mapping[str, str], turns: TurnSettings) -> TurnSettings:
     name = "chunking_strategy"
     text = given.get(name, "auto")
     strategy: dict[str, Any] = json_object(text) if text.startswith("{") else {}
-    if not strategy and text not in ("auto", ""):
+    if not strategy and text != "auto":
         msg = f"{name} must be auto or an object, got {shown(text)}"
         raise UnreadableError(msg, name)
     strategy |= {key[len(name) + 1 : -1]: value for key, value in given.items() if key.startswith(f"{name}[")}
+    if strategy.get("type", "server_vad") != "server_vad":
+        msg = f"{name}.type must be server_vad, got {shown(strategy['type'])}"
+        raise UnreadableError(msg, f"{name}.type")
     if (silence_ms := strategy.get("silence_duration_ms")) is None:
         return turns
     silence_s = max(0.1, number(silence_ms, f"{name}.silence_duration_ms", 0, 60_000) / 1000)

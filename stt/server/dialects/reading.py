@@ -7,6 +7,9 @@ from typing import Any, Final
 from stt.engines.languages import language_code
 
 _MOST_TEXTS: Final = 1000
+_MOST_CHARS: Final = 1 << 20
+# Of a text that is longer: reading millions of values would keep everybody waiting, but a long string is no work.
+_MOST_VALUES: Final = 1000
 
 
 class UnreadableError(ValueError):
@@ -18,12 +21,15 @@ class UnreadableError(ValueError):
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object; one beyond 1 Mi characters may be long for its strings alone.
 
     Raises:
         UnreadableError: it is none.
 
     """
+    if len(text) > _MOST_CHARS and sum(map(text.count, ",[{")) > _MOST_VALUES:
+        msg = f"expected a JSON object, got {len(text)} characters with more than {_MOST_VALUES} values"
+        raise UnreadableError(msg)
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):

@@ -48,12 +48,15 @@ class Entry {
     this.parts = Object.fromEntries([...item.querySelectorAll("[class]")].map((one) => [one.classList[0], one]));
     item.querySelector("h2").textContent = file.name;
     for (const button of item.querySelectorAll("button")) button.setAttribute("aria-label", `${button.textContent}: ${file.name}`);
-    this.parts.cancel.addEventListener("click", () => this.end("Cancelled.", true));
-    this.parts.again.addEventListener("click", () => this.restart());
-    this.parts.copy.addEventListener("click", () => files.page.copy(this.turns.map((one) => one.text).join("\n")));
-    this.parts.save.addEventListener("click", () => save(file.name.replace(/\.[^.]*$/, ""), this.turns, this.parts.format.value, { file: file.name }));
-    this.parts.remove.addEventListener("click", () => this.remove());
-    this.parts.turns.addEventListener("click", ({ target }) => { if (target.dataset.start) this.play(target.dataset.start); });
+    const clicked = {
+      cancel: () => this.end("Cancelled.", true),
+      again: () => this.restart(),
+      copy: () => files.page.copy(this.turns.map((one) => one.text).join("\n")),
+      save: () => save(file.name.replace(/\.[^.]*$/, ""), this.turns, this.parts.format.value, { file: file.name }),
+      remove: () => this.remove(),
+      turns: ({ target }) => { if (target.dataset.start) this.play(target.dataset.start); },
+    };
+    for (const name in clicked) this.parts[name].onclick = clicked[name];
     document.getElementById("queue").append(item);
     this.openPlayer();
   }

@@ -15,12 +15,15 @@ export class Live {
     this.page = page;
     this.transcript = new Transcript($("scroll"), $("turns"), $("empty"), $("spoken"));
     this.timeline = new Timeline($("timeline"));
-    $("listen").addEventListener("click", () => this.toggle());
-    $("mute").addEventListener("click", () => this.mute());
-    $("flush").addEventListener("click", () => this.flush());
-    $("copy").addEventListener("click", () => page.copy(this.transcript.turns.map((turn) => turn.text).join("\n")));
-    $("save").addEventListener("click", () => save("transcript", this.transcript.turns, $("format").value));
-    $("clear").addEventListener("click", () => this.transcript.clear());
+    const clicked = {
+      listen: () => this.toggle(),
+      mute: () => this.mute(),
+      flush: () => this.flush(),
+      copy: () => page.copy(this.transcript.turns.map((turn) => turn.text).join("\n")),
+      save: () => save("transcript", this.transcript.turns, $("format").value),
+      clear: () => this.transcript.clear(),
+    };
+    for (const name in clicked) $(name).onclick = clicked[name];
     addEventListener("resize", () => this.timeline.draw());
     watch((what) => this.session && (what === "asked" ? this.session.configure(asked()) : this.reopen()));
     navigator.mediaDevices?.addEventListener("devicechange", () => this.list());

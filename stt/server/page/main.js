@@ -63,7 +63,7 @@ function show(chosen) {
   live.timeline.draw(); // it has no width while it is hidden
 }
 for (const tab of tabs) {
-  tab.addEventListener("click", () => show(tab));
+  tab.onclick = () => show(tab);
   tab.addEventListener("keydown", ({ key }) => {
     if (key !== "ArrowLeft" && key !== "ArrowRight") return;
     const other = tabs.find((one) => one !== tab);
@@ -91,7 +91,7 @@ addEventListener("keydown", (event) => {
 
 $("snippet").append(...Object.keys(SNIPPETS).map((name) => new Option(name)));
 const explain = () => { $("code").textContent = SNIPPETS[$("snippet").value]; };
-$("snippet").addEventListener("change", explain);
-$("copy-snippet").addEventListener("click", () => page.copy($("code").textContent));
+$("snippet").onchange = explain;
+$("copy-snippet").onclick = () => page.copy($("code").textContent);
 explain();
 page.notice(forbidden());

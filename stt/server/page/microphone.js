@@ -41,7 +41,7 @@ export class Microphone {
         await this.context.close();
       }
     }
-    await this.context.audioWorklet.addModule("/page/worklet.js");
+    await this.context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
     const size = Math.round(this.context.sampleRate / 50);
     const shared = window.crossOriginIsolated && Atomics.waitAsync && new SharedArrayBuffer(4 + 2 * size * HELD);
     const node = new AudioWorkletNode(this.context, "pieces", { numberOfOutputs: 0, processorOptions: { shared } });

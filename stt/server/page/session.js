@@ -3,6 +3,8 @@
 // What was said since the last final is kept, up to 10 minutes, and said again to the next connection; turns and times
 // are counted on. So a server that went away in the middle of a turn costs a delay, and no word.
 
+import { ws } from "./place.js";
+
 export const LISTENING = "Listening.";
 const KEEP_S = 600;
 const BEFORE_S = 2; // kept of a silence: a turn begins a little before the sound that was taken for speech
@@ -32,10 +34,10 @@ export class Session {
     const query = new URLSearchParams({ sample_rate: this.rate, events: 1, words: 1, heard: 1 });
     for (const [name, value] of Object.entries(single)) if (value) query.set(name, value);
     for (const term of terms) query.append("term", term);
-    const url = `${location.origin.replace(/^http/, "ws")}/ws/transcribe?${query}`;
+    const url = `${ws}/ws/transcribe?${query}`;
     this.offset = { turn: this.turns, at: this.origin + this.start / this.rate };
     this.unsaid = 0;
-    const socket = this.socket = this.key ? new WebSocket(url, ["token", this.key]) : new WebSocket(url);
+    const socket = this.socket = this.key ? new WebSocket(url, ["token", spelled(this.key)]) : new WebSocket(url);
     let opened = false;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => { opened = this.known = true; this.on.state(LISTENING); this.send(); };
@@ -147,6 +149,9 @@ const WHAT_TO_DO = {
   [FULL]: "More are let in by stt serve --max-sessions.",
   unauthorized: "Enter the key of this server.",
 };
+
+// A subprotocol's name holds no "/" and no "=".
+const spelled = (key) => encodeURIComponent(key).replace(/[()]/g, escape);
 
 /** Browsers do not say why a WebSocket was refused, but the server does, to a plain GET. {}: it is not there. */
 async function refusal(url, key) {

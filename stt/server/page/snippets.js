@@ -1,7 +1,7 @@
 // How to use this very server from a program, one text for each way; KEY stands for a key, if it wants one.
 
-const http = location.origin;
-const ws = http.replace(/^http/, "ws");
+import { http, ws } from "./place.js";
+
 const native = `${ws}/ws/transcribe`;
 
 export const SNIPPETS = {

@@ -95,7 +95,7 @@ export function turn(time, play) {
   const at = document.createElement(play ? "button" : "time");
   at.className = "at";
   at.textContent = time;
-  if (play) at.addEventListener("click", play);
+  at.onclick = play;
   const text = document.createElement("p");
   text.dir = "auto";
   item.append(at, text);

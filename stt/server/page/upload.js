@@ -2,6 +2,8 @@
 //
 // The browser reads the file from the disk as it sends it, and the answer comes turn by turn while the file is heard.
 
+import { http } from "./place.js";
+
 /**
  * Send a file. `on.sent(share)` while it goes, `on.turn(turn)` for each turn, then one of `on.done(warning)` and
  * `on.failed(code, text)`. Returns a function that calls it off; then nothing more comes.
@@ -18,8 +20,8 @@ export function upload(file, { language, terms }, key, on) {
 
   const request = new XMLHttpRequest(); // fetch does not tell how much was sent
   const headers = key ? { authorization: `Bearer ${key}` } : {};
-  request.open("POST", "/v1/audio/transcriptions");
-  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+  request.open("POST", `${http}/v1/audio/transcriptions`);
+  for (const name in headers) request.setRequestHeader(name, headers[name]);
   let read = 0, turns = 0, done;
   const take = () => {
     if (request.status !== 200) return;
@@ -50,12 +52,12 @@ export function upload(file, { language, terms }, key, on) {
 
 /** Why the server would not take it; asked first, for a server that refuses a long body closes before it is read. */
 async function refused(file, headers) {
-  const models = await fetch("/v1/models", { headers });
+  const models = await fetch(`${http}/v1/models`, { headers });
   if (!models.ok) return refusal(models.status, await models.text());
-  const { status, sessions, max_sessions, max_upload_bytes } = await (await fetch("/ready")).json();
+  const { status, sessions, max_sessions, max_upload_bytes } = await (await fetch(`${http}/ready`)).json();
   if (status !== "ready") return ["busy", `The server is ${status}`];
   if (sessions >= max_sessions) return ["busy", `The server is full: ${sessions} of ${max_sessions} sessions are taken`];
-  if (file.size > max_upload_bytes) return ["too_large", `The server takes at most ${max_upload_bytes >> 20} MiB.`];
+  if (file.size > max_upload_bytes) return ["too_large", `The server takes at most ${Math.floor(max_upload_bytes / 2 ** 20)} MiB.`];
 }
 
 /** A turn in the shape of the native protocol's finals: words carry the white space before them. */
