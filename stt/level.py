@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 _ENOUGH: Final = 0.1  # rms of a frame, -20 dBFS: the loud frames of speech with peaks of about -10 dBFS
-# 25 dB: of 68 ends of turns none is lost when the recording is so much quieter, with 20 dB one is; a recording of nothing
-# but hiss stays quieter than a whisper.
+# 25 dB: of 68 ends of turns none is lost when the recording is so much quieter, with 20 dB one is; a recording of
+# nothing but hiss stays quieter than a whisper.
 _MOST: Final = 18.0
 _DECAY: Final = 10 ** (-0.5 / 20 * 0.032)  # 0.5 dB a second, frame by frame
 
