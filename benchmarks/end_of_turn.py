@@ -12,16 +12,19 @@ Run: python benchmarks/end_of_turn.py DIR [DIR ...] [--traces OUT] [--plot docs/
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 import numpy as np
 import numpy.typing as npt
 
-from _distort import DISTORTIONS
 from _plot import plot
 from _turns import AFTER_S, Remembering, Turn, fired, hear_all, read
+from sounds import DISTORTIONS
 from stt.endofturn import EndOfTurn, Meaning, Silence
 from stt.endofturn.meaning import PACES, Pace
 

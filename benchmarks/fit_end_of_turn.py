@@ -27,14 +27,15 @@ from stt.settings import TurnSettings
 
 _START: Final = {
     "heard": dict(zip(fused.HEARD, (0, 1, 0.4, 0.5), strict=True)),
-    "read": dict(zip(fused.READ, (0, 1, 0.4, 1, -1, -3.2, 0.5, 0.5), strict=True)),
+    "read": dict(zip(fused.READ, (0, 1, 0.4, 1, -2, -3.2, 0.5, 0.5), strict=True)),
 }
 _TRUST: Final = {
     "heard": dict(zip(fused.HEARD, (0.01, 0.1, 10, 1), strict=True)),
-    "read": dict(zip(fused.READ, (0.01, 0.1, 10, 10, 6, 40, 1, 3), strict=True)),
+    "read": dict(zip(fused.READ, (0.01, 0.1, 10, 10, 10, 40, 1, 3), strict=True)),
 }
 """1 / variance of the weights around the start. Numbers stay at what keeps 2 s for who dictates one, however
-final it sounds; questions and unfinished endings near it, for engines that do not tell how sure a full stop is."""
+final it sounds; questions and unfinished endings near it: for who stops behind "to", and for engines that do not
+tell how sure a full stop is."""
 _AT_S: Final = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0)
 _ASK_S: Final = 0.26
 _TEXT_AT_S: Final = TurnSettings().pause_s + TEXT_S

@@ -271,7 +271,8 @@ class Continuity:
         told: Event | None = replace(event, turn=turn.number)
         match told:
             case TurnPaused(end=at) | TurnResumed(at=at):
-                told = told if turn.notice(told, at) else None
+                # Where one connection found the end of a turn the next may find a pause: the sink knows a later turn.
+                told = told if turn is self._open[-1] and turn.notice(told, at) else None
             case TranscriptChanged() | TurnCompleted() | RecognitionFailed():
                 self._expect_texts(turn)
                 if isinstance(told, TranscriptChanged):

@@ -1,6 +1,7 @@
-"""A stand-in for smart-turn: tells by how long somebody has spoken whether they are done."""
+"""Stand-ins for smart-turn: one tells by how long somebody has spoken whether they are done, one guesses."""
 
 import asyncio
+import random
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from stt.audio import Samples
 from stt.endofturn.meaning import Pace
 from stt.endofturn.smart_turn import BusyError
 from stt.endofturn.texts import read
+from stt.errors import EngineError
 
 SURE = 0.97
 SAID = "That is all I wanted to say."
@@ -36,6 +38,23 @@ class ByLength:
         loud = np.flatnonzero(np.abs(audio) > 0.1)
         runs = np.split(loud, np.flatnonzero(np.diff(loud) > 1) + 1)
         return SURE if len(runs[-1]) >= 16_000 else 0.05
+
+
+class Guesses:
+    """For smart-turn: says anything, at any time, or nothing."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
+        assert len(audio) <= 128_000
+        for _ in range(self._rng.randrange(5)):
+            await asyncio.sleep(0)
+        if self._rng.random() < 0.1 and not patient:
+            raise BusyError
+        if self._rng.random() < 0.02:
+            raise EngineError("no")
+        return self._rng.random()
 
 
 TALK = np.concatenate([

@@ -130,11 +130,29 @@ async def test_a_model_that_is_busy_leaves_it_to_the_text_and_without_one_to_sil
         ("We ordered twenty four", "en", (False, False, False)),
         ("That's K O W", "en", (False, False, True)),
         ("yes.", "en", (False, False, False)),
+        ("Mm-hmm.", "en", (False, False, False)),
+        ("Mm.", "en", (False, True, False)),
+        ("Hmm.", "en", (False, True, False)),
     ],
 )
 def test_what_the_words_say(text: str, language: str | None, expected: tuple[bool, bool, bool]) -> None:
     reading = read(text, language)
     assert (reading.question, reading.goes_on, reading.number) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "expected"),
+    [
+        ("I want to go to.", 0.7, True),
+        ("I want to go to.", None, True),
+        ("I can help you with that.", 0.99, False),
+        ("What are you looking at?", 0.5, False),
+        ("I went to the.", 0.99, True),
+        ("Because I'm?", 0.99, True),
+    ],
+)
+def test_words_that_may_end_a_sentence_do_where_the_engine_is_sure(text: str, ended: float, expected: bool) -> None:
+    assert read(text, "en", ended).goes_on is expected
 
 
 def test_words_are_counted_in_any_script_and_long_texts_say_no_more() -> None:
@@ -156,7 +174,9 @@ def test_who_dictates_a_number_has_two_seconds_by_careful_however_final_it_sound
         assert PACES["careful"].enough_s(0.99, read(text, "en", ended)) > 2.2
 
 
-@pytest.mark.parametrize("text", ["Yes.", "No, thank you.", "Yeah, that's right."])
+@pytest.mark.parametrize(
+    "text", ["Yes.", "No, thank you.", "Yeah, that's right.", "Mm-hmm.", "Mm-hm", "Mhm.", "Uh-huh.", "Mm-hmm, please."]
+)
 def test_an_answer_is_a_whole_turn(text: str) -> None:
     for ended in (None, 0.8):  # the detector hears silence 0.1 s late
         assert PACES["medium"].enough_s(0.5, read(text, "en", ended)) < 0.6

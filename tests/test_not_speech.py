@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sounds import breath, cough, level, music, noise
 from spoken import say, sentences, silence
 from stt.audio import Samples, samples
 from stt.settings import TurnSettings
@@ -12,44 +13,6 @@ from stt.turns import TurnEnded, TurnSegmenter
 from stt.vad import SileroVad, SpeechDetector
 
 SPEECH_RMS, GAP_S = 0.1, 1.5
-
-
-def level(audio: np.ndarray, rms: float) -> Samples:
-    return (audio / np.sqrt(np.mean(np.square(audio))) * rms).astype(np.float32)
-
-
-def noise(size: int) -> np.ndarray:
-    return np.random.default_rng(size).normal(size=size)
-
-
-def air(duration_s: float, low: float, high: float) -> np.ndarray:
-    """Noise of a throat: a hump between two frequencies."""
-    size = samples(duration_s)
-    spectrum, at = np.fft.rfft(noise(size)), np.fft.rfftfreq(size, 1 / 16_000)
-    hump = np.exp(-((np.log(np.maximum(at, 1) / np.sqrt(low * high)) / (np.log(high / low) / 2)) ** 2))
-    return np.fft.irfft(spectrum * hump, size)
-
-
-def breath(rms: float) -> Samples:
-    """One second, swelling."""
-    return level(air(1.0, 400, 3000) * np.sin(np.pi * np.linspace(0, 1, 16_000)) ** 2, rms)
-
-
-def cough() -> Samples:
-    """Two bursts of air that fall by half in 40 ms."""
-    at = np.arange(samples(0.35)) / 16_000
-    burst = air(0.35, 300, 4000) * np.exp(-at / 0.06)
-    return level(np.concatenate([burst, silence(0.1), 0.6 * burst]), 0.1)
-
-
-def music(duration_s: float, rms: float) -> Samples:
-    """Plucked chords, two notes of melody a second."""
-    chords = [(220.0, 277.2, 329.6), (196.0, 246.9, 293.7), (174.6, 220.0, 261.6), (164.8, 207.7, 246.9)]
-    at, beats = np.arange(8_000) / 16_000, []
-    for beat in range(round(duration_s * 2)):
-        notes = (*chords[beat // 4 % 4], chords[beat // 4 % 4][0] * (3 if beat % 2 else 2))
-        beats.append(np.sum([np.sin(2 * np.pi * f * k * at) / k for f in notes for k in (1, 2, 3, 4)], axis=0))
-    return level(np.concatenate([beat * np.exp(-3 * at) for beat in beats]), rms)
 
 
 def turns(*parts: Samples) -> list[TurnEnded]:

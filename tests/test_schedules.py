@@ -1,7 +1,8 @@
 """Random schedules of everything that can happen to a session, with an engine that knows what was said.
 
 Words are stretches of a level of their own, so that the engine reads them off the audio: a word is heard where more
-than half of it is. What must hold: no word lost, none doubled, order kept, what is committed stays.
+than half of it is. Turns end by silence, by a meaning that is guessed, or by whatever a policy likes, and settings
+change while they run. What must hold: no word lost, none doubled, order kept, what is committed stays.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from typing import Final
 import numpy as np
 import pytest
 
+from judges import Guesses
 from scripted import LoudnessVad
 from stt.audio import Samples
 from stt.control import Clear, Configure, Control, Flush
-from stt.endofturn import EndOfTurn, Meaning, Pause
+from stt.endofturn import EndOfTurn, Meaning, Pause, smart_turn
 from stt.endofturn.meaning import Pace
-from stt.endofturn.smart_turn import BusyError
 from stt.errors import EngineError
 from stt.events import (
     Acknowledged,
@@ -33,7 +34,7 @@ from stt.events import (
 )
 from stt.recognition import Hypothesis, Recognition, RecognitionOptions, Ticket, Utterance
 from stt.session import Session
-from stt.settings import TurnSettings
+from stt.settings import EAGERNESSES, TurnSettings
 from stt.words import Word
 
 SCHEDULES: Final = 10_000
@@ -114,33 +115,34 @@ class Moody:
                 return self._rng.choice((None, self._rng.uniform(0.1, 2.0)))
 
 
-class Guesses:
-    """For smart-turn: says anything, at any time, or nothing."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    async def ask(self, audio: Samples, *, patient: bool = False) -> float:
-        assert len(audio) <= 128_000
-        for _ in range(self._rng.randrange(5)):
-            await asyncio.sleep(0)
-        if self._rng.random() < 0.1 and not patient:
-            raise BusyError
-        if self._rng.random() < 0.02:
-            raise EngineError("no")
-        return self._rng.random()
-
-
 def policy(rng: random.Random) -> EndOfTurn | None:
-    """What ends the turns of a session: the settings' silence, anything, or meaning."""
+    """What ends the turns of a session: what the settings ask for, anything, or meaning by numbers of its own."""
     match rng.randrange(4):
         case 0 | 1:
             return None
         case 2:
             return Moody(rng)
         case _:
-            pace = rng.choice(("fast", "medium", "careful", Pace(0.5, 0.1, 4.0)))
-            return Meaning(pace, Guesses(rng), silence_s=rng.choice((None, 1.2)), eager=rng.random() < 0.5)
+            return Meaning(Pace(0.5, 0.1, 4.0), Guesses(rng), silence_s=rng.choice((None, 1.2)), eager=True)
+
+
+def settings_of(rng: random.Random) -> TurnSettings:
+    """What a session asks for when it begins, or while it runs."""
+    pause_s = rng.choice((0.1, 0.3, 1.6))
+    return TurnSettings(
+        window_s=5.0,
+        overlap_s=rng.choice((0.0, 1.5)),
+        interim_s=rng.choice((None, 0.3, 0.5)),
+        pause_s=pause_s,
+        end_of_turn=rng.choice(("silence", "auto", "meaning")),
+        end_of_turn_s=rng.choice((None, max(pause_s, 0.6), 2.0)),
+        eagerness=rng.choice(EAGERNESSES),
+        eot_threshold=rng.choice((None, None, 0.3, 1.0)),
+        eot_delay_s=rng.choice((None, None, 0.1, 1.6)),
+        eot_timeout_s=rng.choice((None, None, 1.6, 5.0)),
+        eager=rng.random() < 0.3,
+        speculative=rng.random() < 0.8,
+    )
 
 
 class Talk:
@@ -214,18 +216,12 @@ class Checked:
         assert turn == len(self.finals), "texts of another turn than the oldest without its final"
 
 
-async def schedule(seed: int) -> None:
+async def schedule(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)
+    monkeypatch.setattr(smart_turn, "shared", lambda: Guesses(rng))
     talk, service, checked = Talk(rng), Service(rng), Checked()
     options = RecognitionOptions(words=rng.random() < 0.5, live=rng.random() < 0.7)
-    settings = TurnSettings(
-        window_s=5.0,
-        overlap_s=rng.choice((0.0, 1.5)),
-        interim_s=rng.choice((None, 0.3, 0.5)),
-        pause_s=(pause_s := rng.choice((0.1, 0.3, 1.6))),
-        end_of_turn_s=rng.choice((None, max(pause_s, 0.6), 2.0)),
-        speculative=rng.random() < 0.8,
-    )
+    settings = settings_of(rng)
     commands = rng.random() < 0.3
     given: list[str] = []
     cuts: list[int] = []  # where a turn was ended by a command
@@ -238,7 +234,7 @@ async def schedule(seed: int) -> None:
             yield talk.audio[at : at + size]
             at += size
             if commands and rng.random() < 0.05:
-                command = rng.choice((Flush(), Clear(), Configure(settings, options)))
+                command = rng.choice((Flush(), Clear(), Configure(settings_of(rng), rng.choice((None, options)))))
                 given.append(type(command).__name__.lower())
                 cuts.append(at)
                 yield command
@@ -284,11 +280,11 @@ async def schedule(seed: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_no_word_is_lost_doubled_or_moved_whatever_the_schedule(part: int) -> None:
+def test_no_word_is_lost_doubled_or_moved_whatever_the_schedule(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def several() -> None:
         for seed in range(part, SCHEDULES, PARTS):
             try:
-                await schedule(seed)
+                await schedule(seed, monkeypatch)
             except BaseException as error:
                 error.add_note(f"schedule {seed}")
                 raise

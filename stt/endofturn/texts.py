@@ -9,67 +9,22 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+# Something follows these.
 _DANGLING: Final = frozenset(
     [
-        "a",
-        "about",
-        "ah",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "because",
-        "but",
-        "by",
-        "er",
-        "for",
-        "from",
-        "he",
-        "hmm",
-        "how",
-        "i",
-        "i'm",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it's",
-        "mm",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "she",
-        "since",
-        "so",
-        "than",
-        "that",
-        "the",
-        "their",
-        "then",
-        "they",
-        "to",
-        "uh",
-        "um",
-        "until",
-        "was",
-        "we",
-        "we're",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "with",
-        "would",
-        "you're",
-        "your",
+        *("a", "an", "the", "my", "our", "their", "your", "and", "because", "but", "if", "or", "than", "while", "as"),
+        *("i", "he", "she", "we", "they", "i'm", "it's", "she's", "he's", "we're", "they're", "you're", "would"),
+        *("from", "of", "with", "ah", "er", "hmm", "mm", "uh", "um"),
     ]
 )
+# Or these, unless the engine is sure that they end a sentence: "with that.", "log in."
+_MAY_DANGLE: Final = frozenset(
+    [
+        *("about", "at", "by", "for", "in", "into", "on", "to", "that", "since", "until", "so", "then"),
+        *("how", "what", "when", "where", "which", "who", "is", "are", "was", "were"),
+    ]
+)
+_SURE: Final = 0.9
 _DIGIT: Final = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
 # Digits come in groups of three and four: where a number was announced, or they are said in groups already, less than
 # a whole telephone number asks for more. "It's 2019" does not.
@@ -84,6 +39,8 @@ _SPELLED: Final = re.compile(r"(?:\b[A-Z]\b[\s.-]*){2,}\W*$")
 _GOES_ON: Final = ("...", "…", ",", "、", "，", "-", "–", "—")  # noqa: RUF001
 _QUESTION: Final = ("?", "？", "؟")  # noqa: RUF001
 _WORD: Final = re.compile(r"[\w']+")
+_HUMMED: Final = re.compile(r"\b(?:m+|uh)[\s-]?(?:hm+|huh)\b")
+"""A "yes" with the mouth shut: "mm-hm", "mhm", "uh-huh"."""
 # Scripts without spaces: two characters are about a word.
 _CHARACTER: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 # Who answers so has said all; other turns of one or two words ("Okay.", "Hello.") mostly go on.
@@ -117,19 +74,23 @@ class Reading:
 def read(text: str, language: str | None = "en", ended: float | None = None) -> Reading:
     """Read all that was said in a turn, in a language (ISO 639-1 code; `None`: not known); `ended` as of `Reading`."""
     text = text.rstrip()
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(_HUMMED.sub("yes", text.lower()))
     written = len(_CHARACTER.findall(text))
     count = written / 2 if written else len(words)
-    english = language == "en"
+    english, question = language == "en", text.endswith(_QUESTION)
     answer = english and bool(words) and words[0] in _YES_NO and _ANSWERS.issuperset(words)
     number = english and (_in_a_number(text) or _SPELLED.search(text) is not None)
     return Reading(
-        question=text.endswith(_QUESTION),
-        goes_on=not words or text.endswith(_GOES_ON) or (english and words[-1] in _DANGLING),
+        question=question,
+        goes_on=not words or text.endswith(_GOES_ON) or (english and _dangles(words[-1], question, ended)),
         number=number,
         words=math.log1p(_ENOUGH_WORDS if answer else min(count, _ENOUGH_WORDS)),
         ended=None if answer or number else ended,
     )
+
+
+def _dangles(word: str, question: bool, ended: float | None) -> bool:
+    return word in _DANGLING or (word in _MAY_DANGLE and not question and (ended is None or ended < _SURE))
 
 
 def _in_a_number(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -12,9 +12,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 import stt.client
+from judges import Guesses
 from scripted import LoudnessVad, ScriptedModel
 from stt.audio import Samples, from_pcm16
 from stt.client import RemoteSession
+from stt.endofturn import EndOfTurn, Meaning
 from stt.events import (
     Acknowledged,
     Event,
@@ -100,6 +102,7 @@ class Server:
     recognizer: LocalRecognizer
     settings: TurnSettings
     fates: Iterator[Fate]
+    policy: Callable[[], EndOfTurn] | None = None
     connections: int = 0
     failures: list[BaseException] = field(default_factory=list)
 
@@ -135,7 +138,8 @@ class Server:
                 raise CutError
 
         try:
-            session = Session(self.recognizer, LoudnessVad(), settings=self.settings)  # type: ignore[arg-type]
+            policy = self.policy() if self.policy else None
+            session = Session(self.recognizer, LoudnessVad(), settings=self.settings, end_of_turn=policy)  # type: ignore[arg-type]
             await session.run(source(), sink)
             if cut:
                 raise CutError  # noqa: TRY301 - like a cut while there was something to tell
@@ -164,14 +168,16 @@ class Turn:
 class Told:
     """A sink that holds what comes against what a session promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, guessed: bool = False) -> None:
         self.finals: list[TurnCompleted] = []
         self.turns: list[Turn] = []
+        self._guessed = guessed  # what was told a pause may become the end of a turn
 
     async def __call__(self, event: Event) -> None:
         if isinstance(event, TurnStarted):
             assert event.turn == len(self.turns)
-            assert event.start >= (self.turns[-1].noticed if self.turns else 0)
+            for before in self.turns[-1:]:
+                assert event.start >= (before.started.start if self._guessed else before.noticed)
             self.turns.append(Turn(event, noticed=event.start))
             return
         assert not isinstance(event, Acknowledged)
@@ -184,6 +190,8 @@ class Told:
                 assert event.text.startswith(turn.committed), "committed text changed"
                 assert len(turn.committed) <= event.committed_chars <= event.stable_chars <= len(event.text)
                 turn.committed = event.text[: event.committed_chars]
+            case TurnPaused(probability=float()):
+                assert turn.paused, "told already"
             case TurnPaused():
                 assert event.turn == len(self.turns) - 1
                 assert not turn.paused
@@ -217,10 +225,15 @@ async def pieces(audio: Samples, rng: random.Random) -> AsyncIterator[Samples]:
 
 
 async def hold(
-    recognizer: LocalRecognizer, rng: random.Random, said: Talk, settings: TurnSettings, fates: list[Fate]
+    recognizer: LocalRecognizer,
+    rng: random.Random,
+    said: Talk,
+    settings: TurnSettings,
+    fates: list[Fate],
+    policy: Callable[[], EndOfTurn] | None = None,
 ) -> Told:
     """Say it through connections of these fates; returns what the sink was told, checked."""
-    server, told = Server(recognizer, settings, iter(fates)), Told()
+    server, told = Server(recognizer, settings, iter(fates), policy), Told(guessed=policy is not None)
     async with serve(server, "127.0.0.1", 0, compression=None, close_timeout=0.05) as listening, asyncio.timeout(60):
         url = f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         session = RemoteSession(url)
@@ -264,6 +277,31 @@ async def test_each_word_comes_once_wherever_connections_end(block: int, monkeyp
             try:
                 told = await hold(recognizer, rng, said, settings, fates)
                 assert [final.text.split() for final in told.finals] == said.turns
+            except BaseException as error:
+                error.add_note(f"seed {seed}: {fates}")
+                raise
+
+
+@pytest.mark.parametrize("block", range(3))
+async def test_no_word_is_lost_where_turns_end_by_meaning_though_each_connection_guesses_anew(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a lost connection took for the end of a turn the next one may take for a pause, and the other way round."""
+    monkeypatch.setattr(stt.client, "_FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(stt.client, "_MOST_BACKOFF_S", 0.001)
+    with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+        for seed in range(block * 20, block * 20 + 20):
+            rng = random.Random(seed)
+            settings = TurnSettings(end_of_turn_s=3.0, window_s=rng.choice((6.0, 12.0)), overlap_s=2.0)
+            said = talk(rng, rng.randrange(1, 4), rng.choice((3, 10, 40)), 1.2)
+            fates = [fate(rng, 30, len(said.audio)) for _ in range(rng.randrange(1, 7))]
+            guesses = Guesses(rng)
+            try:
+                told = await hold(
+                    recognizer, rng, said, settings, fates, lambda guesses=guesses: Meaning("fast", guesses)
+                )
+                words = [word for final in told.finals for word in final.text.split()]
+                assert words == [word for turn in said.turns for word in turn]
             except BaseException as error:
                 error.add_note(f"seed {seed}: {fates}")
                 raise
