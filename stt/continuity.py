@@ -98,6 +98,7 @@ class _Turn:
         self.noticed = started.start  # the last change between speech and silence that was told
         self.paused = False
         self.resumed_at = started.start
+        self.heard_from = started.start  # where the connection heard its first speech
         self.shown: TranscriptChanged | None = None  # the last text told
         self.told_until = 0  # texts that reach less far were told by the connection before
         self.closing: TranscriptChanged | None = None  # the last text: its window may be closed by now
@@ -155,18 +156,22 @@ class _Turn:
         self.reached = max(self.reached, event.end)
         return event
 
-    def notice(self, event: TurnPaused | TurnResumed, at: int) -> bool:
-        """Take a change between speech and silence; `False` where the sink knows of it."""
+    def notice(self, event: TurnPaused | TurnResumed, at: int) -> list[Event]:
+        """Take a change between speech and silence; returns what the sink does not know of it."""
         resumed = isinstance(event, TurnResumed)
         same = abs(at - self.noticed) <= samples(_SAME_S)
         if isinstance(event, TurnPaused) and event.probability is not None and self.paused and same:
-            return True  # more is known about the pause that was told
+            return [event]  # more is known about the pause that was told
         if at <= self.noticed + samples(_SAME_S) or (resumed and not self.paused):
-            return False
+            return []
+        events: list[Event] = [event]
+        if self.paused and not resumed:  # the connection heard nothing of the speech before the pause that was told
+            self.resumed_at = min(max(self.heard_from, self.noticed + 1), at - 1)
+            events.insert(0, TurnResumed(self.number, self.resumed_at))
         self.paused, self.noticed = not resumed, at
         self.resumed_at = at if resumed else self.resumed_at
         self.reached = max(self.reached, at)
-        return True
+        return events
 
     def complete(self, event: TurnCompleted) -> TurnCompleted:
         """Return the final of this connection as the turn's."""
@@ -272,7 +277,8 @@ class Continuity:
         match told:
             case TurnPaused(end=at) | TurnResumed(at=at):
                 # Where one connection found the end of a turn the next may find a pause: the sink knows a later turn.
-                told = told if turn is self._open[-1] and turn.notice(told, at) else None
+                events += turn.notice(told, at) if turn is self._open[-1] else []
+                told = None
             case TranscriptChanged() | TurnCompleted() | RecognitionFailed():
                 self._expect_texts(turn)
                 if isinstance(told, TranscriptChanged):
@@ -299,6 +305,7 @@ class Continuity:
                 continue
             turn.awaited = False
             if event.start <= turn.reached + samples(_SAME_S):
+                turn.heard_from = event.start
                 self._drop_gone(events)
                 self._heard.append(turn)  # the sink knows that it began
                 return

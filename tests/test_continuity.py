@@ -100,6 +100,20 @@ def test_texts_that_the_sink_has_had_are_not_told_again() -> None:
     assert texts(told(stream, text(3, "one two"), TurnPaused(0, 4 * S))) == [("", "one two")]
 
 
+def test_who_spoke_on_unheard_after_a_pause_resumed_before_the_next() -> None:
+    """A connection that begins within the pause hears speech from its beginning, and tells of no resuming."""
+    stream = Continuity()
+    told(stream, TurnStarted(0, 0), text(1, "one"), TurnPaused(0, S), text(1.2, "one", cause="pause"))
+    stream.connect(S)
+    out = told(
+        stream, TurnStarted(0, 1600), text(1, "two"), TurnPaused(0, S), TurnResumed(0, 2 * S), TurnPaused(0, 3 * S)
+    )
+    changes = [event for event in out if isinstance(event, TurnPaused | TurnResumed)]
+    assert changes == [
+        TurnResumed(0, S + 1600), TurnPaused(0, 2 * S), TurnResumed(0, 3 * S), TurnPaused(0, 4 * S)
+    ]  # fmt: skip
+
+
 def test_what_is_no_longer_heard_as_speech_is_completed_with_the_text_it_had() -> None:
     stream = Continuity()
     told(stream, TurnStarted(0, S), text(3, "one two"), TurnPaused(0, 3 * S))

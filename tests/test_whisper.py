@@ -97,7 +97,8 @@ def test_no_sentence_is_lost_or_doubled_at_a_window_cut(
     wrong, of = word_errors(" ".join(texts), found[0].text)
     wrong_alone, of_alone = alone(whisper, texts)
     assert of == of_alone
-    assert wrong / of <= wrong_alone / of + 0.01
+    # It hears other sounds around a word than in the sentence alone, and one or two come out otherwise: never a sentence.
+    assert wrong - wrong_alone < min(len(text.split()) for text in texts)
 
 
 def test_pieces_of_any_size_and_interims_give_the_same_finals(whisper: Whisper) -> None:

@@ -224,7 +224,8 @@ class _Job:
             finally:
                 bar.close()
         if self._failures:
-            msg = f"{self._path}: {len(self._failures)} parts are missing: {self._failures[0]}"
+            missing = "a part is" if len(self._failures) == 1 else f"{len(self._failures)} parts are"
+            msg = f"{self._path}: {missing} missing: {self._failures[0]}"
             raise EngineError(msg)
 
     @contextmanager
