@@ -140,6 +140,9 @@ class Directory:
     def replicas(self, name: str) -> Replicas:
         return self.fleets[name]
 
+    async def close(self) -> None:
+        pass
+
 
 async def fleet(*models: ScriptedModel) -> Fleet:
     made = Fleet()

@@ -303,6 +303,9 @@ class RayDirectory:
         """Return the replicas of one of them."""
         return RayReplicas(name)
 
+    async def close(self) -> None:
+        """Stay: whoever joined the cluster leaves it."""
+
 
 def _gone(error: Exception) -> ReplicaGoneError:
     return ReplicaGoneError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}")

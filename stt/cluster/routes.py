@@ -39,6 +39,10 @@ class Directory(Protocol):
         """Return the replicas of one of them."""
         ...
 
+    async def close(self) -> None:
+        """Let go of the cluster."""
+        ...
+
 
 class ClusterEngines:
     """A `RecognitionService` over all engines of a cluster, and the `ServedEngine` of a front."""
@@ -166,6 +170,7 @@ class ClusterEngines:
             async with asyncio.timeout(timeout_s):
                 for engine in self.recognizers.values():
                     await engine.close()
+                await self._directory.close()
 
     def _take(self, names: set[str]) -> None:
         self._deployed = names

@@ -3,9 +3,10 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stt.cluster.spec import EngineSpec
 from stt.errors import SettingsError
@@ -15,6 +16,9 @@ from stt.settings import EngineSettings
 if TYPE_CHECKING:
     from stt.recognition import ServedEngine
     from stt.server.metrics import Metrics
+
+_OF_DRIVERS: Final = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+"""A driver does nothing but calls, so Serve's router needs no thread of its own there."""
 
 
 def up(
@@ -81,11 +85,16 @@ def engines_of(address: str) -> "Callable[[Metrics, Callable[[], None]], ServedE
         EngineError: there is no such cluster.
 
     """
-    ray_serve = _connected(address)
+    if find_spec("ray") is None:
+        raise _without_ray()
+    from stt.cluster.link import Link
     from stt.cluster.metrics import measured_engines
 
+    link = Link([sys.executable, "-Pm", "stt.cluster.ray_driver", address], _OF_DRIVERS)
+    link.join()
+
     def make(metrics: "Metrics", changed: Callable[[], None]) -> "ServedEngine":
-        return measured_engines(ray_serve.RayDirectory(), metrics, changed)
+        return measured_engines(link, metrics, changed)
 
     return make
 
@@ -116,10 +125,13 @@ def _connected(address: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
-        msg = f"a cluster needs Ray, which is not installed: pip install '{DISTRIBUTION}[cluster]'"
-        raise SettingsError(msg) from error
+        raise _without_ray() from error
     ray_serve.connect(address)
     return ray_serve
+
+
+def _without_ray() -> SettingsError:
+    return SettingsError(f"a cluster needs Ray, which is not installed: pip install '{DISTRIBUTION}[cluster]'")
 
 
 def _print(engines: dict[str, dict[str, object]]) -> None:

@@ -14,6 +14,8 @@ from stt.cli import COMMANDS
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = {"torch", "torchaudio", "transformers", "peft", "librosa", "safetensors", "silero-vad", "ray", "scipy", "numba"}
+WITH_RAY = (".cluster.ray_serve", ".cluster.ray_fronts", ".cluster.ray_driver")
+"""Modules that import it, and are imported where a cluster is used."""
 IMPORTS = sorted(name.replace("-", "_") for name in HEAVY)
 
 
@@ -91,8 +93,7 @@ from stt import EngineSettings, SileroVad, open_engine
 
 for package in (stt, tui):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        # what has Ray is imported where a cluster is used
-        if not module.name.endswith((".__main__", ".cluster.ray_serve", ".cluster.ray_fronts")):
+        if not module.name.endswith((".__main__", *{WITH_RAY!r})):
             importlib.import_module(module.name)
 open_engine(EngineSettings("auto", device="cpu"))
 SileroVad()
@@ -147,7 +148,7 @@ import importlib, pkgutil, sys
 import stt, tui
 for package in (stt, tui):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith((".__main__", ".cluster.ray_serve")):
+        if not module.name.endswith((".__main__", *{WITH_RAY!r})):
             importlib.import_module(module.name)
 print(*sorted({{*{IMPORTS!r}, "onnxruntime", "ctranslate2", "faster_whisper", "sounddevice"}} & set(sys.modules)))
 """
