@@ -1,14 +1,14 @@
 """A front's way to the cluster: another process, its driver, that Ray may end whenever it pleases.
 
-Ray ends what cannot reach the head of its cluster for a minute, and lets no process that lost one cluster join the next.
-A front has sessions and must outlive both. So the front knows nothing of Ray; its driver (`ray_driver.py`) joins the
-cluster, and passes calls on. Where that process ends, or has no answer any more, its calls are lost as those to a replica
-that died, and another one is started, again and again until there is a cluster.
+Ray ends what cannot reach the head of its cluster for a minute, and what lost one cluster joins no other. A front has
+sessions, and must outlive both. So it knows nothing of Ray; its driver (`ray_driver.py`) joins the cluster, and passes
+calls on. Where that process ends, or has no answer any more, its calls are lost as those to a replica that died, and
+another one is started, again and again until there is a cluster.
 
     front: Link, a `Directory`  -- socket pair -->  driver: `answer`, over the `Directory` that speaks to Ray
 
 On the socket are pickles, each after its length: (number, method, arguments) one way, (number, what, value) the other;
-first of all the driver says `None`, or why it could not join. Both ends are this program, and nobody else has the socket.
+first of all the driver says `None`, or why it could not join. Nobody else has that socket.
 """
 
 import asyncio
@@ -67,9 +67,8 @@ class Link:
         ours, its = socket.socketpair()
         command = [*self._command, str(its.fileno())]
         env = {**os.environ, **self._env}
-        process = subprocess.Popen(  # what it prints is none of the front's output
-            command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[its.fileno()], env=env
-        )
+        # What it prints is none of the front's output.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[its.fileno()], env=env)  # noqa: S603 - ours
         its.close()
         try:
             ours.settimeout(_JOIN_S)
@@ -103,7 +102,7 @@ class Link:
         except ReplicaGoneError as gone:
             raise EngineError(str(gone)) from gone
         except EngineError:
-            # The head is needed to find engines, not for calls. But once no replica answers either, that cluster is lost.
+            # The head is needed to find engines, not for calls. Once no replica answers either, the cluster is lost.
             if self._unheard_s > _UNHEARD_S:
                 await self._leave()
             raise

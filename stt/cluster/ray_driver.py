@@ -1,4 +1,4 @@
-"""The process that joins a Ray cluster for a front: `python -m stt.cluster.ray_driver ADDRESS SOCKET` (see `link.py`)."""
+"""The process that joins a Ray cluster for a front (`link.py`): `python -m stt.cluster.ray_driver ADDRESS SOCKET`."""
 
 import asyncio
 import os

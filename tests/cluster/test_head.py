@@ -58,7 +58,7 @@ def machine() -> Iterator[Machine]:
 
 
 async def test_a_front_outlives_the_head_and_goes_on_with_the_next_one(machine: Machine) -> None:
-    """Who talks meanwhile is heard on, and has all finals on the same connection; who comes is refused, and told why."""
+    """Who talks meanwhile is heard on, and has all finals on the same connection; who comes is refused."""
     front = Front(machine.address)
     lost: list[asyncio.Task[None]] = []
     said_while_lost: list[tuple[int, str]] = []
