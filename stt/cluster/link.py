@@ -19,6 +19,7 @@ import os
 import pickle
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -35,6 +36,13 @@ _JOIN_S: Final = 60.0  # for a driver that starts: it imports Ray, on a machine 
 _NAMES_S: Final = 15.0  # longer than the driver waits for the cluster: without an answer then, it hangs itself
 _UNHEARD_S: Final = 5.0  # without an answer of any replica, while the head has none either
 _STALE_S: Final = 60.0  # the same, while the head says that there are engines
+
+
+def ray_link(address: str) -> "Link":
+    """Return the way to a Ray cluster; `auto`: the one of this machine."""
+    # A driver does nothing but calls: there Serve's router needs no thread of its own.
+    env = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+    return Link([sys.executable, "-Pm", "stt.cluster.ray_driver", address], env)
 
 
 class Link:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stt.cluster.spec import EngineSpec
 from stt.errors import SettingsError
@@ -16,9 +16,6 @@ from stt.settings import EngineSettings
 if TYPE_CHECKING:
     from stt.recognition import ServedEngine
     from stt.server.metrics import Metrics
-
-_OF_DRIVERS: Final = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
-"""A driver does nothing but calls, so Serve's router needs no thread of its own there."""
 
 
 def up(
@@ -87,10 +84,10 @@ def engines_of(address: str) -> "Callable[[Metrics, Callable[[], None]], ServedE
     """
     if find_spec("ray") is None:
         raise _without_ray()
-    from stt.cluster.link import Link
+    from stt.cluster.link import ray_link
     from stt.cluster.metrics import measured_engines
 
-    link = Link([sys.executable, "-Pm", "stt.cluster.ray_driver", address], _OF_DRIVERS)
+    link = ray_link(address)
     link.join()
 
     def make(metrics: "Metrics", changed: Callable[[], None]) -> "ServedEngine":

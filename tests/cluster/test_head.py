@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 
 import httpx
-import psutil
 import pytest
 from conversations import Front, free_port, heard, locally, ready, said, same_words
 
@@ -16,9 +15,11 @@ MACHINE = """
 import sys
 from ray.cluster_utils import Cluster
 args = {"num_cpus": 2, "object_store_memory": 100 << 20, "include_dashboard": False}
-Cluster(initialize_head=True, head_node_args={**args, "gcs_server_port": int(sys.argv[1])})
+cluster = Cluster(initialize_head=True, head_node_args={**args, "gcs_server_port": int(sys.argv[1])})
 print("there", flush=True)
 sys.stdin.read()
+cluster.remove_node(cluster.head_node, allow_graceful=False)
+cluster.shutdown()
 """
 
 
@@ -40,10 +41,7 @@ class Machine:
         assert done.returncode == 0, done.stderr
 
     def kill(self) -> None:
-        """Lose it with all its processes, as by a power cut."""
-        process = psutil.Process(self._process.pid)
-        for each in (process, *process.children(recursive=True)):
-            each.kill()
+        """Lose it: SIGKILL for the head and all that makes this machine one of the cluster's."""
         self._process.communicate()
 
 

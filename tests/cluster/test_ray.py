@@ -11,6 +11,7 @@ import pytest
 from conversations import ENGINE, FOUR, Front, heard, locally, said, same_words, session
 
 from stt.cluster import ray_serve
+from stt.cluster.link import ray_link
 from stt.cluster.routes import ClusterEngines
 from stt.cluster.spec import EngineSpec
 
@@ -21,7 +22,11 @@ SPEC = EngineSpec(engine=ENGINE, replicas=2, cpus=1)
 
 @contextlib.asynccontextmanager
 async def front() -> AsyncIterator[ClusterEngines]:
-    engines = ClusterEngines(ray_serve.RayDirectory())
+    import ray
+
+    link = ray_link(ray.get_runtime_context().gcs_address)
+    await asyncio.to_thread(link.join)
+    engines = ClusterEngines(link)
     running = asyncio.create_task(engines.run())
     try:
         async with asyncio.timeout(60):
