@@ -17,7 +17,8 @@ from scripted import tone
 from stt.cluster import link as link_module
 from stt.cluster.link import Link
 from stt.cluster.routes import ClusterEngines
-from stt.errors import EngineError
+from stt.commands import cluster
+from stt.errors import EngineError, SettingsError
 from stt.recognition import Recognition, Ticket, Utterance, WindowKey
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +172,12 @@ async def test_why_no_cluster_is_joined_is_told(state: State, how: str, why: str
     with pytest.raises(EngineError, match=why):
         link.join()
     assert link.pid is None
+
+
+def test_a_front_without_ray_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"pip install '.*\[cluster\]'"):
+        cluster.engines_of("auto")
 
 
 def test_a_driver_ends_with_its_front(state: State):

@@ -8,7 +8,9 @@
     metrics.py      what a front tells of the replicas
     spec.py         an engine that is to be deployed; pure
     fronts.py       fronts that are to run inside Ray, and their app; knows nothing of Ray
-    ray_serve.py    engines on Ray; it and ray_fronts.py are imported only once a cluster is used
+    link.py         a front's way to the cluster: a driver in another process, which may end; knows nothing of Ray
+    ray_driver.py   that process
+    ray_serve.py    engines on Ray; what begins with ray_ is imported only once a cluster is used
     ray_fronts.py   fronts inside Ray
 
 Recognition is a pure function of its audio: a call that was lost is made again, and what replicas keep is a cache.

@@ -160,7 +160,7 @@ class Link:
         return asyncio.get_running_loop().time() - self._heard
 
     async def _connect(self) -> None:
-        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
         self.hear()
         self._reading = asyncio.create_task(self._read(reader), name="cluster")
 
@@ -234,7 +234,7 @@ def say(connection: socket.socket, why: str | None) -> None:
 
 async def answer(connection: socket.socket, directory: Directory) -> None:
     """Do for a front what it asks, until it is gone."""
-    reader, writer = await asyncio.open_connection(sock=connection)
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
     engines: dict[str, Replicas] = {}
     running: dict[int, asyncio.Task[None]] = {}
 

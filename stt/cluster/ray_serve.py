@@ -260,8 +260,11 @@ class RayReplicas:
         try:
             if not self._methods:
                 handle = await asyncio.to_thread(serve.get_app_handle, self._application)
-                # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small.
-                handle = handle.options(_by_reference=False)
+                # By gRPC instead of Ray's object store, which costs a front nearly twice as much for calls so small;
+                # pickled in C, as messages are plain values.
+                handle = handle.options(
+                    _by_reference=False, request_serialization="pickle", response_serialization="pickle"
+                )
                 self._methods = {name: handle.options(method_name=name) for name in ("recognize", "pulse", "forget")}
             # In a front inside Ray, all calls of a session would have the id of its WebSocket, and Serve's router loses
             # one of two that wait under the same: outside of any request each has its own.
