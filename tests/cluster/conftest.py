@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WITH_RAY = find_spec("ray") is not None
-collect_ignore = [] if WITH_RAY else ["test_ray.py", "test_head.py"]
+collect_ignore_glob = [] if WITH_RAY else ["test_*.py"]
 
 if WITH_RAY:
     with warnings.catch_warnings():  # of Ray, about what it imports
