@@ -9,11 +9,13 @@ comes twice.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -375,7 +377,7 @@ def _options(settings: TurnSettings | None, language: str | None, *, words: bool
 
 def _refusal(refused: InvalidStatus) -> str:
     status = refused.response.status_code
-    try:
-        return f"refused with HTTP {status}: {json.loads(refused.response.body or b'')['error']}"
-    except (ValueError, KeyError, TypeError):
-        return f"refused with HTTP {status}"
+    said = f"refused with HTTP {status}"
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said += f": {json.loads(refused.response.body or b'')['error']}"
+    return said + (" (`api_key`; of commands --api-key or STT_API_KEY)" if status == HTTPStatus.UNAUTHORIZED else "")

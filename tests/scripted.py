@@ -1,11 +1,13 @@
 """Stand-ins that do as they are told, for tests of what stands around the models."""
 
+import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from stt.audio import Samples
 from stt.errors import EngineLostError
 from stt.recognition import Hypothesis, Utterance
 
@@ -55,3 +57,10 @@ class LosesItsDevice(ScriptedModel):
 def tone(duration_s: float) -> np.ndarray:
     """What `LoudnessVad` takes for speech."""
     return np.full(round(duration_s * 16_000), 0.5, np.float32)
+
+
+async def pieces(audio: Samples, size: int) -> AsyncIterator[Samples]:
+    """Hand out audio in pieces of so many samples, as fast as they are taken."""
+    for at in range(0, len(audio), size):
+        yield audio[at : at + size]
+        await asyncio.sleep(0)

@@ -226,6 +226,19 @@ def test_transcripts_that_cannot_be_read_are_told(tmp_path: Path, capsys: pytest
     assert "there is no text in" in capsys.readouterr().err
 
 
+async def test_a_server_answers_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.json").write_text('{"turns": [{"text": "We meet on Monday."}]}')
+    model = Answering()
+    async with serving(model, api_keys=("secret",)) as running:
+        asked = ["ask", "--connect", running.ws, "When do we meet?", str(tmp_path / "x.json"), "--api-key"]
+        assert await asyncio.to_thread(main, [*asked, "secret"]) == 0
+        assert capfd.readouterr().out == "Transcript:\nWe meet on Monday.\n\nQuestion: When do we meet?\n"
+        assert await asyncio.to_thread(main, [*asked, "wrong"]) == 1
+        assert "key" in capfd.readouterr().err
+    assert await asyncio.to_thread(main, [*asked, "secret"]) == 1
+    assert "refused" in capfd.readouterr().err
+
+
 @pytest.mark.canary
 def test_the_engine_answers_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.json").write_text('{"turns": [{"text": "We meet on Monday."}]}')

@@ -97,7 +97,7 @@ def test_no_sentence_is_lost_or_doubled_at_a_window_cut(
     wrong, of = word_errors(" ".join(texts), found[0].text)
     wrong_alone, of_alone = alone(whisper, texts)
     assert of == of_alone
-    # It hears other sounds around a word than in the sentence alone, and one or two come out otherwise: never a sentence.
+    # Around a word are other sounds than in the sentence alone: one or two words come out otherwise, never a sentence.
     assert wrong - wrong_alone < min(len(text.split()) for text in texts)
 
 

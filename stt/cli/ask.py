@@ -4,11 +4,11 @@ import argparse
 from typing import Final
 
 from stt.cli.options import Argument, Command, Flag, Option, count
-from stt.cli.shared import engine_options, engine_settings
+from stt.cli.shared import engine_options, engine_settings, server_options
 
 _DESCRIPTION: Final = """\
 Ask a question about transcripts. The language model inside canary-qwen answers, on this machine; other engines have
-none. The answer is printed as it comes.
+none. With --connect the one of a server does. The answer is printed as it comes.
 """
 
 _EPILOG: Final = """\
@@ -16,6 +16,7 @@ examples:
   stt file --format json meeting.m4a > meeting.json
   stt ask "What was decided?" meeting.json
   stt file meeting.m4a | stt ask "Who has to do what?" -
+  stt ask --connect ws://box:15751 "What was decided?" meeting.json
 
 exit status: 0, 1 if it could not be answered, 2 for a wrong option.
 """
@@ -28,6 +29,9 @@ def _run(args: argparse.Namespace) -> int:
         args.question,
         args.transcripts,
         engine=engine_settings(args),
+        connect=args.connect,
+        api_key=args.api_key,
+        ca=args.ca,
         most_tokens=args.most_tokens,
         as_json=args.json,
         quiet=args.quiet,
@@ -58,6 +62,7 @@ ASK: Final = Command(
             help="longest answer, in tokens: about three quarters of a word each",
         ),
         Flag(name="--json", help="one JSON document with question, answer and what it took"),
+        server_options("ws://HOST:PORT of an `stt serve` whose engine is to answer, in place of one here"),
         engine_options(),
     ),
 )

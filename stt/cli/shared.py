@@ -100,6 +100,14 @@ CA: Final = Option(
     help="certificates (PEM) of the authorities to trust for wss, or the server's own",
     shown_default="those of the system",
 )
+
+
+def server_options(connect: str) -> Group:
+    """Return the options for a server in place of an engine in this process; `connect`: what `--connect` does."""
+    url = Option(name="--connect", metavar="URL", help=connect)
+    return Group("server", (url, replace(API_KEY, help="the server's key"), CA))
+
+
 TERMS: Final = Group(
     "terms",
     (

@@ -1,18 +1,16 @@
 """Options of `stt tui`."""
 
 import argparse
-from dataclasses import replace
 from typing import Final
 
 from stt.cli.options import Command, Flag, Group, Option
 from stt.cli.shared import (
-    API_KEY,
-    CA,
     TERMS,
     TURNS,
     engine_options,
     engine_settings,
     said_terms,
+    server_options,
     spoken_language,
     turn_settings,
 )
@@ -90,18 +88,7 @@ TUI: Final = Command(
                 ),
             ),
         ),
-        Group(
-            "server",
-            (
-                Option(
-                    name="--connect",
-                    metavar="URL",
-                    help="ws://HOST:PORT of an `stt serve` that is to recognize, in place of an engine here",
-                ),
-                replace(API_KEY, help="the server's key"),
-                CA,
-            ),
-        ),
+        server_options("ws://HOST:PORT of an `stt serve` that is to recognize, in place of an engine here"),
         Group(
             "what is kept",
             (

@@ -7,30 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from stt.errors import SettingsError, reason
-from stt.recognition.answers import Finished, about, language_model
+from stt.recognition.answers import Finished, LanguageModel, about, language_model
 from stt.settings import EngineSettings
 
 
 def run(
-    question: str, transcripts: Sequence[str], *, engine: EngineSettings, most_tokens: int, as_json: bool, quiet: bool
+    question: str,
+    transcripts: Sequence[str],
+    *,
+    engine: EngineSettings,
+    connect: str | None,
+    api_key: str | None,
+    ca: str | None,
+    most_tokens: int,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Print the answer as it comes, or all of it as one JSON document; returns the exit status.
 
     Raises:
-        SettingsError: a transcript cannot be read, or there is nothing in it.
-        EngineError: the engine cannot be opened, has no language model, or cannot read that much.
+        SettingsError: a transcript cannot be read, there is nothing in it, or the server's address is none.
+        EngineError: the engine cannot be opened or reached, has no language model, or cannot read that much.
 
     """
     text = "\n\n".join(read(name) for name in transcripts)
     if not text.strip():
         msg = f"there is no text in {', '.join(transcripts)}"
         raise SettingsError(msg)
-    from stt.engines import open_engine
+    if connect is None:
+        model = _here(engine, quiet=quiet)
+    else:
+        from stt.client import trusting
+        from stt.remote_answers import RemoteAnswers
 
-    opened = open_engine(engine)
-    if not quiet:
-        print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
-    answer = language_model(opened.model).answer(about(text, question), most_tokens)
+        model = RemoteAnswers(connect, api_key=api_key, tls=trusting(ca) if ca is not None else None)
+    answer = model.answer(about(text, question), most_tokens)
     pieces: list[str] = []
     while True:
         try:
@@ -55,6 +66,15 @@ def run(
     if done.why == "length" and not quiet:
         print(f"the answer was cut off after {most_tokens} tokens; see --most-tokens", file=sys.stderr)
     return 0
+
+
+def _here(engine: EngineSettings, *, quiet: bool) -> LanguageModel:
+    from stt.engines import open_engine
+
+    opened = open_engine(engine)
+    if not quiet:
+        print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
+    return language_model(opened.model)
 
 
 def read(name: str) -> str:

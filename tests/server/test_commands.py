@@ -56,6 +56,7 @@ async def test_client_prints_finals_and_waits_for_the_last(clip: Path) -> None:
         code, out, err = await stt("client", clip, "--url", url)
         assert (code, out) == (1, "")
         assert "refused with HTTP 401: expected an API key" in err
+        assert "--api-key or STT_API_KEY" in err
 
 
 async def test_bench_finds_nothing_wrong_where_nothing_is(clip: Path) -> None:
