@@ -78,7 +78,7 @@ _CSS: Final = """
     &.-low .hint, &.-low Horizontal { margin-top: 0; }
     &.-low Input { border: none; height: 1; padding: 0; }
     .hint { color: $text-muted; margin-top: 1; width: 100%; }
-    .error { color: $text-error; width: 100%; }
+    .error { color: $text-error; width: 100%; background: transparent; }
     #box Button.-primary { background: $primary-darken-2; color: $text; }
     OptionList > .option-list--option-highlighted, OptionList:focus > .option-list--option-highlighted {
         background: $primary-darken-2; color: $text;
