@@ -1,10 +1,25 @@
 """Options of `stt cluster`."""
 
 import argparse
+from dataclasses import replace
 from typing import Final
 
-from stt.cli.options import Argument, Command, Flag, Group, Option, count, host, number, path, seconds
-from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
+from stt.cli.options import Argument, Command, Flag, Group, Option, count, number
+from stt.cli.shared import (
+    API_KEY_FILE,
+    DRAIN_TIMEOUT,
+    ENGINE_TIMEOUT,
+    HOST,
+    MAX_SESSIONS,
+    PORT,
+    TERMS,
+    TURNS,
+    engine_options,
+    engine_settings,
+    said_terms,
+    spoken_language,
+    turn_settings,
+)
 
 _DESCRIPTION: Final = """\
 Put engines on a running Ray cluster, for any number of `stt serve --cluster ADDRESS` in front (docs/cluster.md), or for
@@ -116,13 +131,7 @@ CLUSTER: Final = Command(
                     help="for each replica; 0.5: two share a GPU",
                 ),
                 Option(name="--cpus", default=1.0, convert=number(0, 1024), metavar="N", help="for each replica"),
-                Option(
-                    name="--engine-timeout",
-                    default=60.0,
-                    convert=seconds(0.001, 7 * 24 * 3600.0),
-                    metavar="SECONDS",
-                    help="seconds after which an engine at work is taken for hung and replaced",
-                ),
+                ENGINE_TIMEOUT,
             ),
         ),
         Group(
@@ -135,32 +144,19 @@ CLUSTER: Final = Command(
                     help="deploy so many as well, behind Ray's proxy on every machine",
                     shown_default="none: `stt serve --cluster` is one",
                 ),
-                Option(
-                    name="--host",
-                    default="127.0.0.1",
-                    convert=host,
+                replace(
+                    HOST,
                     help="address where Ray's proxy listens; 0.0.0.0: all",
                     shown_default="127.0.0.1, programs on the machines of the cluster only",
                 ),
-                Option(name="--port", default=15751, convert=count(1, 65535, "a port"), help="of Ray's proxy"),
-                Option(
-                    name="--api-key-file",
-                    convert=path,
-                    metavar="FILE",
+                replace(PORT, convert=count(1, 65535, "a port"), help="of Ray's proxy"),
+                replace(
+                    API_KEY_FILE,
                     help="a file with a key on each line, at the same place on every machine that has a front",
                 ),
-                Option(
-                    name="--max-sessions",
-                    default=100,
-                    convert=count(1, 1_000_000),
-                    metavar="N",
-                    help="sessions at once of each front; more are refused with 503",
-                ),
-                Option(
-                    name="--drain-timeout",
-                    default=20.0,
-                    convert=seconds(0, 7 * 24 * 3600.0),
-                    metavar="SECONDS",
+                replace(MAX_SESSIONS, help="sessions at once of each front; more are refused with 503"),
+                replace(
+                    DRAIN_TIMEOUT,
                     help="seconds that running turns have to get their finals when a front is replaced",
                 ),
             ),

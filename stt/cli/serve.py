@@ -3,8 +3,23 @@
 import argparse
 from typing import Final
 
-from stt.cli.options import Command, Flag, Group, Option, ValueProblem, address, count, host, items, path, seconds
-from stt.cli.shared import TERMS, TURNS, engine_options, engine_settings, said_terms, spoken_language, turn_settings
+from stt.cli.options import Command, Flag, Group, Option, ValueProblem, address, count, items, path, seconds
+from stt.cli.shared import (
+    API_KEY_FILE,
+    DRAIN_TIMEOUT,
+    ENGINE_TIMEOUT,
+    HOST,
+    MAX_SESSIONS,
+    PORT,
+    TERMS,
+    TURNS,
+    WEEK_S,
+    engine_options,
+    engine_settings,
+    said_terms,
+    spoken_language,
+    turn_settings,
+)
 
 _DESCRIPTION: Final = """\
 Serve live sessions over WebSockets (ws://HOST:PORT/ws/transcribe, docs/protocol.md), all over one engine.
@@ -25,8 +40,6 @@ examples:
 
 exit status: 0 after SIGTERM, SIGINT or SIGHUP, 1 if the engine cannot be opened, 2 for a wrong option.
 """
-
-_WEEK_S: Final = 7 * 24 * 3600.0
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -101,7 +114,7 @@ _ACCESS: Final = Group(
             help="clients must send one of these as `Authorization: Bearer KEY`; other users of this machine can see "
             "options, but neither the variable nor the file",
         ),
-        Option(name="--api-key-file", convert=path, metavar="FILE", help="a file with a key on each line"),
+        API_KEY_FILE,
         Option(
             name="--allowed-origin",
             default=[],
@@ -125,13 +138,7 @@ _ACCESS: Final = Group(
 _LIMITS: Final = Group(
     "limits",
     (
-        Option(
-            name="--max-sessions",
-            default=100,
-            convert=count(1, 1_000_000),
-            metavar="N",
-            help="sessions at once; more are refused with 503",
-        ),
+        MAX_SESSIONS,
         Option(
             name="--max-connections",
             convert=count(8, 1_000_000),
@@ -170,24 +177,12 @@ _LIMITS: Final = Group(
         Option(
             name="--idle-timeout",
             default=60.0,
-            convert=seconds(0.001, _WEEK_S),
+            convert=seconds(0.001, WEEK_S),
             metavar="SECONDS",
             help="seconds without a message after which a session is ended",
         ),
-        Option(
-            name="--drain-timeout",
-            default=20.0,
-            convert=seconds(0, _WEEK_S),
-            metavar="SECONDS",
-            help="seconds that running turns have to get their finals when the server ends",
-        ),
-        Option(
-            name="--engine-timeout",
-            default=60.0,
-            convert=seconds(0.001, _WEEK_S),
-            metavar="SECONDS",
-            help="seconds after which an engine at work is taken for hung and replaced",
-        ),
+        DRAIN_TIMEOUT,
+        ENGINE_TIMEOUT,
     ),
 )
 _WYOMING: Final = Group(
@@ -213,14 +208,8 @@ SERVE: Final = Command(
     epilog=_EPILOG,
     run=_run,
     options=(
-        Option(
-            name="--host",
-            default="127.0.0.1",
-            convert=host,
-            help="address to listen on; 0.0.0.0: all; unix:/PATH: a Unix socket",
-            shown_default="127.0.0.1, this machine only",
-        ),
-        Option(name="--port", default=15751, convert=count(0, 65535, "a port"), help="0: any that is free"),
+        HOST,
+        PORT,
         Flag(name="--open", help="show the page in the default browser"),
         Flag(name="--no-page", help="no page at /"),
         _ACCESS,

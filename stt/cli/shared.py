@@ -4,7 +4,20 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from stt.cli.options import Command, Flag, Group, Option, ValueProblem, count, items, language, number, path, seconds
+from stt.cli.options import (
+    Command,
+    Flag,
+    Group,
+    Option,
+    ValueProblem,
+    count,
+    host,
+    items,
+    language,
+    number,
+    path,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from stt.settings import EngineSettings, TurnSettings
@@ -108,6 +121,38 @@ def server_options(connect: str) -> Group:
     return Group("server", (url, replace(API_KEY, help="the server's key"), CA))
 
 
+WEEK_S: Final = 7 * 24 * 3600.0
+# Of whatever serves: `stt serve`, and fronts inside Ray.
+HOST: Final = Option(
+    name="--host",
+    default="127.0.0.1",
+    convert=host,
+    help="address to listen on; 0.0.0.0: all; unix:/PATH: a Unix socket",
+    shown_default="127.0.0.1, this machine only",
+)
+PORT: Final = Option(name="--port", default=15751, convert=count(0, 65535, "a port"), help="0: any that is free")
+API_KEY_FILE: Final = Option(name="--api-key-file", convert=path, metavar="FILE", help="a file with a key on each line")
+MAX_SESSIONS: Final = Option(
+    name="--max-sessions",
+    default=100,
+    convert=count(1, 1_000_000),
+    metavar="N",
+    help="sessions at once; more are refused with 503",
+)
+DRAIN_TIMEOUT: Final = Option(
+    name="--drain-timeout",
+    default=20.0,
+    convert=seconds(0, WEEK_S),
+    metavar="SECONDS",
+    help="seconds that running turns have to get their finals when the server ends",
+)
+ENGINE_TIMEOUT: Final = Option(
+    name="--engine-timeout",
+    default=60.0,
+    convert=seconds(0.001, WEEK_S),
+    metavar="SECONDS",
+    help="seconds after which an engine at work is taken for hung and replaced",
+)
 TERMS: Final = Group(
     "terms",
     (

@@ -1,4 +1,4 @@
-"""The cluster on Ray Serve. Only this module and `ray_fronts` import Ray, and nothing them before a cluster is used.
+"""The cluster on Ray Serve. Ray is imported in modules that begin with ray_ alone, and those where a cluster is used.
 
 An engine is a Serve application (`stt-NAME`) of one deployment, `Engine`, whose replicas Ray places, watches, scales
 and replaces. Fronts talk to them through a deployment handle, whose router (`StickyRouter`) takes a call to the replica

@@ -15,6 +15,21 @@ def unknown_engine(name: str | None, engines: Collection[str]) -> str | None:
     return f"engine must be one of {', '.join(sorted(engines)[:12])}, got {name[:40]!r}"
 
 
+def named_engine(name: object, engines: Collection[str]) -> str | None:
+    """Return the engine that a client named as its model; `None`: there is none of this name, any will do.
+
+    Clients of other protocols have to name a model, and mostly name one of somebody else.
+    """
+    return name if isinstance(name, str) and name in engines else None
+
+
+def known_languages(
+    engine: str | None, engines: Mapping[str, frozenset[str]], languages: frozenset[str]
+) -> frozenset[str]:
+    """Return the languages of an engine by its name, of those of each; `None`: `languages`, of whichever serves."""
+    return languages if engine is None else engines.get(engine, frozenset())
+
+
 class Described(Protocol):
     """An engine, as far as people and clients are told."""
 

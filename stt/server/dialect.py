@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 from stt.control import Control
 from stt.events import Event
 from stt.recognition import RecognitionOptions
+from stt.recognition.engine import known_languages, named_engine
 from stt.settings import TurnSettings
 
 Frame = str | bytes
@@ -44,15 +45,12 @@ class Request:
     """When it came."""
 
     def engine(self, name: object) -> str | None:
-        """Return the engine of this name, which a client gave as that of a model; `None`: there is none, any will do.
-
-        Clients of other protocols have to name a model, and mostly name one of somebody else.
-        """
-        return name if isinstance(name, str) and name in self.engines else None
+        """Return the engine of this name, which a client gave as that of a model (`named_engine`)."""
+        return named_engine(name, self.engines)
 
     def known(self, engine: str | None) -> frozenset[str]:
         """Return the languages of an engine; `None`: of whichever serves."""
-        return self.languages if engine is None else self.engines.get(engine, frozenset())
+        return known_languages(engine, self.engines, self.languages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from stt.engines import check_language
 from stt.engines.languages import language_code
 from stt.errors import SettingsError
-from stt.recognition.engine import unknown_engine
+from stt.recognition.engine import known_languages, named_engine, unknown_engine
 from stt.server.access import Offered, authorized, is_loopback, origin_allowed
 from stt.server.dialect import NotAdmittedError
 from stt.server.logs import log
@@ -48,9 +48,13 @@ class Gate:
         engines = recognizer.engines if recognizer is not None else {}
         return {name: engine.languages for name, engine in engines.items()}
 
+    def engine(self, name: str) -> str | None:
+        """Return the engine of this name, which a client gave as that of a model (`named_engine`)."""
+        return named_engine(name, self.engines)
+
     def known(self, engine: str | None) -> frozenset[str]:
         """Languages of an engine by its name; `None`: of whichever serves."""
-        return self.languages if engine is None else self.engines.get(engine, frozenset())
+        return known_languages(engine, self.engines, self.languages)
 
     def check(self, connection: HTTPConnection) -> None:
         """Look at keys and origin.

@@ -211,7 +211,7 @@ class _Recordings:
             ask = read(request.scope["offered"].query, gate.language, gate.terms)
         except UnreadableError as wrong:
             raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-        engine = ask.model if ask.model in gate.engines else None
+        engine = gate.engine(ask.model)
         recognition = replace(ask.recognition, engine=engine)
         gate.speaks(recognition.language, engine)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":

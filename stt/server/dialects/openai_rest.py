@@ -269,7 +269,7 @@ class _Transcriptions:
                 ask = read(form.fields, gate.turns, gate.language)
             except UnreadableError as wrong:
                 raise NotAdmittedError("bad_option", str(wrong), option=wrong.option) from None
-            engine = ask.model if ask.model in gate.engines else None
+            engine = gate.engine(ask.model)
             language = gate.speaks(ask.language, engine)
             ask = replace(ask, language=language, terms=ask.terms or gate.terms, engine=engine)
             answer = Answer(ask, gate.known(engine))
