@@ -110,7 +110,7 @@ class VadPool:
     ) -> None:
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(_LAST_ROUND_S)
         _fail(self._jobs, EngineError("the speech detector was closed"))
@@ -146,6 +146,7 @@ class VadPool:
             running, self._running = self._running, None
             if running is not None:
                 self._jobs[:0] = _retry(running.jobs, EngineError("the speech detector hung"))
+            self._changed.notify_all()  # one that was given up while it waited for work must not be who is woken for it
             self._begin()
 
     def submit(self, detector: "PooledDetector", inputs: npt.NDArray[np.float32]) -> asyncio.Future[Probabilities]:
@@ -162,7 +163,7 @@ class VadPool:
                 raise EngineError(msg)
             self._jobs.append(_Job(detector, inputs, ticket, np.empty(len(inputs), np.float32)))
             if len(self._jobs) == 1:
-                self._changed.notify()
+                self._changed.notify_all()
         return ticket
 
     def _work(self) -> None:
