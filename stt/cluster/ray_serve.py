@@ -3,7 +3,7 @@
 An engine is a Serve application (`stt-NAME`) of one deployment, `Engine`, whose replicas Ray places, watches, scales
 and replaces. Fronts talk to them through a deployment handle, whose router (`StickyRouter`) takes a call to the replica
 that it names. It also hears at once who still gets calls: what is to be recognized goes straight to its replica then,
-which leaves out a third of what a call costs a front. Serve's own limit of calls per replica is out of the way: who
+which leaves out a quarter of what a call costs a driver. Serve's own limit of calls per replica is out of the way: who
 waits is for our scheduler to say, in the replica.
 """
 

@@ -93,7 +93,7 @@ def fronts() -> dict[str, int]:
     from ray.serve.context import _get_global_client
 
     deployments = _get_global_client().get_serve_details()["applications"]["stt"]["deployments"]
-    found = deployments["Front"]["replicas"] if deployments else []
+    found = deployments["Front"]["replicas"] if deployments else []  # none are told while a file is being read
     return {front["replica_id"]: front["pid"] for front in found if front["state"] == "RUNNING"}
 
 
@@ -207,7 +207,7 @@ async def test_a_configuration_file_deploys_all_of_it(deployed: list[str], nodes
     file.write_text(yaml.safe_dump(config))
     done = run("ray.serve.scripts", "deploy", "--address", f"http://{nodes.head_node.webui_url}", str(file))
     assert done.returncode == 0, done.stderr
-    async with asyncio.timeout(120):  # what was deployed by other means is taken down first
+    async with asyncio.timeout(120):
         while len(there := fronts()) < 2 or there.keys() & before.keys():
             await asyncio.sleep(0.1)
     same_words([await heard(remote(), said(0))], (await asyncio.to_thread(locally))[:1])
