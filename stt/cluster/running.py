@@ -8,14 +8,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-_RUNNING: Final[dict[str, tuple[asyncio.AbstractEventLoop, Mapping[str, Any]]]] = {}
+_RUNNING: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Mapping[str, Any]]]] = WeakKeyDictionary()
 _WATCHING: Final[defaultdict[str, list[Callable[[set[str]], object]]]] = defaultdict(list)
 
 
 def tell(application: str, replicas: Mapping[str, Any]) -> None:
     """Note which replicas of an application get calls, by their names; from the event loop of its router."""
-    _RUNNING[application] = asyncio.get_running_loop(), replicas
+    _RUNNING.setdefault(asyncio.get_running_loop(), {})[application] = replicas
     for told in _WATCHING[application]:
         told(set(replicas))
 
@@ -26,6 +27,5 @@ def watch(application: str, told: Callable[[set[str]], object]) -> None:
 
 
 def within_reach(application: str, name: str) -> Any | None:
-    """Return a replica that gets calls, where its router is of this event loop, as its connection is of that, too."""
-    loop, replicas = _RUNNING.get(application, (None, {}))
-    return replicas.get(name) if loop is asyncio.get_running_loop() else None
+    """Return a replica that gets calls, where a router of this event loop knows it: connections are of one, too."""
+    return _RUNNING.get(asyncio.get_running_loop(), {}).get(application, {}).get(name)

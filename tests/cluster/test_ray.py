@@ -126,7 +126,7 @@ def test_what_is_recognized_goes_straight_to_a_replica_that_gets_calls(monkeypat
     from ray.serve.handle import DeploymentHandle
 
     async def run() -> None:
-        handle = serve.get_app_handle(SPEC.application)
+        handle = DeploymentHandle(ray_serve.DEPLOYMENT, SPEC.application)
         handle._init(_run_router_in_separate_loop=False)
         monkeypatch.setattr(serve, "get_app_handle", lambda _: handle)
         replicas, message = ray_serve.RayReplicas("default"), pack(Utterance(np.zeros(1_600, np.float32)), "s")
