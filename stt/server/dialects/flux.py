@@ -33,6 +33,7 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    Obeyed,
     OfChannel,
     Opened,
     Request,
@@ -227,7 +228,7 @@ class Flux:
             case TurnCompleted():
                 yield from self._final(item)
                 self._speech.feed(item)
-            case Ending() | OfChannel():
+            case Obeyed() | Ending() | OfChannel():
                 pass
             case TurnPaused():
                 self._speech.feed(item)
