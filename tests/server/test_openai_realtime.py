@@ -182,6 +182,17 @@ async def test_clear_forgets_what_is_not_committed() -> None:
         assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0"
 
 
+async def test_half_a_sample_is_cleared_as_well() -> None:
+    """What comes then would be noise."""
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None)
+        await send(websocket, "input_audio_buffer.append", audio=base64.b64encode(b"odd").decode())
+        await send(websocket, "input_audio_buffer.clear")
+        await append(websocket, tone(0.5))
+        await send(websocket, "input_audio_buffer.commit")
+        assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0"
+
+
 async def test_an_update_keeps_what_it_does_not_mention() -> None:
     async with serving(grows()) as running, talking(running) as websocket:
         await update(websocket, transcription={"model": "m", "language": "en", "prompt": "Zaphod"})

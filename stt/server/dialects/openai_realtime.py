@@ -91,6 +91,7 @@ class OpenAIRealtime:
         self._flushes: deque[_Item] = deque()  # obeyed and not acknowledged: what each has if it ended no detected turn
         self._by_flush = False  # the oldest flush that is not acknowledged has ended a turn
         self._open = _Item()  # what the client has not committed, where it alone commits
+        self._rest = b""  # of a sample that is not whole
         self._buffered_s = 0.0  # appended since the last commit or clear
         self._beta = False
 
@@ -134,7 +135,7 @@ class OpenAIRealtime:
                     return (Answer(_Wrong(error(text, "input_audio_buffer_commit_empty") | {"event_id": event_id})),)
                 return (Flush(),)
             case "input_audio_buffer.clear":
-                self._buffered_s = 0.0
+                self._buffered_s, self._rest = 0.0, b""
                 return (Clear(),)
             case ("session.update" | "transcription_session.update") as kind:
                 return self._update(kind, event.get("session"))
@@ -152,14 +153,20 @@ class OpenAIRealtime:
             msg = f"audio is not base64: {shown(audio)}"
             raise UnreadableError(msg, "audio") from None
         codec = self._config.codec
-        self._buffered_s += len(data) / codec.rate / (2 if codec.encoding == "linear16" else 1)
-        return (Encoded(data, codec),)
+        size = 2 if codec.encoding == "linear16" else 1
+        self._buffered_s += len(data) / codec.rate / size
+        data = self._rest + data
+        whole = len(data) // size * size
+        self._rest = data[whole:]
+        return (Encoded(data[:whole], codec),)
 
     def _update(self, kind: str, session: Any) -> Iterable[Command]:
         config = self._config.updated(session)
         turns, options = config.turns(self._turns), config.recognition(self._language, self._request)
         languages = self._request.known(options.engine)
         known_language(options.language or "", languages, "session.audio.input.transcription.language")
+        if config.codec != self._config.codec:
+            self._rest = b""
         self._config = config
         self._updates.append((kind, config))
         return (Configure(turns, options),)
