@@ -39,6 +39,7 @@ from stt.server.dialects.deepgram import (
     goodbye,
     keyterms,
     language_of,
+    options,
     raw_format,
     refusal,
 )
@@ -73,7 +74,7 @@ class DeepgramLive:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Read the query; options that are not known do not count."""
         self._id, self._created = request.session, request.at.isoformat().replace("+00:00", "Z")
-        given = dict(request.query)
+        given = options(request.query)
         try:
             rate, count = raw_format(given)
             for name in ("punctuate", "smart_format"):  # both always are

@@ -46,6 +46,7 @@ from stt.server.dialects.deepgram import (
     configured_terms,
     goodbye,
     keyterms,
+    options,
     raw_format,
     refusal,
     written,
@@ -143,7 +144,7 @@ class Flux:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Read the query; options that are not known do not count."""
         self._id, self._turns = request.session, turns
-        given = dict(request.query)
+        given = options(request.query)
         try:
             self._thresholds = thresholds(given, self._thresholds)
             rate, _ = raw_format({**given, "channels": "1"})
