@@ -293,6 +293,9 @@ def test_a_closed_descriptor_is_told() -> None:
         ("talk.json", "json"),
         ("talk.txt", "txt"),
         ("talk", None),
+        ("talk.md", None),
+        ("talk.log", None),
+        ("tmp.Xq3ZrT", None),
         ("subs.srt/", None),
         (".srt", None),
         ("-", None),
@@ -302,7 +305,10 @@ def test_the_suffix_names_the_format(output: str, kind: str | None) -> None:
     assert kind_of(output) == kind
 
 
-def test_a_suffix_that_is_no_format_is_an_error_unless_a_format_was_said(tmp_path: Path) -> None:
+def test_a_suffix_of_something_else_is_an_error_unless_a_format_was_said(tmp_path: Path) -> None:
+    for suffix in ("csv", "html", "wav", "MP3"):
+        with pytest.raises(SettingsError, match=f"got .{suffix.lower()}; or say --format"):
+            kind_of(f"t.{suffix}")
     with pytest.raises(SettingsError, match=r"t\.pdf: expected a name that ends in one of \.txt, .* or say --format"):
         kind_of("t.pdf")
     assert kind_of("t.pdf", "vtt") == "vtt"
