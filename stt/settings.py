@@ -133,6 +133,8 @@ class EngineSettings:
     kernels: str = "auto"
     """What canary-qwen computes with between its matrix products: `torch`, `triton` (fused, for CUDA), or `auto`: fused
     ones where they have shown that they are right."""
+    fast_interims: bool = False
+    """Whether interims of canary-qwen may use what was encoded for those before them: an approximation, less work."""
     threads: int = 0
     """CPU threads of the engine; 0: as many as this process may use cores."""
     language: str | None = "en"

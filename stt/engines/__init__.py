@@ -126,7 +126,8 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         return OpenedEngine(Whisper(settings.model, **where), reason)
     from stt.engines.canary_qwen import CanaryQwen
 
-    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, kernels=settings.kernels)
+    of_canary = {"kernels": settings.kernels, "fast_interims": settings.fast_interims}
+    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, **of_canary)
     slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
     return OpenedEngine(model, reason + slow)
 

@@ -4,7 +4,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from stt.audio import seconds
 from stt.engines.canary_answers import CanaryAnswers
 from stt.engines.canary_terms import wants_terms, with_terms
+from stt.engines.canary_windows import CanaryWindows
 from stt.engines.canary_words import Piece, timed_tokens, wants_words, with_confidence
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
@@ -62,8 +63,12 @@ class CanaryQwen:
         threads: int = 0,
         kernels: str = "auto",
         rows: int | None = None,
+        fast_interims: bool = False,
     ) -> None:
-        """Load it. `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
+        """Load it.
+
+        `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
+        `fast_interims`: whether interims may use what was encoded for those before them.
 
         Raises:
             EngineError: it is not installed, has no weights, or cannot run on that device.
@@ -107,6 +112,7 @@ class CanaryQwen:
                 )
             self._calibration = calibration(self._model)
             self._model.align_with(self._calibration and self._calibration.head)
+            self._windows = CanaryWindows(self._model.growing, fast_interims=fast_interims)
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
@@ -167,7 +173,7 @@ class CanaryQwen:
         def hear(found: "Transcription", utterance: Utterance) -> Hypothesis:
             return self._hypotheses([found], [utterance])[0]
 
-        self._running = CanaryRows(batch, hear, failed)
+        self._running = CanaryRows(batch, hear, failed, self._windows)
         return self._running
 
     @property
@@ -183,10 +189,15 @@ class CanaryQwen:
         """Let the model's memory go, before another is loaded; nothing can be transcribed any more."""
         if self._running is not None:
             self._running.close()
+        self._windows.clear()
         del self._model  # not by a call: a thread that hangs in one holds the model's lock
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that is lost
             self._empty_cache()
+
+    def forget(self, session: Hashable) -> None:
+        """Let go of what is kept of a session; from any thread."""
+        self._windows.forget(session)
 
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
@@ -220,6 +231,7 @@ class CanaryQwen:
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
                 timed=[wants_words(utterance) for utterance in batch],
                 remembered=[wants_terms(utterance) for utterance in batch],
+                windows=self._windows.of(batch),
             )
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -259,6 +271,8 @@ class CanaryQwen:
         return list(found)
 
     def _hypothesis(self, found: "Transcription", utterance: Utterance) -> Hypothesis:
+        if found.stop == "overflow":  # it may be in the frames that are kept
+            self._windows.end([utterance])
         confidence = math.exp(sum(found.logprobs) / len(found.logprobs)) if found.logprobs else None
         text = _text(found, utterance)
         words = self._words(text, found, utterance) if wants_words(utterance) else ()
