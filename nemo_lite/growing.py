@@ -16,7 +16,7 @@ not for what stands. `benchmarks/canary_fast_interims.py` measures what it costs
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,9 @@ RIGHT = 12
 REFRESH = 2.0
 WORTH = 0.75
 """Of a window's frames, how many may have to be encoded at most; with more, all are."""
+PASS_FRAMES = 700
+"""What a pass of the encoder costs before it computes anything (2,000 kernels), in frames that it could compute instead
+(an H100: 3 ms, 400 TFLOP/s). Tails beside whole windows are a pass more, which so many frames have to be saved for."""
 FRAMES_KEPT = 2**16
 """Of all windows together, 87 minutes: 0.27 GB of 2.5B in bfloat16. Those not met for longest go first."""
 
@@ -77,8 +80,9 @@ class Growing:
 class GrowingWindows:
     """What is kept of each window. From any thread."""
 
-    def __init__(self, hop_samples: int) -> None:
+    def __init__(self, hop_samples: int, worth_a_pass: int = 0) -> None:
         self.hop = hop_samples
+        self.worth_a_pass = worth_a_pass  # frames
         self.lock = threading.Lock()
         self.kept: OrderedDict[Hashable, Kept | None] = OrderedDict()  # None: it is being encoded for the first time
         self.size = 0
@@ -96,7 +100,11 @@ class GrowingWindows:
             if window is not None and len(row) != 1:
                 raise ValueError(f"row {i}: expected one clip in a window, got {len(row)}")
         named = [(window, clip) for row, window in zip(rows, windows, strict=True) for clip in row]
-        return [None if window is None else self._look(window, clip) for window, clip in named]
+        found = [None if window is None else self._look(window, clip) for window, clip in named]
+        tails = [one.tail for one in found if one is not None and one.tail is not None]
+        if len(tails) < len(found) and sum(tail.end - tail.frames for tail in tails) < self.worth_a_pass:
+            return [one and replace(one, tail=None) for one in found]
+        return found
 
     def _look(self, window: Hashable, clip: Tensor) -> Growing:
         marks = clip[: len(clip) // self.hop * self.hop].float().numpy().reshape(-1, self.hop).sum(1)

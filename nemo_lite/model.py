@@ -30,10 +30,10 @@ from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
-from nemo_lite.growing import GrowingWindows, cut, spliced
+from nemo_lite.growing import PASS_FRAMES, GrowingWindows, cut, spliced
 from nemo_lite.kernels import Wish, choose
 from nemo_lite.language_model import LanguageModel
-from nemo_lite.linear import quantize
+from nemo_lite.linear import Weights, check_fp8, quantize
 from nemo_lite.llm import Qwen3
 from nemo_lite.scoring import Scored, score
 from nemo_lite.shapes import DRAFT_STEP, most_slots, up
@@ -81,7 +81,7 @@ class CanaryQwen(nn.Module):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         *,
-        int8: bool = False,
+        weights: Weights | None = None,
         kernels: Wish = "auto",
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
@@ -89,18 +89,21 @@ class CanaryQwen(nn.Module):
         A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
-        float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError, DownloadError or
-        KernelsError, each saying what to do.
+        float32 on a CPU. `weights` keeps those of the linear layers in 8 bits (`linear.py`); `kernels`: see
+        `kernels.choose`. Raises ModelNotFoundError, CheckpointError, DownloadError or KernelsError, each saying what to
+        do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         config = read_config(files.checkpoint, files.llm)
-        model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
+        dtype = dtype or default_dtype(device)
+        if weights == "fp8":
+            check_fp8(device, dtype)  # before gigabytes are read
+        model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype)
         load_weights(model, files.checkpoint / "model.safetensors")
         model.checkpoint = files.checkpoint
         model.llm.kernels = choose(kernels, config.llm, model.dtype, device)
-        return model.prepare(int8=int8)
+        return model.prepare(weights=weights)
 
     @classmethod
     def empty(
@@ -114,16 +117,18 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+    def prepare(
+        self, *, static: bool | None = None, graphs: Graphs | None = None, weights: Weights | None = None
+    ) -> Self:
         """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
-        self.int8 = int8
-        if int8:
-            quantize(self)
+        self.weights = weights
+        if weights:
+            quantize(self, weights)
         self.static = self.device.type == "cuda" if static is None else static
         self.encoder_graphs = graphs or Graphs.on(self.device)
         self.decoder = GreedyDecoder(
@@ -135,7 +140,7 @@ class CanaryQwen(nn.Module):
         )
         self.language_model = LanguageModel(self)
         self.staging = Staging(pinned=self.device.type == "cuda")
-        self.growing = GrowingWindows(self.config.preprocessor.hop_samples)
+        self.growing = GrowingWindows(self.config.preprocessor.hop_samples, PASS_FRAMES if self.static else 0)
         self.gate = Gate()
         return self
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8", "fp8")
 MOST_THREADS: Final = 256
 """More of them than a machine has cores only slow it down, and tens of thousands end the process."""
 
@@ -247,7 +247,7 @@ def engine_options(device: str = "--device", *, interims: bool = False, live: bo
                 name="--dtype",
                 default="auto",
                 choices=DTYPES,
-                help="what the engine computes in; int8: of canary-qwen, the weights alone",
+                help="what the engine computes in; of canary-qwen int8: the weights alone; fp8: the products, on newer GPUs",
                 shown_default="what suits the device",
             ),
             KERNELS,

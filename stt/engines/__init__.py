@@ -14,7 +14,7 @@ from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8", "fp8")
 KERNELS: Final = ("auto", "torch", "triton")
 MOST_THREADS: Final = 256
 """More than any engine here gains from; OpenMP ends the process where it cannot start as many as asked for."""

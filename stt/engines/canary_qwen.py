@@ -31,7 +31,8 @@ LOGGER: Final = logging.getLogger(__name__)
 
 MODEL: Final = "nvidia/canary-qwen-2.5b"
 
-_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+_WEIGHTS: Final = ("int8", "fp8")
+_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", *_WEIGHTS)
 _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
 # Rows that come and go; on a CPU they run one after the other, so there everyone had better go alone.
 _ROWS: Final = {"cuda": 64, "cpu": 0}
@@ -106,8 +107,8 @@ class CanaryQwen:
                 self._model = Model.from_pretrained(
                     where,
                     self._device,
-                    None if dtype in ("auto", "int8") else getattr(torch, dtype),
-                    int8=dtype == "int8",  # the weights; what is computed is as with auto
+                    None if dtype in ("auto", *_WEIGHTS) else getattr(torch, dtype),
+                    weights=dtype if dtype in _WEIGHTS else None,  # what is computed is as with auto
                     kernels=kernels,  # pyright: ignore[reportArgumentType] - one of `Wish`
                 )
             self._calibration = calibration(self._model)
@@ -178,7 +179,9 @@ class CanaryQwen:
 
     @property
     def name(self) -> str:
-        dtype = str(self._model.dtype).removeprefix("torch.") + (", int8 weights" if self._model.int8 else "")
+        dtype = str(self._model.dtype).removeprefix("torch.") + (
+            f", {self._model.weights} weights" if self._model.weights else ""
+        )
         return f"canary-qwen {self._name} ({dtype}, {self._device})"
 
     @property

@@ -22,6 +22,7 @@ def speech(heldout) -> torch.Tensor:
 @pytest.fixture(params=["a CPU", "a GPU, emulated"])
 def model(request, toy, static) -> Iterator[CanaryQwen]:
     model = static("toy")[0] if request.param.startswith("a GPU") else toy
+    model.growing.worth_a_pass = 0
     yield model
     model.growing.forget(lambda _: True)
 
@@ -154,6 +155,20 @@ def test_memory_is_bounded_and_what_was_met_last_stays(nano, monkeypatch):
         assert windows.size <= 100
     windows.forget(lambda _: True)
     assert windows.size == 0
+
+
+def test_a_pass_for_tails_beside_whole_windows_has_to_save_more_than_it_costs():
+    windows = GrowingWindows(160, worth_a_pass=100)
+    clips = [[torch.randn(16_000 * 10)], [torch.randn(16_000 * 10)], [torch.randn(16_000)]]
+    windows.keep(windows.look(clips[:2], ["a", "b"]), torch.zeros(2, 128, 8), [125, 125])
+
+    def tails(rows, names):
+        return [one is not None and one.tail is not None for one in windows.look(rows, names)]
+
+    assert tails(clips[:1], ["a"]) == [True], "no pass more"
+    assert tails(clips, ["a", "b", None]) == [True, True, False], "176 frames"
+    assert tails(clips[1:], ["b", None]) == [False, False], "88"
+    assert tails([*clips[1:], []], ["b", None, None]) == [False, False]
 
 
 def test_a_window_forgotten_while_it_is_encoded_is_not_kept():
