@@ -6,6 +6,9 @@ EXTRAS ?= canary,test
 HOMEASSISTANT ?= .venv-homeassistant
 HOMEASSISTANT_PYTHON ?= python3.13
 CRATE := --manifest-path strops-rs/Cargo.toml
+# Whoever has installed all that is needed says READY=1.
+comma := ,
+install = $(if $(READY),,$(VENV)/bin/pip install --quiet '.[$(1)]')
 
 .PHONY: test clients homeassistant cluster page check bench
 .DEFAULT_GOAL := test
@@ -15,14 +18,14 @@ $(VENV)/bin/python:
 
 ## test: set everything up and run all tests, Python's and Rust's (EXTRAS=test: without torch, all but canary-qwen's)
 test: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[$(EXTRAS)]'
+	$(call install,$(EXTRAS))
 	$(VENV)/bin/pip install --quiet --no-deps pipecat-ai==1.14.0 # the weights of smart-turn, which nothing imports
 	cargo test --locked --quiet $(CRATE)
 	$(VENV)/bin/pytest --ignore=tests/page --ignore=tests/clients --ignore=tests/cluster $(ARGS)
 
 ## clients: test the server with other services' own client libraries
 clients: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[test,clients]'
+	$(call install,test$(comma)clients)
 	$(VENV)/bin/pytest tests/clients $(ARGS)
 
 $(HOMEASSISTANT)/bin/python:
@@ -33,22 +36,22 @@ homeassistant: $(VENV)/bin/python $(HOMEASSISTANT)/bin/python
 	PIP_CONSTRAINT= $(HOMEASSISTANT)/bin/pip install --quiet homeassistant
 	$(HOMEASSISTANT)/bin/python tests/clients/homeassistant_run.py requirements | \
 		PIP_CONSTRAINT= xargs $(HOMEASSISTANT)/bin/pip install --quiet
-	$(VENV)/bin/pip install --quiet '.[test]'
+	$(call install,test)
 	STT_HOMEASSISTANT=$(HOMEASSISTANT)/bin/python $(VENV)/bin/pytest tests/clients/test_homeassistant.py $(ARGS)
 
 ## cluster: test engines on a real Ray of this machine, with replicas, nodes and its controller killed (some minutes)
 cluster: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[test,cluster]'
+	$(call install,test$(comma)cluster)
 	$(VENV)/bin/pytest tests/cluster $(ARGS)
 
 ## page: test the server's page in a real Chromium (Debian: apt install chromium)
 page: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[test]'
+	$(call install,test)
 	$(VENV)/bin/pytest tests/page $(ARGS)
 
 ## check: format, lint, types and workflows, without running anything
 check: $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet '.[dev]'
+	$(call install,dev)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python

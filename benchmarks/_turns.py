@@ -42,6 +42,8 @@ class Found:
     resumed: int | None = None
     text: str | None = None
     """All of the turn up to here, as the embedded engine hears it; `None`: it was not asked."""
+    text_s: float = TEXT_S
+    """What hearing that took."""
     ended: float | None = None
     """Whether a sentence ends there, by the engine (`Hypothesis.ended`)."""
 
@@ -88,11 +90,14 @@ class Listener:
                     case TurnResumed(_, at):
                         turn.pauses[-1].resumed = at
                     case Window(cause="pause" | "cut") if self._engine is not None:
+                        began = time.perf_counter()
                         hypothesis = self._engine.transcribe([_asked(event)])[0]
+                        took_s = time.perf_counter() - began
                         transcript.update(event, hypothesis)
                         ended = hypothesis.ended
                         if event.cause == "pause":
                             turn.pauses[-1].text, turn.pauses[-1].ended = transcript.text, ended
+                            turn.pauses[-1].text_s = took_s
                     case TextStands() if self._engine is not None:
                         turn.pauses[-1].text, turn.pauses[-1].ended = transcript.text, ended
                     case _:
@@ -132,18 +137,24 @@ class Remembering:
         return self._known[key]
 
 
-async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, text_s: float = TEXT_S) -> float | None:
-    """Return when a policy ends the turn in this pause, in seconds of the recording; `None`: it does not."""
-    now = pause.told
+async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, *, here: bool = False) -> float | None:
+    """Return when a policy ends the turn in this pause, in seconds of the recording; `None`: it does not.
+
+    `here`: texts take what they took on this machine, and are waited for.
+    """
+    now, text_s = pause.told, pause.text_s if here else TEXT_S
+
+    def known() -> bool:
+        return now >= pause.told + samples(text_s)
 
     def said() -> Said:
-        known = pause.text is not None and now >= pause.told + samples(text_s)
-        return Said(pause.text or "", pause.end, "en", pause.ended) if known else Said(language="en")
+        there = pause.text is not None and known()
+        return Said(pause.text or "", pause.end, "en", pause.ended) if there else Said(language="en")
 
     def audio(most: int) -> Samples:
         return turn.audio[max(0, pause.turn_start - samples(BEFORE_TURN_S), now - most) : now]
 
-    seen = Pause(0, pause.turn_start, pause.end, now, said, audio)
+    seen = Pause(0, pause.turn_start, pause.end, now, said, audio, comes=lambda: here and not known())
     judging = asyncio.ensure_future(policy.judge(seen))
     judging.add_done_callback(lambda _: seen.finish())
     until = min(pause.resumed or len(turn.audio), len(turn.audio))
@@ -160,16 +171,17 @@ async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, text_s: float = T
     return None
 
 
-async def fired(policy: EndOfTurn, turn: Turn) -> list[float | None]:
+async def fired(policy: EndOfTurn, turn: Turn, *, here: bool = False) -> list[float | None]:
     """For each pause that counts, when after its beginning the turn would end in it; `None`: not in its time.
 
+    `here` as of `ended_s`.
     Every pause is judged for itself: a turn that was cut off goes on as if it had not been.
     """
     times: list[float | None] = []
     for told in turn.scored:
         start = told["start"]
         until = start + (AFTER_S if told["final"] else told["dur"])
-        ends = [await ended_s(policy, turn, found) for found in turn.found(told)]
+        ends = [await ended_s(policy, turn, found, here=here) for found in turn.found(told)]
         times.append(next((max(0.0, end - start) for end in ends if end is not None and start < end <= until), None))
     return times
 

@@ -1,8 +1,9 @@
 """What `stt serve` keeps, live, of what its policy promises: the embedded engine, one speaker after the other.
 
-The promise is that of `end_of_turn.py`: the policy on the audio's clock, with the detector's delay and the text's. Live
-come the engine's real time, that of the ask and the network's; a final that was not there at the decision is counted.
-Nothing else should run beside it: each turn takes its own length and a second, after which its pauses are recognized.
+The promise is that of `end_of_turn.py`, the policy on the audio's clock with the detector's delay, with what each text
+takes on this machine instead of a fixed time. Live come the queue's time, that of the ask and the network's; a final
+that was not there at the decision is counted. Nothing else should run beside it: each turn takes its own length and a
+second, after which its pauses are recognized.
 
 Run: python benchmarks/end_of_turn_live.py DIR [--some 32] [--eagerness medium]
 """
@@ -44,7 +45,7 @@ def promised(directory: Path, wanted: set[str], eagerness: str) -> dict[str, lis
     turns = [turn for turn in _turns.read(directory) if turn.told["id"] in wanted]
     _turns.hear_all(turns)
     policy = Meaning(PACES[eagerness], _turns.Remembering())
-    return {turn.told["id"]: asyncio.run(_turns.fired(policy, turn)) for turn in turns}
+    return {turn.told["id"]: asyncio.run(_turns.fired(policy, turn, here=True)) for turn in turns}
 
 
 def main() -> None:

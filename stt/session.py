@@ -111,6 +111,7 @@ class Session:
         self._room = asyncio.Event()
         self._drafts: dict[tuple[int, int], Hypothesis] = {}  # of the window last heard of
         self._asked: list[Asked] = []  # unanswered, oldest first
+        self._awaited: Asked | TextStands | None = None  # the text of the last pause, until it is told
         self._unanswered = 0  # samples in windows whose recognition stands, once it is there
         # While more than this is unanswered, no audio is taken: a whole window might be too much.
         self._most_unanswered = None if ahead_s is None else max(0, samples(ahead_s - settings.window_s))
@@ -251,9 +252,13 @@ class Session:
                         self._take_back(turn)
                     self._put(event)
                 case TextStands():
+                    self._awaited = event
                     self._put(event)
                 case Window():
-                    self._put(self._submit(event))
+                    asked = self._submit(event)
+                    if event.cause == "pause":
+                        self._awaited = asked
+                    self._put(asked)
             while self._full():
                 self._room.clear()
                 await self._room.wait()
@@ -290,6 +295,8 @@ class Session:
                 asked.window = None
                 with contextlib.suppress(ValueError):  # its text is being waited for already
                     self._texts.remove(asked)
+                if asked is self._awaited:
+                    self._awaited = None
             self._room.set()
             self._more.set()
 
@@ -313,7 +320,8 @@ class Session:
             await told.wait()
 
         heard = None if self._options.live else hear
-        self._pauses.begin(event, self._segmenter.now, self._began, self._said_in(event.turn), heard, tasks)
+        said, now = self._said_in(event.turn), self._segmenter.now
+        self._pauses.begin(event, now, self._began, said, heard, lambda: self._awaited is not None, tasks)
 
     def _said_in(self, turn: int) -> Callable[[], Said]:
         def said() -> Said:
@@ -359,6 +367,9 @@ class Session:
                     await self._send(sink, item)
                 case asyncio.Event():
                     item.set()
+            if item is self._awaited:
+                self._awaited = None
+                self._pauses.advance(self._segmenter.now)
 
     async def _tell(self, asked: Asked, sink: Sink) -> None:
         """Wait for a text, and send it."""

@@ -264,8 +264,58 @@ async def test_asks_give_way_to_all_else_in_the_process() -> None:
 
     model = smart_turn.SmartTurn(lambda: lambda _: float(niceness()))
     here = niceness()
-    assert await model.ask(np.zeros(1, np.float32)) > here
+    answers = [await model.ask(np.zeros(1, np.float32)) for _ in range(8)]
+    assert answers[0] == here, "one now and then gives way to nobody"
+    assert all(answer > here for answer in answers[1:4]), answers  # within half a second, however busy the machine
     assert niceness() == here
+
+
+async def test_a_turn_is_not_over_before_its_text_and_whoever_goes_on_meanwhile_is_in_it() -> None:
+    """Whatever the sound says: the text, once it is there, ends the turn at once, if it is one that ends."""
+
+    async def told(*parts: Samples) -> list[Event]:
+        told: list[Event] = []
+        release = threading.Event()
+
+        async def sink(event: Event) -> None:
+            told.append(event)
+
+        def hear(_: object) -> str:
+            release.wait(30)
+            return SAID
+
+        async def source() -> AsyncIterator[Samples]:
+            for part in parts:
+                for at in range(0, len(part), 512):
+                    yield part[at : at + 512]
+                    for _ in range(4):
+                        await asyncio.sleep(0)
+            assert not any(isinstance(event, TurnCompleted) for event in told)
+            release.set()
+            while not any(isinstance(event, TranscriptChanged) for event in told):
+                await asyncio.sleep(0)
+            for _ in range(30):
+                yield silence(0.032)
+                await asyncio.sleep(0)
+
+        with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+            session = Session(
+                recognizer,
+                LoudnessVad(),  # type: ignore[arg-type]
+                settings=TurnSettings(interim_s=None),
+                options=RecognitionOptions(live=True),
+                end_of_turn=Meaning("fast", ByLength(), silence_s=1.5),
+            )
+            await session.run(source(), sink)
+        return told
+
+    [final] = [event for event in await told(tone(1.2), silence(1.1)) if isinstance(event, TurnCompleted)]
+    assert (final.text, final.why) == (SAID, "meaning")
+    assert 1.1 <= final.decided_s - final.end_s <= 1.25
+    both = await told(tone(1.2), silence(1.1), tone(1.2), silence(0.9))
+    [final] = [event for event in both if isinstance(event, TurnCompleted)]
+    assert final.end_s == pytest.approx(3.5, abs=0.1)
+    assert sum(isinstance(event, TurnResumed) for event in both) == 1
 
 
 async def test_too_many_asks_are_refused_by_their_cost_and_those_of_files_come_last() -> None:

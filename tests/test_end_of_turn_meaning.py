@@ -36,18 +36,18 @@ class Says:
 
 
 async def judged(
-    policy: Meaning, said: Said, at_s: float = 0.6, before: str | None = "en"
+    policy: Meaning, said: Said, at_s: float = 0.6, before: str | None = "en", *, comes: bool = False
 ) -> tuple[float | None, float | None]:
     """Let a policy follow a pause live: the silence that it finds enough, and the last probability.
 
-    What was said is known after so much silence, and `before` it the language.
+    What was said is known after so much silence, and `before` it the language; `comes`: it is under way until then.
     """
 
     def known() -> Said:
         return said if pause.now >= samples(at_s) else Said(language=before)
 
     start = -samples(fused.SPOKEN_S)
-    pause = Pause(0, start, 0, samples(0.2), known, lambda most: np.zeros(most, np.float32))
+    pause = Pause(0, start, 0, samples(0.2), known, lambda most: np.zeros(most, np.float32), comes=lambda: comes)
     judging = asyncio.create_task(policy.judge(pause))
     judging.add_done_callback(lambda _: pause.finish())
     for now in range(samples(0.2), samples(3), FRAME):
@@ -108,6 +108,20 @@ async def test_a_model_that_is_busy_leaves_it_to_the_text_and_without_one_to_sil
         None, read("What is it?")
     )
     assert (await judged(busy(), Said("What is it?", 0, "en"), at_s=1.2))[0] == 1.0, "that came too late"
+
+
+@pytest.mark.parametrize("eagerness", ["fast", "medium"])
+async def test_a_text_that_is_under_way_is_waited_for_and_counts(eagerness: Eagerness) -> None:
+    """A turn cannot be told before it; where the engine is behind, silence ends turns as it would without meaning."""
+    sure = Meaning(eagerness, Says(0.99, live=True), silence_s=1.5)
+    whole, more = Said("That is all I wanted to say.", 0, "en"), Said("That is all I wanted and", 0, "en")
+    by_sound, _ = await judged(sure, whole, at_s=1.2)
+    assert by_sound is not None
+    assert by_sound < 0.7
+    enough_s = PACES[eagerness].enough_s
+    assert (await judged(sure, whole, at_s=1.2, comes=True))[0] == enough_s(0.99, read(whole.text)) < 1.2, "at once"
+    assert (await judged(sure, more, at_s=0.7, comes=True))[0] == enough_s(0.99, read(more.text)) > by_sound + 0.3
+    assert (await judged(sure, whole, at_s=2.0, comes=True))[0] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from stt.settings import Eagerness, TurnSettings
 _LOGGER: Final = logging.getLogger(__name__)
 
 _ASK_S: Final = 0.26  # later answers are no better
-_ASK_AHEAD_S: Final = 0.1  # of the delay: an answer takes 50 ms of a core that others use, too
-_STEP_S: Final = 0.064  # how often to look for the text
+_ASK_AHEAD_S: Final = 0.05  # of the delay: what an answer takes of a core
+_FRAME_S: Final = 0.032  # what is said now takes effect with the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,12 @@ class Meaning:
         self.audio_s = smart_turn.SECONDS if judge is not None else 0.0
 
     async def judge(self, pause: Pause) -> float | None:
-        """Ask for the sound, then wait for the text until it is too late for it."""
+        """Ask for the sound, then wait for the text until it is too late for it: live, while it is under way."""
         pace = self._pace
         if self._eager:
             with contextlib.suppress(smart_turn.BusyError):
                 self._tell(pause, await self._sound(pause), None)
-        at = pace.ask_s
-        await pause.lasts(at)
+        await pause.lasts(pace.ask_s)
         try:
             sound = await self._sound(pause)
         except smart_turn.BusyError:
@@ -126,17 +125,19 @@ class Meaning:
             self._tell(pause, sound, None)
             enough_s = pace.enough_s(sound, None, pause.spoken_s)
         await pause.heard()
-        while True:
-            if (said := pause.said) is not None:
-                text = read(said.text, said.language, said.ended)
-                if not made_for(said.language):  # found with the text, after the sound was asked about
-                    sound = None
-                self._tell(pause, sound, text)
-                return pace.enough_s(sound, text)
-            if enough_s <= at + _STEP_S:
-                return enough_s
-            at += _STEP_S
-            await pause.lasts(at)
+        said = await pause.said_within(enough_s - _FRAME_S)
+        if said is None and pause.text_comes:
+            # Whoever listens gets nothing before the text, and by then it may say that there is more, or the speaker
+            # may have gone on. An engine that is behind changes nothing about turns that silence alone would end.
+            enough_s = max(enough_s, self._silence_s)
+            said = await pause.said_within(enough_s - _FRAME_S)
+        if said is None:
+            return enough_s
+        text = read(said.text, said.language, said.ended)
+        if not made_for(said.language):  # found with the text, after the sound was asked about
+            sound = None
+        self._tell(pause, sound, text)
+        return pace.enough_s(sound, text)
 
     async def _sound(self, pause: Pause) -> float | None:
         """Return the probability that the speaker is done by the sound; `None`: nobody can tell."""

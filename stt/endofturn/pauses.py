@@ -54,15 +54,16 @@ class Pauses:
         turn_start: int,
         said: Callable[[], Said],
         hear: Callable[[], Awaitable[None]] | None,
+        comes: Callable[[], bool],
         tasks: asyncio.TaskGroup,
     ) -> None:
-        """Have the policy follow a pause; `said` and `hear` are those of `Pause`."""
+        """Have the policy follow a pause; `said`, `hear` and `comes` are those of `Pause`."""
 
         def audio(most: int) -> Samples:
             most = min(most, pause.now - turn_start + samples(_BEFORE_TURN_S))
             return np.concatenate([*self._recent, np.zeros(0, np.float32)])[-most:]
 
-        self._pause = pause = Pause(event.turn, turn_start, event.end, now, said, audio, hear)
+        self._pause = pause = Pause(event.turn, turn_start, event.end, now, said, audio, hear, comes)
         self._judging = tasks.create_task(self._judge(pause))
 
     def end(self) -> TurnPaused | None:
@@ -74,7 +75,7 @@ class Pauses:
         return None if pause is None else TurnPaused(pause.turn, pause.end)
 
     def advance(self, now: int) -> None:
-        """Tell up to where audio was taken."""
+        """Tell up to where audio was taken, or that a text came."""
         if self._pause is not None:
             self._pause.advance(now)
 

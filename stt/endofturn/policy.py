@@ -33,6 +33,7 @@ class Pause:
         said: gives what is known of what was said in the turn.
         audio: gives the last so many samples up to now, fewer where the stream or the turn is younger.
         hear: has all that was said so far recognized; `None`: texts come when they do.
+        comes: whether such a text is under way.
 
     """
 
@@ -45,6 +46,7 @@ class Pause:
         said: Callable[[], Said],
         audio: Callable[[int], Samples],
         hear: Callable[[], Awaitable[None]] | None = None,
+        comes: Callable[[], bool] = lambda: False,
     ) -> None:
         self.turn = turn
         self.start = start
@@ -54,12 +56,14 @@ class Pause:
         self._said = said
         self._audio = audio
         self._hear = hear
+        self._comes = comes
         self.patient = hear is not None
         """Whether audio waits for the policy, and not the other way round."""
         self._told: float | None = None
         self.now = now
         """Sample index up to which audio was taken."""
         self._waits_for: int | None = None
+        self._for_text = False
         self._busy_since = now, monotonic()
         self._changed = asyncio.Event()
         self._at_rest = asyncio.Event()
@@ -76,6 +80,11 @@ class Pause:
         return said if said.end >= self.end and self._hear is None else None
 
     @property
+    def text_comes(self) -> bool:
+        """Whether that text is under way: until then a turn that ended here could not be told."""
+        return self.said is None and self._comes()
+
+    @property
     def spoken_s(self) -> float:
         """How long the turn had lasted when this silence began."""
         return seconds(self.end - self.start)
@@ -88,7 +97,7 @@ class Pause:
     async def heard(self) -> None:
         """Wait for the text where that is no matter of time: files come out the same however fast they are read.
 
-        Live this returns at once: nobody waits for a text before a turn may end.
+        Live this returns at once: `said_within` waits there.
         """
         if self._hear is not None:
             await self._hear()
@@ -100,19 +109,33 @@ class Pause:
 
     async def lasts(self, silence_s: float) -> None:
         """Wait until the silence has lasted for so long; whoever waits is cancelled when the pause is over before."""
-        self._waits_for = self.end + samples(silence_s)
-        while self.now < self._waits_for:
+        await self._until(silence_s, for_text=False)
+
+    async def said_within(self, silence_s: float) -> Said | None:
+        """Wait for all that was said, until the silence has lasted for so long; `None`: words are missing then."""
+        await self._until(silence_s, for_text=True)
+        return self.said
+
+    async def _until(self, silence_s: float, *, for_text: bool) -> None:
+        self._waits_for, self._for_text = self.end + samples(silence_s), for_text
+        while not self._enough:
             self._changed.clear()
             self._at_rest.set()
             await self._changed.wait()
         self._waits_for = None
 
+    @property
+    def _enough(self) -> bool:
+        return self._waits_for is not None and (
+            self.now >= self._waits_for or (self._for_text and self.said is not None)
+        )
+
     # for the session
 
     def advance(self, now: int) -> None:
-        """Tell up to where audio was taken."""
+        """Tell up to where audio was taken, or that a text came."""
         self.now = now
-        if self._waits_for is not None and now >= self._waits_for and self._at_rest.is_set():
+        if self._enough and self._at_rest.is_set():
             self._busy_since = now, monotonic()
             self._at_rest.clear()
             self._changed.set()

@@ -4,14 +4,17 @@ A Whisper-tiny encoder with a classifier (pipecat-ai/smart-turn-v3, BSD-2, int8 
 which take one ask after the other: on one core a row costs 42 to 51 ms in batches of 1, 2, 4 or 8 alike, so those of a
 batch would only wait for each other.
 
-An ask keeps no text waiting: its threads give way to all others of the process (on Linux, where a thread has a niceness
-of its own), and nobody who speaks waits for an answer longer than `WITHIN_S`. What would come later is not computed.
+Asks keep no text waiting: these threads give way to all others of the process (on Linux, where a thread has a
+niceness of its own), and nobody who speaks waits for an answer longer than `WITHIN_S`. What would come later is not
+computed. One ask every half second gives way to nobody: beside an engine that has all cores for the pause's text, its
+answer would come behind that text otherwise, and the turn's end behind both.
 """
 
 import asyncio
 import contextlib
 import functools
 import itertools
+import math
 import os
 import queue
 import sys
@@ -38,6 +41,7 @@ _FIRST_COST_S: Final = 0.05
 _MOST_THREADS: Final = 4
 # Beside one thread of an engine on the same core this leaves an ask a tenth of it; where a core is free it has all.
 _NICENESS: Final = 10
+_SELDOM_S: Final = 0.5  # an ask that comes no sooner after the last one costs the others a tenth of a core at most
 _FFT, _HOP, _MELS = 400, 160, 80
 
 Predict = Callable[[Samples], float]
@@ -140,6 +144,8 @@ class SmartTurn:
         self._predict: Predict | None = None
         self._opening = threading.Lock()
         self._asks: queue.PriorityQueue[_Ask] = queue.PriorityQueue()
+        self._prompt: queue.PriorityQueue[_Ask] = queue.PriorityQueue()  # for the thread that gives way to nobody
+        self._prompted = -math.inf
         self._count = itertools.count()
         self._cost_s = _FIRST_COST_S
         self._most_threads = threads or min(_MOST_THREADS, cores())
@@ -158,13 +164,14 @@ class SmartTurn:
             EngineError: the model cannot be opened, or failed.
 
         """
-        if not patient and (waiting := self._asks.qsize()) * self._cost_s > WITHIN_S * self._most_threads:
+        asks = self._asks if patient else self._lane()
+        if not patient and (waiting := asks.qsize()) * self._cost_s > WITHIN_S * self._most_threads:
             FIGURES.refused += 1
             msg = f"{waiting} asks wait for smart-turn"
             raise BusyError(msg)
         self._start()
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._asks.put(_Ask(patient, next(self._count), audio, answer))
+        asks.put(_Ask(patient, next(self._count), audio, answer))
         FIGURES.waiting = self._asks.qsize()
         asked = time.monotonic()
         try:
@@ -185,17 +192,26 @@ class SmartTurn:
         FIGURES.waited_s += time.monotonic() - asked
         return probability
 
+    def _lane(self) -> "queue.PriorityQueue[_Ask]":
+        now = time.monotonic()
+        if now - self._prompted < _SELDOM_S:
+            return self._asks
+        self._prompted = now
+        return self._prompt
+
     def _start(self) -> None:
         with self._starting:
-            while len(self._threads) < self._most_threads:
-                thread = threading.Thread(target=self._work, name="smart-turn", daemon=True)
+            while len(self._threads) <= self._most_threads:
+                asks = self._asks if self._threads else self._prompt
+                thread = threading.Thread(target=self._work, args=(asks,), name="smart-turn", daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _work(self) -> None:
-        _give_way()
+    def _work(self, asks: "queue.PriorityQueue[_Ask]") -> None:
+        if asks is self._asks:
+            _give_way()
         while True:
-            ask = self._asks.get()
+            ask = asks.get()
             FIGURES.waiting = self._asks.qsize()
             if ask.answer.done():  # the speaker went on, or it is too late
                 continue

@@ -38,6 +38,7 @@ YES: Final = ScriptedModel(lambda _: SAID)
 def judge(monkeypatch: pytest.MonkeyPatch) -> ByLength:
     judge = ByLength()
     monkeypatch.setattr(smart_turn, "shared", lambda: judge)
+    monkeypatch.setattr("stt.endofturn.pauses._PATIENCE_S", 60.0)  # a busy machine changes nothing
     return judge
 
 
