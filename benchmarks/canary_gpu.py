@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from canary_checks import TOY as TOY_WEIGHTS
-from canary_checks import check, contact, fused, host_time, kernels
+from canary_checks import check, contact, fp8, fused, host_time, kernels
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
 from nemo_lite.device import default_dtype, out_of_memory
@@ -177,6 +177,7 @@ def main() -> None:
     print(f"kernels of the language model: {model.llm.kernels.name}")
     print(f"in memory at most: {gigabytes(device)}{', the plain way included' if plain else ''}")
     fused(model)
+    fp8(device, dtype)
     kernels(model)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info()[0]

@@ -247,7 +247,7 @@ def engine_options(device: str = "--device", *, interims: bool = False, live: bo
                 name="--dtype",
                 default="auto",
                 choices=DTYPES,
-                help="what the engine computes in; of canary-qwen int8: the weights alone; fp8: the products, on newer GPUs",
+                help="what the engine computes in; of canary-qwen int8: the weights alone; fp8: products, on new GPUs",
                 shown_default="what suits the device",
             ),
             KERNELS,

@@ -35,12 +35,12 @@ def test_weights_of_8_bits_take_half_the_memory_and_llm_mode_has_its_own(data, h
 def test_fp8_changes_no_word_of_clear_speech(data, heldout):
     """But in one clip, which is longer than what the model learned from: there NeMo loses a sentence as well."""
     model = CanaryQwen.from_pretrained(data / "canary-toy", "cpu", weights="fp8")
-    some = heldout[::2]
+    some = heldout[3::5]
     heard = [
         answer.text for at in range(0, 20, 5) for answer in model.transcribe([clip for clip, _ in some[at : at + 5]])
     ]
-    assert [i for i, (got, (_, text)) in enumerate(zip(heard, some, strict=True)) if got != text] == [19]
-    assert len(some[19][0]) > 26 * 16_000
+    assert [i for i, (got, (_, text)) in enumerate(zip(heard, some, strict=True)) if got != text] == [7]
+    assert len(some[7][0]) > 26 * 16_000
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
