@@ -163,7 +163,7 @@ def check_fp8(device: torch.device, dtype: torch.dtype) -> None:
 def _fp8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     tokens, steps = _to_fp8(x.flatten(0, -2))
     if x.is_cuda:
-        out = torch._scaled_mm(  # noqa: SLF001 - `F.scaled_mm` is newer than the oldest torch that is supported
+        out = torch._scaled_mm(  # noqa: SLF001 # pyright: ignore[reportPrivateImportUsage]
             tokens, weight.t(), steps, scale[None], bias, out_dtype=x.dtype, use_fast_accum=True
         )
     else:
