@@ -293,7 +293,6 @@ def test_a_closed_descriptor_is_told() -> None:
         ("talk.json", "json"),
         ("talk.txt", "txt"),
         ("talk", None),
-        ("talk.md", None),
         ("subs.srt/", None),
         (".srt", None),
         ("-", None),
@@ -301,6 +300,18 @@ def test_a_closed_descriptor_is_told() -> None:
 )
 def test_the_suffix_names_the_format(output: str, kind: str | None) -> None:
     assert kind_of(output) == kind
+
+
+def test_a_suffix_that_is_no_format_is_an_error_unless_a_format_was_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"t\.pdf: expected a name that ends in one of \.txt, .* or say --format"):
+        kind_of("t.pdf")
+    assert kind_of("t.pdf", "vtt") == "vtt"
+    (tmp_path / "t.pdf").touch()
+    (tmp_path / "texts.d").mkdir()
+    os.mkfifo(tmp_path / "fifo.out")
+    with pytest.raises(SettingsError):
+        kind_of(str(tmp_path / "t.pdf"))
+    assert [kind_of(str(tmp_path / name)) for name in ("texts.d", "fifo.out")] == [None, None]
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])

@@ -122,10 +122,22 @@ class Output:
             self.completed = kind is None
 
 
-def kind_of(output: str) -> str | None:
-    """Return the format that the suffix of an output's name asks for; `None`: it names none."""
+def kind_of(output: str, fallback: str | None = None) -> str | None:
+    """Return the format that the suffix of an output's name asks for; `fallback`: it asks for none.
+
+    Raises:
+        SettingsError: it asks for one that is not known here, and there is no other to fall back on.
+
+    """
     suffix = "" if output.endswith(("/", os.sep)) else Path(output).suffix.removeprefix(".").lower()
-    return suffix if suffix in FORMATS else None
+    if suffix in FORMATS:
+        return suffix
+    # A folder may have dots in its name; a FIFO or a device is called as it is.
+    if suffix and fallback is None and (Path(output).is_file() or not os.path.lexists(output)):
+        known = ", ".join(f".{kind}" for kind in FORMATS)
+        msg = f"--output {output}: expected a name that ends in one of {known}, got .{suffix}; or say --format"
+        raise SettingsError(msg)
+    return fallback
 
 
 def destinations(inputs: Sequence[str], output: str, kind: str) -> list[Destination]:
