@@ -6,6 +6,7 @@ python benchmarks/canary_checks.py
 
 import gc
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # nothing need be installed
+
 from nemo_lite import CanaryQwen, ContinuousBatch
 from nemo_lite.audio import Staging, as_clip
 from nemo_lite.errors import KernelsError
 from nemo_lite.graphs import Replay, Run
 from nemo_lite.kernels import Kernels, Pass, TorchKernels, choose, rope
+from nemo_lite.linear import check_fp8, linear, quantized
 from nemo_lite.verify import backend
 
 TOY = Path(__file__).parents[1] / "tests" / "data" / "canary-toy"
@@ -71,6 +75,7 @@ def contact(load: Callable[[], CanaryQwen]) -> bool:
         "nothing that is captured waits for the device": lambda: not_waiting(load(), clips, expected),
         "captured in a thread that has ended, replayed in another": lambda: other_thread(load, clips, expected),
         "captures that fail spoil no other": lambda: failing_captures(load(), clips, expected),
+        "what stands is right beside interims of windows that grow": lambda: beside_windows(load(), clips, expected),
     }
     wrong = 0
     for what, step in steps.items():
@@ -145,6 +150,35 @@ def failing_captures(model: CanaryQwen, clips: Sequence[torch.Tensor], expected:
     return ""
 
 
+def beside_windows(model: CanaryQwen, clips: Sequence[torch.Tensor], expected: Sequence[tuple[int, ...]]) -> str:
+    """Transcribe clips beside one that has grown, of which the end alone is encoded; what is wrong."""
+    model.growing.worth_a_pass = 0
+    long = torch.cat(list(clips))[: 20 * 16_000]
+    model.transcribe([long[: len(long) * 9 // 10]], windows=["a"])
+    *got, grown = [answer.token_ids for answer in model.transcribe([*clips, long], windows=[None] * len(clips) + ["a"])]
+    kept = model.growing.kept["a"]
+    if kept is None or kept.whole == len(kept.frames):
+        return "all of the window was encoded"
+    return _differing(got, expected) or ("" if grown else "nothing was heard in the window")
+
+
+def fp8(device: torch.device, dtype: torch.dtype) -> None:
+    """Print whether `--dtype fp8` can be had on this card, and how long a product of the model's takes in it."""
+    if device.type != "cuda":
+        return
+    try:
+        check_fp8(device, dtype)
+    except KernelsError as error:
+        print(f"  fp8: no ({error})")
+        return
+    plain = torch.randn(12288, 2048, device=device, dtype=dtype)
+    rounded, scale = quantized(plain, "fp8")
+    for tokens in (1, 64, 2048):
+        x = torch.randn(tokens, 2048, device=device, dtype=dtype)
+        times = [_events(partial(linear, x, *w)) for w in ((plain,), (rounded, scale))]
+        print(f"  fp8: right; {tokens} tokens, 2048 to 12288: {times[1] * 1e6:.0f} us, {dtype} {times[0] * 1e6:.0f} us")
+
+
 def _refused(model: CanaryQwen) -> set[Any]:
     """Keys whose capture failed: the model hides that, by running them without a graph."""
     return model.encoder_graphs.refused | model.decoder.graphs.refused
@@ -217,11 +251,16 @@ def _layer_time(way: Kernels, model: CanaryQwen, rows: int, tokens: int, span: i
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
+    return _events(graph.replay, rounds)
+
+
+def _events(run: Callable[[], object], rounds: int = 50) -> float:
+    """Seconds that a call takes on the device."""
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    graph.replay()
+    run()
     began.record()
     for _ in range(rounds):
-        graph.replay()
+        run()
     ended.record()
     ended.synchronize()
     return began.elapsed_time(ended) / 1e3 / rounds

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from canary_checks import TOY as TOY_WEIGHTS
-from canary_checks import check, contact, fused, host_time, kernels
+from canary_checks import check, contact, fp8, fused, host_time, kernels
 from nemo_lite import CanaryQwen
 from nemo_lite.config import CanaryQwenConfig, EncoderConfig, LLMConfig, LoraConfig, PreprocessorConfig
 from nemo_lite.device import default_dtype, out_of_memory
@@ -141,7 +141,7 @@ def main() -> None:
         "--plain-up-to", type=int, default=32, help="largest batch the plain way is timed with; 0: none"
     )
     parser.add_argument("--sustain-s", type=float, default=5, help="how long the stream of interims runs")
-    parser.add_argument("--int8", action="store_true", help="weights as int8, for cards of 8 GB")
+    parser.add_argument("--weights", choices=["int8", "fp8"], help="int8: for cards of 8 GB; fp8: for 8.9 and newer")
     parser.add_argument("--kernels", choices=["auto", "torch", "triton"], default="auto")
     parser.add_argument("--budget-s", type=float, default=540, help="start nothing new after this long")
     args = parser.parse_args()
@@ -170,13 +170,14 @@ def main() -> None:
             print(f"the plain way is not measured: {error}")
     model.llm.kernels = choose(args.kernels, config.llm, dtype, device)
     model.tokenizer.eos_id = -1  # never: every row runs to its limit
-    model.prepare(int8=args.int8)
+    model.prepare(weights=args.weights)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    kind = f"{dtype}{', int8 weights' if args.int8 else ''}, random weights"
+    kind = f"{dtype}{f', {args.weights} weights' if args.weights else ''}, random weights"
     print(f"{card}, torch {torch.__version__}, {parameters / 1e9:.2f} billion parameters, {kind}")
     print(f"kernels of the language model: {model.llm.kernels.name}")
     print(f"in memory at most: {gigabytes(device)}{', the plain way included' if plain else ''}")
     fused(model)
+    fp8(device, dtype)
     kernels(model)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info()[0]

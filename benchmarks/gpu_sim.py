@@ -3,6 +3,8 @@
     python benchmarks/gpu_sim.py                     # an H100: sessions at the bounds, which assumption limits
     python benchmarks/gpu_sim.py --sessions 400      # one run
     python benchmarks/gpu_sim.py --mode calls        # whole calls of `transcribe` instead of continuous batching
+    python benchmarks/gpu_sim.py --fast-interims     # interims use what was encoded for those before them
+    python benchmarks/gpu_sim.py --fp8               # products in fp8
 
 NOTHING HERE IS MEASURED ON A GPU. The times come from a roofline of the 2.5B model: what is computed over what the card
 computes in practice, what is read over what it reads in practice, and so much for every kernel. Who is served when is
@@ -18,9 +20,13 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from nemo_lite.growing import PASS_FRAMES, begins
+from nemo_lite.model import FRAME_STEP
+from nemo_lite.shapes import GRAPH_TOKENS, TOKEN_STEP, up
 from stt.recognition import Hypothesis, Utterance, WindowKey, local
 from stt.recognition.continuous import places
 
@@ -30,6 +36,10 @@ FINAL_S, INTERIM_S = 0.3, 1.0
 """The bounds: 95 of 100 finals, 95 of 100 times between two interims."""
 TOKENS_PER_S, FRAMES_PER_S = 3.5, 12.5
 PROMPT = 20
+FP8_GAIN = 1.7
+"""How much faster a pass computes in fp8: 85 of 100 operations are in products that take half the time."""
+QUANTIZING = 3
+"""Kernels before each product in fp8: the largest of each token, division, rounding."""
 SILENCE = np.zeros(31 * 16_000, np.float32)
 
 
@@ -52,23 +62,39 @@ class Assumptions:
     interim_every: float = 0.5
     """Seconds of speech after which a session asks for an interim."""
     speaking: float = 0.6
-    """Share of the time that somebody speaks; turns of 6 s on average."""
-
+    """Share of the time that somebody speaks."""
+    turn: float = 6.0
+    """Seconds that turns last on average, up to a window of 28 s."""
+    fp8: bool = False
+    """Whether the linear layers' weights, and what they are multiplied with, are of 8 bits."""
     hidden: float = 0.0
     """Share of an encoder pass that hides behind a step of rows that are running, on a second stream; no more than the
     step takes. 1 is beyond what there can be: the two share the card."""
 
     def encode(self, seconds: Sequence[float]) -> float:
-        operations = sum(s * FRAMES_PER_S * 1.7e9 + (s * FRAMES_PER_S) ** 2 * 0.26e6 for s in seconds)
-        return 2000 * self.launch + max(operations / self.compute, 1.7e9 / self.bandwidth)
+        rows, frames = _up_to_power(len(seconds)), up(math.ceil(max(seconds) * FRAMES_PER_S), FRAME_STEP)
+        return self._pass(2000, 192, rows * (frames * 1.7e9 + frames**2 * 0.26e6), 1.7e9)
 
     def prefill(self, tokens: Sequence[float]) -> float:
-        padded = len(tokens) * max(tokens)
-        return 1000 * self.launch + max(padded * 3.5e9 / self.compute, 3.5e9 / self.bandwidth)
+        rows, longest = _up_to_power(len(tokens)), math.ceil(max(tokens))
+        small = rows * up(longest, TOKEN_STEP) <= GRAPH_TOKENS
+        return self._pass(1000, 112, rows * up(longest, TOKEN_STEP if small else 8) * 3.5e9, 2.9e9, 0.6e9)
 
     def step(self, rows: int, slots: float, width: int = 1) -> float:
-        read = 3.5e9 + rows * slots * 114_688
-        return 800 * self.launch + max(read / self.bandwidth, rows * width * 3.5e9 / self.compute)
+        return self._pass(800, 112, rows * width * 3.5e9, 2.9e9, 0.6e9 + rows * slots * 114_688)
+
+    def _pass(self, kernels: int, products: int, operations: float, weights: float, others: float = 0.0) -> float:
+        """Seconds for so many kernels, so many of them linear layers, that read these bytes."""
+        if self.fp8:
+            kernels, operations, weights = kernels + QUANTIZING * products, operations / FP8_GAIN, weights / 2
+        return kernels * self.launch + max(operations / self.compute, (weights + others) / self.bandwidth)
+
+
+class Encoded(NamedTuple):
+    """Of a window, in frames: what is kept of it, and what there was when all of it was encoded."""
+
+    frames: int
+    whole: int
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +110,8 @@ class Engine:
 
     assumed: Assumptions
     rows: int
+    fast_interims: bool = False
+    kept: dict[WindowKey, Encoded] = field(default_factory=dict)
     max_batch: int = 0
     name: str = "simulated"
     languages: frozenset[str] = frozenset({"en"})
@@ -97,13 +125,34 @@ class Engine:
     def first_pass(self, batch: Sequence[local._Request], running: Sequence[Row] = ()) -> float:
         seconds = [request.duration_s for request in batch]
         tokens = [s * (FRAMES_PER_S + TOKENS_PER_S) + PROMPT for s in seconds]
-        a, encode = self.assumed, self.assumed.encode(seconds)
+        a, encode = self.assumed, self.encode(batch)
         behind = min(a.hidden * encode, self.one_step(running)) if running else 0.0
         return encode - behind + a.prefill(tokens) + a.host + a.host_row * len(batch)
 
+    def encode(self, batch: Sequence[local._Request]) -> float:
+        """Encode what has to be: whole windows in one pass, in another the ends of interims' windows."""
+        seconds = [request.duration_s for request in batch]
+        first = [self.begins(request) for request in batch]
+        saved = sum(frames for frames in first if frames is not None)
+        if not saved or (None in first and saved < PASS_FRAMES):
+            return self.assumed.encode(seconds)
+        whole = [s for s, frames in zip(seconds, first, strict=True) if frames is None]
+        tails = [s - frames / FRAMES_PER_S for s, frames in zip(seconds, first, strict=True) if frames is not None]
+        return self.assumed.encode(tails) + (self.assumed.encode(whole) if whole else 0.0)
+
+    def begins(self, request: local._Request) -> int | None:
+        """With which frame its encoding may begin; `None`: all has to be encoded."""
+        if request.stands or not self.fast_interims:
+            return None
+        end = math.ceil(request.duration_s * FRAMES_PER_S)
+        before = self.kept.get(request.utterance.key, Encoded(0, 0))
+        first = begins(*before, end)
+        self.kept[request.utterance.key] = Encoded(end, end if first is None else before.whole)
+        return first
+
     def one_step(self, running: Sequence[Row]) -> float:
         longest = max(row.request.duration_s for row in running) * (FRAMES_PER_S + TOKENS_PER_S) + PROMPT
-        rows = 1 << (len(running) - 1).bit_length()
+        rows = _up_to_power(len(running))
         return self.assumed.step(rows, longest, 9 if len(running) <= 32 else 1) + self.assumed.host
 
 
@@ -116,6 +165,7 @@ class Run:
     rows: int
     joins: int
     continuous: bool
+    fast_interims: bool = False
     now: float = 0.0
     finals: list[float] = field(default_factory=list)
     """Seconds from asking to the answer."""
@@ -135,7 +185,7 @@ class Run:
         turn = 0
         while True:
             turn, key = turn + 1, WindowKey(session, turn)
-            length = min(28.0, max(0.8, r.expovariate(1 / 6)))
+            length = min(28.0, max(0.8, r.expovariate(1 / self.assumed.turn)))
             every, said = self.assumed.interim_every, self.assumed.interim_every
             began = now
             self.last[key] = began + every
@@ -157,7 +207,7 @@ class Run:
     async def simulate(self, seconds: float, seed: int = 0) -> None:
         r = random.Random(seed)
         local.time = self  # the scheduler's clock
-        engine = Engine(self.assumed, self.rows)
+        engine = Engine(self.assumed, self.rows, self.fast_interims)
         recognizer = local.LocalRecognizer(engine)
         recognizer._closed = False
         for session in range(self.sessions):
@@ -216,12 +266,17 @@ class Run:
         return bool(self.finals) and p95(self.finals) <= FINAL_S and p95(self.gaps) <= INTERIM_S
 
 
+def _up_to_power(rows: int) -> int:
+    """As many rows as a graph has."""
+    return 1 << (rows - 1).bit_length()
+
+
 def p95(values: Sequence[float]) -> float:
     return float(np.percentile(values, 95)) if values else float("nan")
 
 
 def run(assumed: Assumptions, sessions: int, args: argparse.Namespace) -> Run:
-    simulated = Run(assumed, sessions, args.rows, args.joins, args.mode == "continuous")
+    simulated = Run(assumed, sessions, args.rows, args.joins, args.mode == "continuous", args.fast_interims)
     asyncio.run(simulated.simulate(args.seconds))
     return simulated
 
@@ -242,9 +297,12 @@ def main() -> None:
     parser.add_argument("--joins", type=int, default=16, help="clips taken in at a time: a final waits for their pass")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--mode", choices=["continuous", "calls"], default="continuous")
+    parser.add_argument("--fast-interims", action="store_true")
+    parser.add_argument("--fp8", action="store_true")
+    parser.add_argument("--turn", type=float, default=Assumptions().turn, help="seconds that turns last on average")
     args = parser.parse_args()
     print("an H100 by assumption; nothing here is measured on a GPU")
-    assumed = Assumptions()
+    assumed = Assumptions(turn=args.turn, fp8=args.fp8)
     if args.sessions:
         one = run(assumed, args.sessions, args)
         print(
@@ -258,7 +316,7 @@ def main() -> None:
     )
     print(f"{base} sessions are carried; with one assumption better:")
     for one in fields(Assumptions):
-        if one.name == "speaking":
+        if one.name in ("speaking", "turn", "fp8"):
             continue
         value = getattr(assumed, one.name)
         better = 1.0 if one.name == "hidden" else value * _BETTER.get(one.name, 0.5)

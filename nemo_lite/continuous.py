@@ -10,7 +10,7 @@ of what comes stands between two steps of what is running, and short clips do no
 is what it gives alone, token for token.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -66,13 +66,14 @@ class ContinuousBatch:
         drafts: Sequence[Sequence[int] | None] | None = None,
         timed: Sequence[bool] | None = None,
         remembered: Sequence[bool] | None = None,
+        windows: Sequence[Hashable | None] | None = None,
     ) -> list[int]:
         """Encode clips and run their first pass, beside those that are running; a ticket for each.
 
         As `transcribe`, and ValueError as well for more clips than are `free`, or a longer one than there is room for;
         nothing has happened then. After any other error whatever was running is lost.
         """
-        request = self.model.request(waveforms, prompt, drafts, timed, remembered)
+        request = self.model.request(waveforms, prompt, drafts, timed, remembered, windows)
         if request is None:
             return []
         if len(request.tokens) > self.free:

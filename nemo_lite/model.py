@@ -10,7 +10,7 @@ for how that is shown and where it differs.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
@@ -30,9 +30,10 @@ from nemo_lite.device import Gate, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
+from nemo_lite.growing import PASS_FRAMES, GrowingWindows, cut, spliced
 from nemo_lite.kernels import Wish, choose
 from nemo_lite.language_model import LanguageModel
-from nemo_lite.linear import quantize
+from nemo_lite.linear import Weights, check_fp8, quantize
 from nemo_lite.llm import Qwen3
 from nemo_lite.scoring import Scored, score
 from nemo_lite.shapes import DRAFT_STEP, most_slots, up
@@ -80,7 +81,7 @@ class CanaryQwen(nn.Module):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         *,
-        int8: bool = False,
+        weights: Weights | None = None,
         kernels: Wish = "auto",
     ) -> Self:
         """Load from a local directory, or from the hub's cache, downloading what is not there.
@@ -88,18 +89,21 @@ class CanaryQwen(nn.Module):
         A directory holds the checkpoint's `config.json` and `model.safetensors`, either itself or in `checkpoint/`, and
         the language model's config and tokenizer in `llm/` inside or beside it (otherwise they come from the hub).
         `device` defaults to "cuda" if there is one; `dtype` to bfloat16 on CUDA (float16 where the GPU lacks it) and
-        float32 on a CPU. `int8` keeps the linear layers' weights as int8 (see docs/nemo-lite.md): less memory, not more
-        speed. `kernels`: see `kernels.choose`. Raises ModelNotFoundError, CheckpointError, DownloadError or
-        KernelsError, each saying what to do.
+        float32 on a CPU. `weights` keeps those of the linear layers in 8 bits (`linear.py`); `kernels`: see
+        `kernels.choose`. Raises ModelNotFoundError, CheckpointError, DownloadError or KernelsError, each saying what to
+        do.
         """
         files = hub.locate(path_or_hub_id) or hub.download(str(path_or_hub_id))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         config = read_config(files.checkpoint, files.llm)
-        model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype or default_dtype(device))
+        dtype = dtype or default_dtype(device)
+        if weights == "fp8":
+            check_fp8(device, dtype)  # before gigabytes are read
+        model = cls.empty(config, ChatTokenizer(files.llm, config.audio_tag), device, dtype)
         load_weights(model, files.checkpoint / "model.safetensors")
         model.checkpoint = files.checkpoint
         model.llm.kernels = choose(kernels, config.llm, model.dtype, device)
-        return model.prepare(int8=int8)
+        return model.prepare(weights=weights)
 
     @classmethod
     def empty(
@@ -113,16 +117,18 @@ class CanaryQwen(nn.Module):
         return model.to_empty(device=device)  # the preprocessor stays float32
 
     @torch.no_grad()
-    def prepare(self, *, static: bool | None = None, graphs: Graphs | None = None, int8: bool = False) -> Self:
+    def prepare(
+        self, *, static: bool | None = None, graphs: Graphs | None = None, weights: Weights | None = None
+    ) -> Self:
         """To be called once, when the weights are in place: merge, fold, quantize if asked, set up decoding.
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
         self.encoder.prepare()
         self.llm.prepare()
-        self.int8 = int8
-        if int8:
-            quantize(self)
+        self.weights = weights
+        if weights:
+            quantize(self, weights)
         self.static = self.device.type == "cuda" if static is None else static
         self.encoder_graphs = graphs or Graphs.on(self.device)
         self.decoder = GreedyDecoder(
@@ -134,6 +140,7 @@ class CanaryQwen(nn.Module):
         )
         self.language_model = LanguageModel(self)
         self.staging = Staging(pinned=self.device.type == "cuda")
+        self.growing = GrowingWindows(self.config.preprocessor.hop_samples, PASS_FRAMES if self.static else 0)
         self.gate = Gate()
         return self
 
@@ -167,6 +174,7 @@ class CanaryQwen(nn.Module):
         drafts: Sequence[Sequence[int] | None] | None = None,
         timed: Sequence[bool] | None = None,
         remembered: Sequence[bool] | None = None,
+        windows: Sequence[Hashable | None] | None = None,
     ) -> list[Transcription]:
         """Transcribe a batch of clips of any lengths, greedily.
 
@@ -177,11 +185,13 @@ class CanaryQwen(nn.Module):
             (in float32; in bfloat16 as far as a pass of many tokens rounds like a pass of one).
         timed: for which rows to give `attention` as well (after `align_with`); changes nothing else.
         remembered: for which rows to give `memory` as well; changes nothing else.
+        windows: for rows of one clip that has been transcribed before as far as it went, by what name; what was encoded
+            then is used again where that is worth it. An approximation (`growing.py`), of these rows alone.
         Raises ValueError for audio that is not one-dimensional, floating point, finite and within reason, for a number
         of clips, prompts or drafts that does not fit, and for token ids outside the vocabulary.
         """
         _at_least_one(max_new_tokens)
-        if (request := self.request(waveforms, prompt, drafts, timed, remembered)) is None:
+        if (request := self.request(waveforms, prompt, drafts, timed, remembered, windows)) is None:
             return []
         with self.alone():
             decoded = self.decoder.decode(*self.rows(request), max_new_tokens)
@@ -194,6 +204,7 @@ class CanaryQwen(nn.Module):
         drafts: Sequence[Sequence[int] | None] | None,
         timed: Sequence[bool] | None = None,
         remembered: Sequence[bool] | None = None,
+        windows: Sequence[Hashable | None] | None = None,
     ) -> "Request | None":
         """Check what `transcribe` is given and put it in order on the host, without the model; `None`: no rows."""
         if isinstance(waveforms, (np.ndarray, Tensor)) and waveforms.ndim < 2:
@@ -213,18 +224,26 @@ class CanaryQwen(nn.Module):
             if (places := ids.count(self.tokenizer.audio_id)) != len(row):
                 raise ValueError(f"row {i}: expected {places} clips, one per placeholder in its prompt, got {len(row)}")
         checked = [self._draft(draft, i) for i, draft in enumerate(drafts)]
-        names = [f"row {i}" for i, row in enumerate(clips) for _ in row]
-        flat = [clip for row in clips for clip in row]
-        lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for clip in flat]
+        named = [(f"row {i}", clip) for i, row in enumerate(clips) for clip in row]
+        lengths = [encoder_frames(self.preprocessor.frames(len(clip))) for _, clip in named]
         wanted = [_for_rows("timed", timed, len(rows)), _for_rows("remembered", remembered, len(rows))]
         if any(wanted[0]) and self.decoder.aligner is None:
             raise ValueError("expected a model with an aligning head, for rows that are `timed`; see `align_with`")
-        batch = self._load(flat, names) if flat else None
-        return Request(tokens, checked, batch, lengths, list(zip(*wanted, strict=True)))
+        growing = self.growing.look(clips, windows)
+        again = [window is not None and window.tail is not None for window in growing]
+
+        def load(*, tails: bool) -> Batch | None:
+            some = [one for one, is_tail in zip(named, again, strict=True) if is_tail == tails]
+            return self._load([clip for _, clip in some], [name for name, _ in some]) if some else None
+
+        loaded = load(tails=False), load(tails=True)
+        return Request(tokens, checked, lengths, list(zip(*wanted, strict=True)), *loaded, growing)
 
     def rows(self, request: "Request") -> tuple[list[Row], Tensor]:
         """Encode the audio of a request: what the decoder takes. Within `alone`, and valid until the next request."""
         audio = self._embed(request.batch)
+        if any(request.growing):
+            audio = self._grown(request, audio)
         starts = range(0, len(request.lengths) * audio.shape[1], audio.shape[1])
         places = iter(zip(starts, request.lengths, strict=True))
         each = zip(request.tokens, request.drafts, request.wanted, strict=True)
@@ -294,8 +313,8 @@ class CanaryQwen(nn.Module):
             # the shortest draft of that width: with it, the most spans lie ahead
             draft = tuple([0] * max(0, width - DRAFT_STEP + 1))
             samples = self._load([torch.zeros(frames * 8 * hop)] * batch)
-            each = [tokens] * batch, [draft] * batch, samples, [frames] * batch, [(False, False)] * batch
-            rows = self.rows(Request(*each))
+            each = [tokens] * batch, [draft] * batch, [frames] * batch, [(False, False)] * batch
+            rows = self.rows(Request(*each, samples))
             self.decoder.decode(*rows, max_new_tokens, rehearse=min(steps, max_new_tokens - 1))
 
         # The largest first, for it sizes the cache; then the smallest, which come most often.
@@ -361,20 +380,24 @@ class CanaryQwen(nn.Module):
         return mel[:, :, : batch.audio.shape[1] // hop], torch.div(samples, hop, rounding_mode="floor")
 
     def _load(self, clips: Sequence[Tensor], names: Sequence[str] = ()) -> Batch:
-        frames = max(1, *(self.preprocessor.frames(len(clip)) for clip in clips))
-        rows = len(clips)
-        if self.static:
-            frames = up(frames, 8 * FRAME_STEP)
-            rows = 1 << (rows - 1).bit_length()
-        hop = self.config.preprocessor.hop_samples
+        mel_frames = max(1, *(self.preprocessor.frames(len(clip)) for clip in clips))
+        rows, padded = self._shape(len(clips), encoder_frames(mel_frames))
+        frames, hop = 8 * padded if self.static else mel_frames, self.config.preprocessor.hop_samples
         longest = frames * hop + hop - 1  # of so many frames
         return self.staging.load(clips, rows, longest, loudest=LOUDEST, names=names)
+
+    def _shape(self, clips: int, frames: int) -> tuple[int, int]:
+        """Rows and encoder frames of a batch for so many clips of up to so many frames."""
+        return (1 << (clips - 1).bit_length(), up(frames, FRAME_STEP)) if self.static else (clips, frames)
 
     def _embed(self, batch: Batch | None) -> Tensor:
         """[B, T, hidden]; valid until the next call."""
         if batch is None:
             return torch.zeros(1, 1, self.config.llm.hidden, dtype=self.dtype, device=self.device)
-        mel, mel_lengths = self.mel(batch)
+        return self._encode(*self.mel(batch))
+
+    def _encode(self, mel: Tensor, mel_lengths: Tensor) -> Tensor:
+        """Likewise, of mel [B, mels, T]."""
 
         def encode(mel: Tensor, mel_lengths: Tensor) -> tuple[Tensor, ...]:
             return (self.proj(self.encoder(mel.to(self.dtype), mel_lengths)),)
@@ -384,6 +407,18 @@ class CanaryQwen(nn.Module):
             [audio] = self.encoder_graphs(("encode", *mel.shape), encode, mel, mel_lengths)
         else:
             [audio] = encode(mel, mel_lengths)
+        return audio
+
+    def _grown(self, request: Request, audio: Tensor) -> Tensor:
+        """[B, T, hidden] of all clips, where `audio` is that of those that were encoded as a whole."""
+        if request.tails is not None:
+            some = [window for window in request.growing if window is not None and window.tail is not None]
+            longest = max(window.tail.frames for window in some if window.tail is not None)
+            audio = audio.clone()  # the next pass of the encoder may write there
+            again = self._encode(*cut(self.mel(request.tails)[0], some, *self._shape(len(some), longest)))
+            shape = self._shape(len(request.lengths), max(request.lengths))
+            audio = spliced(audio, again, request.growing, request.lengths, *shape)
+        self.growing.keep(request.growing, audio, request.lengths)
         return audio
 
     def _row(self, tokens: list[int], places: Iterator[tuple[int, int]], draft: tuple[int, ...], *wanted: bool) -> Row:

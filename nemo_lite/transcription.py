@@ -1,10 +1,12 @@
 """What a transcription is asked for, and what it gives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from nemo_lite.alignment import Attention
 from nemo_lite.audio import Batch
+from nemo_lite.growing import Growing
 from nemo_lite.state import Memory
 
 
@@ -44,9 +46,13 @@ class Request:
     tokens: list[list[int]]
     """Each row's prompt, with placeholders."""
     drafts: list[tuple[int, ...]]
-    batch: Batch | None
-    """The clips of all rows, one after the other."""
     lengths: list[int]
-    """Their encoder frames."""
+    """Each clip's encoder frames; the clips of all rows, one after the other."""
     wanted: list[tuple[bool, bool]]
     """Of each row, whether it is `timed` and `remembered`."""
+    batch: Batch | None
+    """The clips that are encoded as a whole."""
+    tails: Batch | None = None
+    """Those of which the last frames are encoded."""
+    growing: Sequence[Growing | None] = ()
+    """For each clip, what is known from before, if it is of a window."""

@@ -90,7 +90,10 @@ def backend(rows: int, queries: int, keys: int, dtype: torch.dtype, device: torc
 
 
 def _where(model: CanaryQwen) -> list[str]:
-    device, precision = model.device, str(model.dtype).removeprefix("torch.") + (", int8 weights" if model.int8 else "")
+    device, precision = (
+        model.device,
+        str(model.dtype).removeprefix("torch.") + (f", {model.weights} weights" if model.weights else ""),
+    )
     lines = [f"torch {torch.__version__}, CUDA {torch.version.cuda}, {precision} on {device}"]
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)

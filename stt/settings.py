@@ -129,10 +129,13 @@ class EngineSettings:
     device: str = "auto"
     """`cuda`, `cpu`, or `auto`: cuda where the engine can use it."""
     dtype: str = "auto"
-    """What it computes in: `float32`, `bfloat16`, `float16`, whisper also `int8`; `auto`: what suits the device."""
+    """What it computes in: `float32`, `bfloat16`, `float16`, `int8`, canary-qwen also `fp8`; `auto`: what suits the
+    device."""
     kernels: str = "auto"
     """What canary-qwen computes with between its matrix products: `torch`, `triton` (fused, for CUDA), or `auto`: fused
     ones where they have shown that they are right."""
+    fast_interims: bool = False
+    """Whether interims of canary-qwen may use what was encoded for those before them: an approximation, less work."""
     threads: int = 0
     """CPU threads of the engine; 0: as many as this process may use cores."""
     language: str | None = "en"

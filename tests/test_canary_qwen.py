@@ -219,7 +219,7 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.bin").touch()
     with pytest.raises(EngineError, match="no model in"):
         CanaryQwen(model_dir=str(tmp_path))
-    with pytest.raises(EngineError, match="float32, bfloat16, float16, int8, got 'int4'"):
+    with pytest.raises(EngineError, match="float32, bfloat16, float16, int8, fp8, got 'int4'"):
         CanaryQwen(model_dir=str(TOY), dtype="int4")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Final
@@ -12,6 +12,7 @@ from stt.engines import OpenedEngine, check_language, open_engine, open_interims
 from stt.errors import EngineError, SttError
 from stt.recognition import Hypothesis, LocalRecognizer, PairRecognizer, Previewing, SpeechModel, Utterance
 from stt.recognition.answers import LanguageModel, language_model
+from stt.recognition.service import forget
 from stt.settings import EngineSettings, TurnSettings
 from tui.updates import EngineFailed, EngineLoading, EngineReady, Update
 
@@ -53,6 +54,10 @@ class Loading:
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         return self.opened.result().model.transcribe(batch)
+
+    def forget(self, session: Hashable) -> None:
+        if self.ready:
+            forget(self.opened.result().model, session)
 
     def close(self) -> None:
         if self.ready:

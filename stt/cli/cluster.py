@@ -161,7 +161,7 @@ CLUSTER: Final = Command(
                 ),
             ),
         ),
-        engine_options(),
+        engine_options(live=True),
         TERMS,
         TURNS,
     ),

@@ -64,7 +64,12 @@ MODELS: Final = Command(
             choices=DEVICES,
             help="where bench and verify run; auto: cuda where it can be",
         ),
-        Option(name="--dtype", default="auto", choices=DTYPES, help="what they compute in; int8: the weights alone"),
+        Option(
+            name="--dtype",
+            default="auto",
+            choices=DTYPES,
+            help="what they compute in; int8: the weights alone; fp8: products",
+        ),
         KERNELS,
         Flag(name="--json", help="one JSON document per model"),
     ),

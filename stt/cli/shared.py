@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8", "fp8")
 MOST_THREADS: Final = 256
 """More of them than a machine has cores only slow it down, and tens of thousands end the process."""
 
@@ -34,6 +34,11 @@ KERNELS: Final = Option(
     choices=("auto", "torch", "triton"),
     help="of canary-qwen on a GPU: fused ones in Triton, or PyTorch's",
     shown_default="fused where they have shown that they are right",
+)
+FAST_INTERIMS: Final = Flag(
+    name="--fast-interims",
+    help="of canary-qwen: interims use what was encoded for those before them, for less work of the GPU; a word in a "
+    "hundred of theirs may differ, what stands never does",
 )
 MODEL_DIR: Final = Option(
     name="--model-dir",
@@ -203,12 +208,13 @@ INTERIM_MODEL: Final = Option(
 )
 
 
-def engine_options(device: str = "--device", *, interims: bool = False) -> Group:
+def engine_options(device: str = "--device", *, interims: bool = False, live: bool = False) -> Group:
     """Return the options that choose the engine.
 
     Args:
         device: the name of the one for where it runs.
-        interims: whether another model may have those.
+        interims: whether there are any, and another model may have them.
+        live: whether there are any.
 
     """
     return Group(
@@ -241,10 +247,11 @@ def engine_options(device: str = "--device", *, interims: bool = False) -> Group
                 name="--dtype",
                 default="auto",
                 choices=DTYPES,
-                help="what the engine computes in; int8: of canary-qwen, the weights alone",
+                help="what the engine computes in; of canary-qwen int8: the weights alone; fp8: products, on new GPUs",
                 shown_default="what suits the device",
             ),
             KERNELS,
+            *((FAST_INTERIMS,) if interims or live else ()),
             Option(
                 name="--threads",
                 default=0,
@@ -270,6 +277,7 @@ def engine_settings(args: argparse.Namespace) -> "EngineSettings":
         device=args.engine_device,
         dtype=args.dtype,
         kernels=args.kernels,
+        fast_interims=getattr(args, FAST_INTERIMS.attribute, False),
         threads=args.threads,
         language=spoken_language(args),
     )

@@ -14,7 +14,7 @@ from stt.settings import EngineSettings
 
 ENGINES: Final = ("auto", "whisper", "canary-qwen")
 DEVICES: Final = ("auto", "cuda", "cpu")
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8", "fp8")
 KERNELS: Final = ("auto", "torch", "triton")
 MOST_THREADS: Final = 256
 """More than any engine here gains from; OpenMP ends the process where it cannot start as many as asked for."""
@@ -126,7 +126,8 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         return OpenedEngine(Whisper(settings.model, **where), reason)
     from stt.engines.canary_qwen import CanaryQwen
 
-    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, kernels=settings.kernels)
+    of_canary = {"kernels": settings.kernels, "fast_interims": settings.fast_interims}
+    model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, **of_canary)
     slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
     return OpenedEngine(model, reason + slow)
 

@@ -4,7 +4,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from stt.audio import seconds
 from stt.engines.canary_answers import CanaryAnswers
 from stt.engines.canary_terms import wants_terms, with_terms
+from stt.engines.canary_windows import CanaryWindows
 from stt.engines.canary_words import Piece, timed_tokens, wants_words, with_confidence
 from stt.engines.loops import Repetition, cut_loop
 from stt.engines.openmp import let_threads_sleep
@@ -30,7 +31,8 @@ LOGGER: Final = logging.getLogger(__name__)
 
 MODEL: Final = "nvidia/canary-qwen-2.5b"
 
-_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
+_WEIGHTS: Final = ("int8", "fp8")
+_DTYPES: Final = ("auto", "float32", "bfloat16", "float16", *_WEIGHTS)
 _MAX_BATCH: Final = {"cuda": 16, "cpu": 4}
 # Rows that come and go; on a CPU they run one after the other, so there everyone had better go alone.
 _ROWS: Final = {"cuda": 64, "cpu": 0}
@@ -62,8 +64,12 @@ class CanaryQwen:
         threads: int = 0,
         kernels: str = "auto",
         rows: int | None = None,
+        fast_interims: bool = False,
     ) -> None:
-        """Load it. `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
+        """Load it.
+
+        `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
+        `fast_interims`: whether interims may use what was encoded for those before them.
 
         Raises:
             EngineError: it is not installed, has no weights, or cannot run on that device.
@@ -101,12 +107,13 @@ class CanaryQwen:
                 self._model = Model.from_pretrained(
                     where,
                     self._device,
-                    None if dtype in ("auto", "int8") else getattr(torch, dtype),
-                    int8=dtype == "int8",  # the weights; what is computed is as with auto
+                    None if dtype in ("auto", *_WEIGHTS) else getattr(torch, dtype),
+                    weights=dtype if dtype in _WEIGHTS else None,  # what is computed is as with auto
                     kernels=kernels,  # pyright: ignore[reportArgumentType] - one of `Wish`
                 )
             self._calibration = calibration(self._model)
             self._model.align_with(self._calibration and self._calibration.head)
+            self._windows = CanaryWindows(self._model.growing, fast_interims=fast_interims)
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
@@ -167,12 +174,14 @@ class CanaryQwen:
         def hear(found: "Transcription", utterance: Utterance) -> Hypothesis:
             return self._hypotheses([found], [utterance])[0]
 
-        self._running = CanaryRows(batch, hear, failed)
+        self._running = CanaryRows(batch, hear, failed, self._windows)
         return self._running
 
     @property
     def name(self) -> str:
-        dtype = str(self._model.dtype).removeprefix("torch.") + (", int8 weights" if self._model.int8 else "")
+        dtype = str(self._model.dtype).removeprefix("torch.") + (
+            f", {self._model.weights} weights" if self._model.weights else ""
+        )
         return f"canary-qwen {self._name} ({dtype}, {self._device})"
 
     @property
@@ -183,10 +192,15 @@ class CanaryQwen:
         """Let the model's memory go, before another is loaded; nothing can be transcribed any more."""
         if self._running is not None:
             self._running.close()
+        self._windows.clear()
         del self._model  # not by a call: a thread that hangs in one holds the model's lock
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that is lost
             self._empty_cache()
+
+    def forget(self, session: Hashable) -> None:
+        """Let go of what is kept of a session; from any thread."""
+        self._windows.forget(session)
 
     def cost(self, seconds: Sequence[float]) -> float:
         """Estimate the time of one call: a GPU decodes its rows side by side."""
@@ -220,6 +234,7 @@ class CanaryQwen:
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
                 timed=[wants_words(utterance) for utterance in batch],
                 remembered=[wants_terms(utterance) for utterance in batch],
+                windows=self._windows.of(batch),
             )
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -259,6 +274,8 @@ class CanaryQwen:
         return list(found)
 
     def _hypothesis(self, found: "Transcription", utterance: Utterance) -> Hypothesis:
+        if found.stop == "overflow":  # it may be in the frames that are kept
+            self._windows.end([utterance])
         confidence = math.exp(sum(found.logprobs) / len(found.logprobs)) if found.logprobs else None
         text = _text(found, utterance)
         words = self._words(text, found, utterance) if wants_words(utterance) else ()

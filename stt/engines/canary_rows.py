@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from stt.engines.canary_terms import wants_terms
+from stt.engines.canary_windows import CanaryWindows
 from stt.engines.canary_words import wants_words
 from stt.errors import EngineError
 from stt.recognition import Hypothesis, Utterance
@@ -21,9 +22,11 @@ class CanaryRows:
         batch: "ContinuousBatch",
         hear: Callable[["Transcription", Utterance], Hypothesis],
         failed: Callable[[RuntimeError], None],
+        windows: CanaryWindows,
     ) -> None:
         """`hear` makes what is heard of what was decoded; `failed` is told of errors, and may raise another."""
         self._batch = batch
+        self._windows = windows
         self._hear = hear
         self._failed = failed
         self._utterances: dict[Hashable, Utterance] = {}
@@ -55,6 +58,7 @@ class CanaryRows:
                 drafts=[utterance.draft.tokens if utterance.draft else None for utterance in batch],
                 timed=[wants_words(utterance) for utterance in batch],
                 remembered=[wants_terms(utterance) for utterance in batch],
+                windows=self._windows.of(batch),
             )
         except RuntimeError as error:
             self._failed(error)

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from stt.recognition.answers import LanguageModel
 from stt.recognition.continuous import RunningBatch, begin_rows
-from stt.recognition.service import Hypothesis, SpeechModel, Utterance
+from stt.recognition.service import Hypothesis, SpeechModel, Utterance, forget
 
 
 class AroundModel:
@@ -21,6 +21,10 @@ class AroundModel:
     def close(self) -> None:
         """Let the engine's memory go."""
         self._model.close()
+
+    def forget(self, session: Hashable) -> None:
+        """Let go of what is kept of a session, where the engine keeps anything."""
+        forget(self._model, session)
 
     @property
     def language_model(self) -> LanguageModel | None:

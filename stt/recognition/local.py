@@ -26,7 +26,7 @@ from stt.errors import EngineError, EngineLostError
 from stt.events import Latency
 from stt.recognition.cadence import Cadence
 from stt.recognition.continuous import Outcome, Places, Rows, begin_rows
-from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance
+from stt.recognition.service import GivenUpError, Hypothesis, Recognition, SpeechModel, Ticket, Utterance, forget
 
 # A batch of files' windows has to be this much cheaper than its windows one by one, because a live final waits for it.
 _WORTH: Final = 0.95
@@ -258,11 +258,12 @@ class LocalRecognizer:
         return stale
 
     def forget(self, session: Hashable) -> None:
-        """Drop what a session that is gone still has waiting."""
+        """Drop what a session that is gone still has waiting, and what the model keeps of it."""
         with self._changed:
             waiting = self._sessions.pop(session, None)
         for request in waiting.requests if waiting else ():
             _settle(request, None)
+        forget(self.model, session)
 
     def _requests(self) -> Iterator[_Request]:
         return (request for session in self._sessions.values() for request in session.requests)

@@ -140,6 +140,15 @@ class SpeechModel(Protocol):
         ...
 
 
+def forget(model: SpeechModel, session: Hashable) -> None:
+    """Have a model let go of what it keeps of a session from one interim to the next, if it is one that does.
+
+    Such a model has a method `forget(session)`, which may be called from any thread.
+    """
+    if (keeps := getattr(model, "forget", None)) is not None:
+        keeps(session)
+
+
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """A hypothesis, and what it took."""

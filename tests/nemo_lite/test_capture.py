@@ -68,9 +68,9 @@ def true_size(data, nano, monkeypatch):
         yield model
 
 
-@pytest.mark.parametrize(("int8", "aligner"), [(False, None), (False, Head(9, 13)), (True, Head(27, 0))])
-def test_nothing_that_is_captured_looks_at_data_or_at_the_host(true_size, int8, aligner):
-    model = true_size.prepare(static=True, graphs=Graphs(lambda run: (run(), lambda: None)), int8=int8)
+@pytest.mark.parametrize(("weights", "aligner"), [(None, Head(9, 13)), ("int8", Head(27, 0)), ("fp8", None)])
+def test_nothing_that_is_captured_looks_at_data_or_at_the_host(true_size, weights, aligner):
+    model = true_size.prepare(static=True, graphs=Graphs(lambda run: (run(), lambda: None)), weights=weights)
     decoder = model.decoder
     decoder.align_with(aligner)
 

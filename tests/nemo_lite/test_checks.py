@@ -1,6 +1,8 @@
 """The checks that somebody with a GPU is asked to run, as far as a CPU goes: with captures as a GPU replays them."""
 
+import os
 import re
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,7 @@ def test_all_goes_well_on_a_cpu(checks, static, capsys, monkeypatch, few):
         "  nothing that is captured waits for the device: yes",
         "  captured in a thread that has ended, replayed in another: yes",
         "  captures that fail spoil no other: yes",
+        "  what stands is right beside interims of windows that grow: yes",
     ]
 
 
@@ -75,3 +78,11 @@ def test_other_words_are_found(checks, static, few):
     wrong = [expected[0], expected[2], expected[1]]
     assert checks.not_waiting(static("toy")[0], clips, wrong) == "2 of 3 differ from NeMo"
     assert checks.failing_captures(static("toy")[0], clips, wrong) == "after a look at data: 2 of 4 differ from NeMo"
+
+
+def test_the_benchmark_runs_from_a_checkout_and_says_where_there_is_no_gpu(tmp_path):
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(BENCHMARKS / "canary_gpu.py"), "--weights", "fp8"]
+    ended = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith("error: there is no GPU here: run it with --toy\n")
