@@ -134,7 +134,7 @@ def kind_of(output: str, fallback: str | None = None) -> str | None:
     suffix = "" if output.endswith(("/", os.sep)) else Path(output).suffix.removeprefix(".").lower()
     if suffix in FORMATS:
         return suffix
-    # A folder may have dots in its name; a FIFO or a device is called as it is. What no program knows is no wish either.
+    # A folder may have dots in its name; a FIFO or a device is called as it is; what nobody knows (mktemp) is no wish.
     wanted = MimeTypes().guess_type(f"_.{suffix}", strict=False)[0] or "text/plain"
     if wanted not in _PLAIN and fallback is None and (Path(output).is_file() or not os.path.lexists(output)):
         known = ", ".join(f".{kind}" for kind in FORMATS)
