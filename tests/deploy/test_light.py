@@ -88,9 +88,7 @@ sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *sys.ar
 
 def test_all_tests_but_the_models_own_are_collected_without_it() -> None:
     own = [f"--ignore=tests/{suite}" for suite in ("clients", "cluster", "page")]
-    run = subprocess.run(
-        [sys.executable, "-c", COLLECTED, *own], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", COLLECTED, *own], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]
     collected = set(re.findall(r"^(tests/\S+\.py): \d+$", run.stdout, re.MULTILINE))
     assert {"tests/test_whisper.py", "tests/server/test_codecs.py"} <= collected
