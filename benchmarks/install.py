@@ -1,4 +1,4 @@
-"""What installing takes: seconds, megabytes on the line and on disk, packages; which of them are large; the first words.
+"""What installing takes: seconds, megabytes on the line and on disk, packages, the large ones; and the first words.
 
     python benchmarks/install.py [REQUIREMENT ...]     (default: the clone; '.[canary]', stt_live-0.2.0-....whl)
     python benchmarks/install.py --elsewhere           (what the light install's dependencies are on other platforms)
@@ -49,7 +49,7 @@ def measure(requirement: str) -> None:
 
 
 def measure_elsewhere() -> None:
-    """Say how large the dependencies are on each platform: its wheels, unpacked, without bytecode and the package's own."""
+    """Say how large the dependencies are on each platform: its wheels, unpacked, without bytecode and our own wheel."""
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     for platform, tags in PLATFORMS.items():
         with TemporaryDirectory() as folder:
