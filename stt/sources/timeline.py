@@ -11,6 +11,7 @@ _JITTER_S: Final = 0.1  # FFmpeg's own `aresample=async=1` lets as much pass (mi
 _BACK_S: Final = 1.0  # and what lies this far behind is another recording
 _LATEST_S: Final = 3600.0  # a stream of unknown length that starts later was joined while it ran
 _BREAK_S: Final = 60.0  # in formats whose clock may start anew at any time, a longer jump is no hole
+_HOLE_S: Final = 24 * 3600.0  # a longer one is damage, whatever the header promises: kilobytes would cost hours
 
 
 @dataclass(slots=True)
@@ -52,4 +53,4 @@ class Timeline:
     def _longest_s(self, position_s: float) -> float:
         if self.restarts:
             return _BREAK_S
-        return (self.duration_s or position_s + _LATEST_S) - position_s
+        return min(_HOLE_S, (self.duration_s or position_s + _LATEST_S) - position_s)
