@@ -75,7 +75,7 @@ class Client:
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     async def end(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.task
 
 
