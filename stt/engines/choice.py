@@ -21,6 +21,7 @@ PUBLISHED_WER: Final = {
     "medium.en": 12.4,
     "large-v1": 12.2,
     "large-v2": 12.1,
+    "large": 11.7,  # v3
     "large-v3": 11.7,
     "large-v3-turbo": 12.1,
     "turbo": 12.1,
