@@ -94,7 +94,7 @@ async def test_pings_and_fragments_of_a_usual_client_are_no_flood() -> None:
 async def test_a_client_that_does_not_read_gets_the_newest_pong_once_it_does() -> None:
     """Nothing is added to what waits for it: a client that asks 100 times a second would fill our memory in a day."""
     long = ScriptedModel(lambda _: "word " * 2_000_000 + "end")  # more than the kernel takes
-    async with serving(long, max_unsent_bytes=10**8) as running:
+    async with serving(long, max_unsent_bytes=10**8, send_timeout_s=120) as running:
         reader, writer = await raw_websocket(running)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         (connection,) = running.server.server_state.connections
