@@ -322,13 +322,17 @@ def session_url(url: str, options: Mapping[str, str], defaults: Mapping[str, str
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or PATH, query, ""))
 
 
-def trusting(ca_file: str | Path) -> ssl.SSLContext:
+def trusting(ca_file: str | Path | None) -> ssl.SSLContext | None:
     """Return what trusts the authorities of a PEM file alone: those of a company, or a server's own certificate.
+
+    `None`, where there is no file: what the system trusts is good enough.
 
     Raises:
         SettingsError: the file cannot be read, or holds no certificate.
 
     """
+    if not ca_file:
+        return None
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ValueError) as error:

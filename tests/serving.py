@@ -23,7 +23,7 @@ from stt.server.notify import Manager
 from stt.server.run import Server
 from stt.server.service import OpenEngine, Service
 from stt.server.sockets import listen, listen_tcp
-from stt.settings import TurnSettings
+from stt.settings import EngineSettings, TurnSettings
 from stt.vad_pool import VadPool
 
 
@@ -76,6 +76,7 @@ async def serving(
     vad: Callable[[], VadPool] = lambda: VadPool(LoudnessBatch()),
     dialects: Sequence[Family] = tuple(FAMILIES.values()),
     elsewhere: OpenEngine | None = None,
+    engine: EngineSettings | None = None,
     open_interims: Callable[[], SpeechModel] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
@@ -84,6 +85,7 @@ async def serving(
     open_model = model if not hasattr(model, "transcribe") else lambda: model
     app = create_app(
         limits,
+        engine=engine,
         turns=turns,
         terms=terms,
         open_model=open_model,  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Lengths, times, tracks and truncation: a container says much that is not so, and some that must be believed."""
 
 import contextlib
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,18 @@ def test_pages_that_are_damaged_are_missed(tmp_path: Path) -> None:
         data[at + 100] ^= 1
     (tmp_path / "a.ogg").write_bytes(data)
     assert "truncated: 6.0 s expected" in str(hear(tmp_path / "a.ogg").error)
+
+
+def test_a_page_that_is_damaged_is_told(tmp_path: Path) -> None:
+    """What comes after it stays where it was."""
+    data = bytearray(encode(tmp_path / "a.ogg", SOUND).read_bytes())
+    pages = [at for at in range(len(data)) if data[at : at + 4] == b"OggS"]
+    data[pages[len(pages) // 2] + 100] ^= 1
+    (tmp_path / "a.ogg").write_bytes(data)
+    heard = hear(tmp_path / "a.ogg")
+    assert len(heard.whole()) / 16_000 == pytest.approx(6.0, abs=0.1)
+    (notice,) = heard.notices
+    assert re.search(r"a\.ogg: \d\.\d s are missing at \d\.\d s: heard as silence", notice)
 
 
 def test_more_channels_than_eight_are_heard(tmp_path: Path) -> None:

@@ -294,6 +294,8 @@ def test_a_closed_descriptor_is_told() -> None:
         ("talk.txt", "txt"),
         ("talk", None),
         ("talk.md", None),
+        ("talk.log", None),
+        ("tmp.Xq3ZrT", None),
         ("subs.srt/", None),
         (".srt", None),
         ("-", None),
@@ -301,6 +303,21 @@ def test_a_closed_descriptor_is_told() -> None:
 )
 def test_the_suffix_names_the_format(output: str, kind: str | None) -> None:
     assert kind_of(output) == kind
+
+
+def test_a_suffix_of_something_else_is_an_error_unless_a_format_was_said(tmp_path: Path) -> None:
+    for suffix in ("csv", "html", "wav", "MP3"):
+        with pytest.raises(SettingsError, match=f"got .{suffix.lower()}; or say --format"):
+            kind_of(f"t.{suffix}")
+    with pytest.raises(SettingsError, match=r"t\.pdf: expected a name that ends in one of \.txt, .* or say --format"):
+        kind_of("t.pdf")
+    assert kind_of("t.pdf", "vtt") == "vtt"
+    (tmp_path / "t.pdf").touch()
+    (tmp_path / "texts.d").mkdir()
+    os.mkfifo(tmp_path / "fifo.out")
+    with pytest.raises(SettingsError):
+        kind_of(str(tmp_path / "t.pdf"))
+    assert [kind_of(str(tmp_path / name)) for name in ("texts.d", "fifo.out")] == [None, None]
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])

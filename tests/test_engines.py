@@ -12,7 +12,7 @@ import pytest
 
 from stt import machine
 from stt.engines import OpenedEngine, canary_qwen, open_engine, whisper
-from stt.engines.languages import language_code
+from stt.engines.languages import NAMES, language_code, languages_by_name
 from stt.errors import EngineError, SettingsError
 from stt.machine import install_canary
 from stt.settings import EngineSettings
@@ -242,3 +242,30 @@ print("opened")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
     run = subprocess.run([sys.executable, "-Pc", code], env=clean, capture_output=True, text=True, check=False)
     assert run.stdout.strip() == "opened", run.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "languages"),
+    [
+        (EngineSettings(), {"en"}),
+        (EngineSettings("whisper", model="small.en"), {"en"}),
+        (EngineSettings(model="canary-qwen"), {"en"}),
+        (EngineSettings(model="small"), set(NAMES)),
+        (EngineSettings(model="large-v3-turbo"), set(NAMES)),
+        (EngineSettings(model="Systran/faster-whisper-large-v3"), set(NAMES)),
+        (EngineSettings(model="auto"), set()),
+        (EngineSettings(model="somebody/their-weights"), set()),
+        (EngineSettings(model_dir="weights"), set()),
+    ],
+)
+def test_languages_by_the_name_of_the_model(engine: EngineSettings, languages: set[str]) -> None:
+    assert languages_by_name(engine) == languages
+
+
+def test_every_language_and_size_of_whisper_is_known_by_its_name() -> None:
+    tokenizer, utils = pytest.importorskip("faster_whisper.tokenizer"), pytest.importorskip("faster_whisper.utils")
+    assert set(NAMES) == set(tokenizer._LANGUAGE_CODES)
+    for size, repository in utils._MODELS.items():
+        expected = {"en"} if size.endswith(".en") else set(NAMES)
+        assert languages_by_name(EngineSettings(model=size)) == expected
+        assert languages_by_name(EngineSettings(model=repository)) == expected

@@ -144,6 +144,25 @@ def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path, cap
     assert (first, last) == (normalized(TEXTS[0]), normalized(TEXTS[2]))
 
 
+def test_what_is_not_there_is_told_before_an_engine_is_opened(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, err = run(capfd, tmp_path / "missing.wav", folder / "two.flac")
+    assert (status, normalized(out)) == (1, normalized(TEXTS[2]))
+    first, engine, *_, last = err.splitlines()
+    assert (first, last) == (f"stt file: {tmp_path}/missing.wav: no such file", "stt file: 1 of 2 files failed")
+    assert engine.startswith("engine: ")
+
+    def opened(_: object) -> None:
+        pytest.fail("nothing can be heard with it")
+
+    monkeypatch.setattr("stt.engines.open_engine", opened)
+    status, out, err = run(capfd, tmp_path / "missing.wav")
+    assert (status, out, err) == (1, "", f"stt file: {tmp_path}/missing.wav: no such file\n")
+    status, _, err = run(capfd, tmp_path, tmp_path / "none")
+    assert (status, err.splitlines()[-1]) == (1, "stt file: 2 of 2 files failed")
+
+
 def test_a_truncated_file_says_so_in_its_json_as_well(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

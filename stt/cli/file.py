@@ -38,7 +38,8 @@ def _run(args: argparse.Namespace) -> int:
     from stt.commands.file import run
 
     # A suffix that was written says more than a variable that is set.
-    kind = args.format if "format" in args.given else kind_of(args.output) or args.format
+    set_to = args.format if "format" in args.said else None
+    kind = args.format if "format" in args.given else kind_of(args.output, set_to) or args.format
     return run(
         args.paths,
         engine=engine_settings(args),

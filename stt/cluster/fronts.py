@@ -8,7 +8,7 @@ here, and a client that sends more is told so and closed.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,6 @@ HELD: Final = (
     "drain_timeout_s",
 )
 """Settings of a server that hold behind a proxy; the others are about sockets, and those are the proxy's."""
-_WATCHING: Final[list[Callable[[set[str]], object]]] = []
 _UNREAD_BYTES: Final = 16 << 20
 """Of one session, sent and not taken: 8 minutes of 16 kHz PCM16. Nobody who speaks gets there."""
 _MESSAGE_BYTES: Final = 256
@@ -116,17 +115,6 @@ def front_app(spec: FrontSpec, elsewhere: OpenEngine) -> Starlette:
     )
     app.add_middleware(Bounded, most_bytes=settings.max_message_bytes, of_path=app.state.message_bytes)
     return app
-
-
-def watch(told: Callable[[set[str]], object]) -> None:
-    """Have it told, from any thread, who gets connections: the names of fronts, whenever they are others."""
-    _WATCHING.append(told)
-
-
-def tell(names: set[str]) -> None:
-    """Tell those in this process that watch."""
-    for told in _WATCHING:
-        told(names)
 
 
 class Bounded:

@@ -40,7 +40,7 @@ _STALE_S: Final = 60.0  # the same, while the head says that there are engines
 
 def ray_link(address: str) -> "Link":
     """Return the way to a Ray cluster; `auto`: the one of this machine."""
-    # A driver does nothing but calls: there Serve's router needs no thread of its own.
+    # A driver does nothing but calls: there Serve's router needs no thread of its own, and calls go without it.
     env = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
     return Link([sys.executable, "-Pm", "stt.cluster.ray_driver", address], env)
 

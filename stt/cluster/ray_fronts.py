@@ -19,7 +19,8 @@ from ray.serve.metrics import Gauge
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 from starlette.applications import Starlette
 
-from stt.cluster.fronts import FrontSpec, front_app, read_fronts, tell, watch
+from stt.cluster import running
+from stt.cluster.fronts import FrontSpec, front_app, read_fronts
 from stt.cluster.metrics import measured_engines
 from stt.cluster.ray_serve import MOST_CALLS, RayDirectory, log_to_serve, not_deployed
 from stt.cluster.spec import FRONTS, FRONTS_APPLICATION
@@ -47,9 +48,7 @@ class FrontRouter(RequestRouter):
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Take note of who is to get connections from now on."""
         super().update_replicas(replicas)
-        # Ray makes this class anew from its code wherever it is used: what it shares with the front is in a module that
-        # is imported.
-        tell({replica.replica_id.unique_id for replica in replicas})
+        running.tell(self.app_name, {replica.replica_id.unique_id: replica for replica in replicas})
 
 
 class Front:
@@ -65,7 +64,7 @@ class Front:
         self._serves = False
         self._draining: asyncio.Task[None] | None = None
         self._gauges = {name: Gauge(f"stt_front_{name}", description=text) for name, text in _GAUGES.items()}
-        watch(lambda names: self._loop.call_soon_threadsafe(self._told, names))
+        running.watch(FRONTS_APPLICATION, lambda names: self._loop.call_soon_threadsafe(self._told, names))
         handle = await asyncio.to_thread(serve.get_deployment_handle, DEPLOYMENT, FRONTS_APPLICATION)
         # Options make the handle's router, which hears of changes from now on; nothing is ever called by it.
         self._handle = handle.options(method_name="check_health")

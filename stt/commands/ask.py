@@ -40,7 +40,7 @@ def run(
         from stt.client import trusting
         from stt.remote_answers import RemoteAnswers
 
-        model = RemoteAnswers(connect, api_key=api_key, tls=trusting(ca) if ca is not None else None)
+        model = RemoteAnswers(connect, api_key=api_key, tls=trusting(ca))
     answer = model.answer(about(text, question), most_tokens)
     pieces: list[str] = []
     while True:

@@ -55,7 +55,7 @@ def bench(
             scripts,
             url,
             api_key=api_key,
-            tls=trusting(ca) if ca else None,
+            tls=trusting(ca),
             sessions=sessions,
             say=lambda line: None if quiet else print(line, file=sys.stderr, flush=True),
         )
@@ -94,7 +94,7 @@ def bench_turns(
             url,
             sessions=sessions,
             api_key=api_key,
-            tls=trusting(ca) if ca else None,
+            tls=trusting(ca),
             say=lambda line: None if quiet else print(line, file=sys.stderr, flush=True),
         )
     )

@@ -36,7 +36,7 @@ def run(
     session = RemoteSession(
         url,
         api_key=api_key,
-        tls=trusting(ca) if ca else None,
+        tls=trusting(ca),
         settings=turns,
         language=language,
         terms=terms or None,

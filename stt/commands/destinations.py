@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from mimetypes import MimeTypes
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TextIO
@@ -29,6 +30,7 @@ _STDOUT_NAME: Final = "standard output"
 
 _DESCRIPTOR: Final = re.compile(r"(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
 _NAMED_DESCRIPTORS: Final = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_PLAIN: Final = ("text/plain", "text/markdown")
 _MOST_LINKS: Final = 40  # what Linux follows
 
 
@@ -122,10 +124,23 @@ class Output:
             self.completed = kind is None
 
 
-def kind_of(output: str) -> str | None:
-    """Return the format that the suffix of an output's name asks for; `None`: it names none."""
+def kind_of(output: str, fallback: str | None = None) -> str | None:
+    """Return the format that the suffix of an output's name asks for; `fallback`: it asks for none.
+
+    Raises:
+        SettingsError: it asks for one that is written by others (.pdf, .csv, .wav), and there is none to fall back on.
+
+    """
     suffix = "" if output.endswith(("/", os.sep)) else Path(output).suffix.removeprefix(".").lower()
-    return suffix if suffix in FORMATS else None
+    if suffix in FORMATS:
+        return suffix
+    # A folder may have dots in its name; a FIFO or a device is called as it is. What no program knows is no wish either.
+    wanted = MimeTypes().guess_type(f"_.{suffix}", strict=False)[0] or "text/plain"
+    if wanted not in _PLAIN and fallback is None and (Path(output).is_file() or not os.path.lexists(output)):
+        known = ", ".join(f".{kind}" for kind in FORMATS)
+        msg = f"--output {output}: expected a name that ends in one of {known}, got .{suffix}; or say --format"
+        raise SettingsError(msg)
+    return fallback
 
 
 def destinations(inputs: Sequence[str], output: str, kind: str) -> list[Destination]:

@@ -22,7 +22,7 @@ from stt.outputs import Writer
 from stt.recognition import LocalRecognizer, RecognitionOptions, Utterance
 from stt.session import AudioSource, Session, Sink
 from stt.settings import EngineSettings, TurnSettings
-from stt.sources import STDIN, FileSource, RawPcm, printable
+from stt.sources import STDIN, FileSource, RawPcm, check_input, printable
 from stt.transcript import Transcript
 from stt.turns import Window
 from stt.vad import FRAME, SileroVad, SpeechDetector
@@ -62,6 +62,9 @@ def run(
         raise SettingsError("--words: expected --format srt, vtt or json, got txt, which has no times")
     paths = [path for pattern in patterns for path in _expand(pattern)]
     targets = destinations(paths, output, kind)
+    there, failed = _there(paths), 0
+    if not any(there):
+        return _summed_up(len(paths), len(paths))
     from stt.engines import check_language, open_engine
 
     opened = open_engine(engine)
@@ -72,9 +75,11 @@ def run(
         if advice := once(engine, opened.model.name, language):
             print(advice, file=sys.stderr)
     vad = SileroVad()
-    failed = 0
     with LocalRecognizer(opened.model) as recognizer:
-        for path, target in zip(paths, targets, strict=True):
+        for path, target, found in zip(paths, targets, there, strict=True):
+            if not found:
+                failed += 1
+                continue
             options = RecognitionOptions(language, terms, words=kind != "txt", live=False)
             if whole:
                 session = _Whole(recognizer, vad, turns, options, path)
@@ -88,11 +93,32 @@ def run(
                 if isinstance(error, OutputError) and target.path is None:
                     raise  # the next file could not be written either
                 failed += 1
-                print(f"stt file: {_with_name(path, error)}", file=sys.stderr)
+                _complain(path, error)
             if target.path is not None and job.written and not quiet:
                 print(f"{path} -> {target.name}", file=sys.stderr)
-    if failed and len(paths) > 1:
-        print(f"stt file: {failed} of {len(paths)} files failed", file=sys.stderr)
+    return _summed_up(failed, len(paths))
+
+
+def _there(paths: Sequence[str]) -> list[bool]:
+    """Say which files can be opened, and at once why one cannot: an engine may take long to load."""
+    there = []
+    for path in paths:
+        try:
+            check_input(path)
+            there.append(True)
+        except AudioError as error:
+            there.append(False)
+            _complain(path, error)
+    return there
+
+
+def _complain(path: str, error: Exception) -> None:
+    print(f"stt file: {_with_name(path, error)}", file=sys.stderr)
+
+
+def _summed_up(failed: int, of: int) -> int:
+    if failed and of > 1:
+        print(f"stt file: {failed} of {of} files failed", file=sys.stderr)
     return 1 if failed else 0
 
 

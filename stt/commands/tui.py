@@ -80,7 +80,7 @@ def run(
         from stt.client import trusting
         from tui.live import Live, Plan
 
-        tls = trusting(ca) if connect is not None and ca is not None else None
+        tls = trusting(ca) if connect is not None else None
         return Live(Plan(engine, turns, language, source, device, connect, api_key, tls, terms))
 
     if replay is not None:
@@ -179,8 +179,7 @@ def _check(*, api_key: str | None, ca: str | None, **options: str | None) -> Non
 
         session_url(connect, {})
         authorization(api_key)
-        if ca is not None:
-            trusting(ca)
+        trusting(ca)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stt.engines import check_language, open_engine, open_interims, settled
+from stt.engines.languages import languages_by_name
 from stt.recognition import OpenModel, SpeechModel
 from stt.server import page
 from stt.server.access import Offered, authorized, offered
@@ -67,12 +68,13 @@ def create_app(
     kinds = [kind for family in dialects for kind in family.websocket]
     paths = " or ".join(kind.path for kind in kinds)
 
+    expected = languages_by_name(engine) if engine is not None and elsewhere is None else frozenset[str]()
     if elsewhere is None:
         if open_model is None:
             open_model, open_interims = _openers(settled(engine), language)
         elsewhere = local_engine(open_model, settings.engine_timeout_s, open_interims)
     service = Service(settings, elsewhere, open_vad, turns)
-    gate = Gate(service, settings, language, checked(terms))
+    gate = Gate(service, settings, language, checked(terms), expected)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -65,6 +65,8 @@ class SessionOptions:
     """Seconds of audio between two `Tick`s; `None`: none."""
     channels: int = 1
     """More: each channel of the audio is a session of its own, and has what is `OfChannel`."""
+    obeyed: bool = False
+    """Whether to tell where in the stream a command took effect (`Obeyed`)."""
 
 
 class NotAdmittedError(Exception):
@@ -171,7 +173,7 @@ class OfChannel:
     """What belongs to one of several channels, as a command or as what is to be told; a command alone is for all."""
 
     channel: int
-    item: "Event | Tick | Control"
+    item: "Event | Tick | Obeyed | Control"
 
 
 Command = Audio | Encoded | Control | Finish | Malformed | Answer | OfChannel
@@ -197,6 +199,15 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Obeyed:
+    """The session goes on by this command: what the detector found before it was told before this, and what it finds
+    later is told after this. Texts of what was said before it may be to come; `Acknowledged` follows them.
+    """
+
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """No more audio is taken; the final of what was said comes next."""
 
@@ -204,7 +215,7 @@ class Ending:
     message: str
 
 
-Notice = Opened | Tick | Ending | Malformed | Answer | OfChannel
+Notice = Opened | Tick | Obeyed | Ending | Malformed | Answer | OfChannel
 
 
 @dataclass(frozen=True, slots=True)

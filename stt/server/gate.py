@@ -23,12 +23,18 @@ class Gate:
     """The checks before a session or a file, and the defaults for those that pass."""
 
     def __init__(
-        self, service: Service, settings: ServerSettings, language: str | None, terms: tuple[str, ...] = ()
+        self,
+        service: Service,
+        settings: ServerSettings,
+        language: str | None,
+        terms: tuple[str, ...] = (),
+        expected: frozenset[str] = frozenset(),
     ) -> None:
         self.service = service
         self.settings = settings
         self.language = language
         self.terms = terms
+        self._expected = expected or frozenset({language or "en"})
 
     @property
     def turns(self) -> TurnSettings:
@@ -40,6 +46,11 @@ class Gate:
         """Those that the engine knows; none before it is there."""
         recognizer = self.service.recognizer
         return recognizer.model.languages if recognizer is not None else frozenset()
+
+    @property
+    def offered_languages(self) -> frozenset[str]:
+        """Those for people to pick from; while the engine loads, those that its name promises, or else the server's."""
+        return self.languages or self._expected
 
     @property
     def engines(self) -> Mapping[str, frozenset[str]]:

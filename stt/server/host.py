@@ -31,6 +31,7 @@ from stt.server.dialect import (
     How,
     Malformed,
     Notice,
+    Obeyed,
     OfChannel,
     Opened,
     SessionOptions,
@@ -72,7 +73,7 @@ class _Channel:
         """Whether nobody speaks in what was received, also in what the session has not come to yet."""
         return self.started == self.completed and self.session.done_s >= self.inbox.received_s - _UNDER_WAY_S
 
-    def told(self, item: Event | Tick) -> Event | Notice:
+    def told(self, item: Event | Tick | Obeyed) -> Event | Notice:
         """Return it as the dialect is to have it."""
         return item if self.number is None else OfChannel(self.number, item)
 
@@ -288,28 +289,35 @@ class Host:
     async def _put(self, item: Event | Notice) -> None:
         """Queue what the client is to hear; while it has too much to read, its session waits for it, but not long."""
         while not self._outbox.put(item):
-            try:
-                async with asyncio.timeout(self._settings.send_timeout_s):
-                    await self._outbox.room()
-            except TimeoutError:
-                raise _SlowError from None
+            await self._read_up()
+
+    async def _read_up(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                await self._outbox.room()
+        except TimeoutError:
+            raise _SlowError from None
 
     async def _listen(self, channel: _Channel) -> None:
         async def sink(event: Event) -> None:
             await self._sink(channel, event)
 
-        await channel.session.run(self._heard(channel) if self._options.tick_s else channel.inbox, sink)
+        noted = self._options.tick_s is not None or self._options.obeyed
+        await channel.session.run(self._heard(channel) if noted else channel.inbox, sink)
 
     async def _heard(self, channel: _Channel) -> AsyncIterator[Samples | Control]:
-        """Hand on the inbox, with ticks of the audio's clock."""
-        every = samples(self._options.tick_s or 1.0)
+        """Hand on the inbox; tell how far the audio's clock has got and where commands were obeyed, where asked to."""
+        every = None if self._options.tick_s is None else samples(self._options.tick_s)
         taken = 0
         async for piece in channel.inbox:
-            yield piece
+            yield piece  # and go on once the session is done with it
             if isinstance(piece, Control):
+                if self._options.obeyed:
+                    self._outbox.put(channel.told(Obeyed(piece)))  # now: acknowledgements come after it
+                    await self._read_up()
                 continue
             before, taken = taken, taken + len(piece)
-            if taken // every > before // every:
+            if every is not None and taken // every > before // every:
                 await self._put(channel.told(Tick(seconds(taken), channel.session.speech)))
 
     async def _sink(self, channel: _Channel, event: Event) -> None:

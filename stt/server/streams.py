@@ -12,12 +12,13 @@ import numpy as np
 from stt.audio import SAMPLE_RATE, Resampler, Samples, from_pcm16
 from stt.control import Configure, Control
 from stt.events import Event, TranscriptChanged, TurnCompleted
-from stt.server.dialect import MONO_16K, Answer, Audio, Format, Notice, OfChannel, Tick
+from stt.server.dialect import MONO_16K, Answer, Audio, Ending, Format, Notice, Obeyed, OfChannel, Tick
 from stt.vad import FRAME
 
 # More at once would keep the event loop too long.
 _MOST_S: Final = 1.0
 _REST_BYTES: Final = 128
+_OBEYED_BYTES: Final = 4096  # a dialect may keep a long answer for it
 _MOST_CONTROLS: Final = 64  # waiting; more are left to the connection
 _MARKS: Final = 1024  # 20 s of messages of 20 ms
 
@@ -189,7 +190,7 @@ class Outbox:
         """Interims that a newer one replaced before they were sent."""
 
     def put(self, item: Event | Notice) -> bool:
-        """Add an item; `False`: more than the bound waits already, and it was not taken.
+        """Add an item; `False`: more than the bound waits already, and it was not taken (`Ending` and `Obeyed` are).
 
         An item of any size is taken while what waits is within the bound: whoever reads promptly gets it. An interim
         takes the place of one that still waits, which is removed where it stands and added at the end: what comes out
@@ -202,7 +203,7 @@ class Outbox:
             self._items.remove(old)
             self._bytes -= old.size
             self.coalesced += interim
-        if self._bytes > self._limit:
+        if self._bytes > self._limit and not isinstance(said, Ending | Obeyed):
             return False
         waiting = _Waiting(item, kind, _size(said))
         self._items.append(waiting)
@@ -252,5 +253,7 @@ def _size(item: object) -> int:
             )
         case Answer(content):  # it may repeat what a client sent
             return _REST_BYTES + len(content if isinstance(content, bytes | str) else repr(content))
+        case Obeyed():
+            return _OBEYED_BYTES
         case _:
             return _REST_BYTES

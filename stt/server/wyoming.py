@@ -74,14 +74,13 @@ class WyomingServer:
             await asyncio.Event().wait()
 
     def describe(self) -> dict[str, Any]:
-        """Make the data of `info`, also while the engine loads: its language is the server's then."""
+        """Make the data of `info`, also while the engine loads: clients may ask but once."""
         recognizer = self.gate.service.recognizer
         engine = recognizer.model.name if recognizer is not None else None
-        languages = self.gate.languages or {self.gate.language or "en"}
         engines = recognizer.engines if recognizer is not None else {}
         return info(
             engine,
-            languages,
+            self.gate.offered_languages,
             self._version,
             ends_turns=self.gate.settings.wyoming_ends_turns,
             named={name: (model.name, model.languages) for name, model in engines.items()},

@@ -12,7 +12,7 @@ pacing       a file at the pace at which it would be spoken
 
 from stt.sources.decoding import RawPcm
 from stt.sources.files import FileSource
-from stt.sources.inputs import STDIN, printable
+from stt.sources.inputs import STDIN, check_input, printable
 from stt.sources.microphone import InputDevice, Level, Microphone, find_device, import_sounddevice, input_devices
 from stt.sources.pacing import paced
 
@@ -23,6 +23,7 @@ __all__ = [
     "Level",
     "Microphone",
     "RawPcm",
+    "check_input",
     "find_device",
     "import_sounddevice",
     "input_devices",

@@ -132,11 +132,13 @@ class FfmpegAudio:
         out = Assembler(LIVE_BLOCK_S if not isinstance(self._source, Stored) else BLOCK_S, self._channel)
         timeline, trusted = self._timeline()
         self._failures: list[tuple[float, str]] = []
-        told = False
+        told, holes = False, list[tuple[float, float]]()
         try:
             for frame in self._frames(out):
                 hole_s = timeline.hole_s(frame.time if trusted else None, out.position_s)
                 if hole_s:
+                    if out.position_s:  # not a late start
+                        holes.append((out.position_s, hole_s))
                     yield from out.silence(hole_s)
                 yield from out.feed(_planes(frame), frame.sample_rate)
                 if out.opposed and not told:
@@ -146,6 +148,9 @@ class FfmpegAudio:
         except AudioError as error:
             msg = f"{self._name}: {error}"
             raise AudioError(msg) from error
+        if holes:  # something was said there, perhaps: FFmpeg passes over damaged pages of Ogg without a word
+            (at_s, lasts_s), more = holes[0], f" (and {len(holes) - 1} more)" if len(holes) > 1 else ""
+            self.notes.append(f"{self._name}: {lasts_s:.1f} s are missing at {at_s:.1f} s{more}: heard as silence")
         self._complain(out.position_s, joined=timeline.jumped)
 
     def _timeline(self) -> tuple[Timeline, bool]:

@@ -159,6 +159,19 @@ def open_input(path: str | os.PathLike[str]) -> Stored | Pipe:
     return _opened(fd, name, Path(path).suffix)
 
 
+def check_input(path: str | os.PathLike[str]) -> None:
+    """See whether a file can be opened, before anything that takes long; nothing is taken from a pipe.
+
+    Raises:
+        AudioError: as `open_input`.
+
+    """
+    # Who opens a FIFO or a device and closes it again disturbs whoever is at its other end.
+    kind = None if path == STDIN or not os.path.exists(path) else os.stat(path).st_mode  # noqa: PTH110, PTH116 - names that are no UTF-8, too
+    if kind is None or stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        open_input(path).close()
+
+
 def _opened(fd: int, name: str, extension: str) -> Stored | Pipe:
     status = os.fstat(fd)
     if stat.S_ISDIR(status.st_mode):

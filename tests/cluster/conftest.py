@@ -22,7 +22,8 @@ if WITH_RAY:
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # of the processes that Ray starts
+# Of the processes that Ray starts:
+os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / folder) for folder in ("", "tests", "tests/cluster"))
 
 
 def pytest_report_header() -> str | None:
@@ -30,7 +31,13 @@ def pytest_report_header() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
+def with_dashboard() -> bool:
+    """Whether the head answers `serve deploy`; that is a dozen processes more."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def nodes(with_dashboard: bool) -> Iterator[Any]:
     """Start a head without room for replicas, and two nodes with room for two each: one may take both."""
     from ray import serve
     from ray.cluster_utils import Cluster
@@ -40,7 +47,7 @@ def nodes() -> Iterator[Any]:
     store = 100 << 20
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": store, "include_dashboard": False},
+        head_node_args={"num_cpus": 0, "object_store_memory": store, "include_dashboard": with_dashboard},
     )
     try:
         for _ in range(2):

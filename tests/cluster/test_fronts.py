@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from conversations import FOUR, Finals, free_port, heard, locally, ready, said, same_words
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -25,12 +26,22 @@ KEY = "a-key-of-the-test"
 PORT = free_port()
 URL = f"ws://127.0.0.1:{PORT}"
 PATH = f"{URL}/ws/transcribe"
+ALL = Path(__file__).parents[2] / "deploy/ray/all.yaml"
+
+
+def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-Pm", module, *words], capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def stt(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-Pm", "stt.cli", *words], capture_output=True, text=True, timeout=240, check=False
-    )
+    return run("stt.cli", *words)
+
+
+@pytest.fixture(scope="module")
+def with_dashboard() -> bool:
+    return True
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,7 +92,8 @@ def fronts() -> dict[str, int]:
     """Return the processes of the fronts that run, by their names."""
     from ray.serve.context import _get_global_client
 
-    found = _get_global_client().get_serve_details()["applications"]["stt"]["deployments"]["Front"]["replicas"]
+    deployments = _get_global_client().get_serve_details()["applications"]["stt"]["deployments"]
+    found = deployments["Front"]["replicas"] if deployments else []  # none are told while a file is being read
     return {front["replica_id"]: front["pid"] for front in found if front["state"] == "RUNNING"}
 
 
@@ -182,6 +194,23 @@ async def test_a_front_that_is_killed_is_left_by_its_clients_for_the_other():
     killed: list[int] = []
     found = await asyncio.gather(*(heard(remote(), said(seed), kill) for seed in FOUR))
     same_words(list(found), await asyncio.to_thread(locally))
+
+
+async def test_a_configuration_file_deploys_all_of_it(deployed: list[str], nodes: Any, tmp_path: Path):
+    """`serve deploy deploy/ray/all.yaml`, but for what is not to be had here: a GPU, its engine, its keys, its port."""
+    config = yaml.safe_load(ALL.read_text())
+    engine, fronts_ = config["applications"]
+    config["http_options"].update(host="127.0.0.1", port=PORT)
+    engine["args"].update(engine={"engine": "whisper", "device": "cpu", "threads": 1}, gpus=0)
+    fronts_["args"]["api_key_file"] = deployed[deployed.index("--api-key-file") + 1]
+    file, before = tmp_path / "all.yaml", fronts()
+    file.write_text(yaml.safe_dump(config))
+    done = run("ray.serve.scripts", "deploy", "--address", f"http://{nodes.head_node.webui_url}", str(file))
+    assert done.returncode == 0, done.stderr
+    async with asyncio.timeout(120):
+        while len(there := fronts()) < 2 or there.keys() & before.keys():
+            await asyncio.sleep(0.1)
+    same_words([await heard(remote(), said(0))], (await asyncio.to_thread(locally))[:1])
 
 
 async def test_fronts_are_seen_and_taken_down_and_the_engine_stays(deployed: list[str], nodes: Any):

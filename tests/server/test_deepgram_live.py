@@ -30,7 +30,17 @@ from stt.events import (
     TurnStarted,
 )
 from stt.recognition import Utterance
-from stt.server.dialect import Answer, End, Malformed, NotAdmittedError, OfChannel, Request, SessionOptions, Tick
+from stt.server.dialect import (
+    Answer,
+    Encoded,
+    End,
+    Malformed,
+    NotAdmittedError,
+    OfChannel,
+    Request,
+    SessionOptions,
+    Tick,
+)
 from stt.server.dialects.deepgram_live import DeepgramLive
 from stt.settings import TurnSettings
 from stt.words import Word
@@ -70,6 +80,24 @@ def spans(messages: list[dict[str, Any]]) -> list[tuple[str, float, float, bool]
         for m in messages
         if m["type"] == "Results"
     ]
+
+
+def test_a_whole_file_in_one_message_is_handed_out_and_hashed_as_there_is_room() -> None:
+    """At once it would keep all others waiting."""
+    live, _ = opening(encoding="linear16")
+    file = bytes(range(256)) * (8 << 12)
+    pieces = iter(live.decode(file))
+
+    def hashed() -> str:
+        return json.loads(str(live.ended(End("finished", 1.0)).frames[0]))["sha256"]
+
+    first = next(pieces)
+    assert isinstance(first, Encoded)
+    assert len(first.data) < len(file) / 16
+    assert hashed() == hashlib.sha256(first.data).hexdigest()
+    rest = [piece.data for piece in pieces if isinstance(piece, Encoded)]
+    assert b"".join([first.data, *rest]) == file
+    assert hashed() == hashlib.sha256(file).hexdigest()
 
 
 def test_interims_replace_each_other_and_finals_follow_one_another() -> None:

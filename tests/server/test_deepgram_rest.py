@@ -192,3 +192,8 @@ values = st.sampled_from(VALUES.split()) | st.text(max_size=9)
 def test_any_query_is_read_or_refused(query: list[tuple[str, str]]) -> None:
     with contextlib.suppress(UnreadableError, NotAdmittedError):
         read(query, "en")
+
+
+def test_options_that_are_empty_do_not_count() -> None:
+    names = ("sample_rate", "channels", "punctuate", "utterances", "utt_split", "multichannel", "language", "encoding")
+    assert read([(name, "") for name in names], "en") == read([], "en")

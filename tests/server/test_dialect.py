@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from scripted import ScriptedModel, tone
 from serving import Running, frames, rest, said, serving
 from spoken import silence
+from stt.control import Flush
 from stt.events import Event, Latency, TranscriptChanged, TurnCompleted, TurnStarted
 from stt.recognition import RecognitionOptions
 from stt.server.dialect import (
@@ -33,6 +34,7 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    Obeyed,
     Opened,
     Request,
     SessionOptions,
@@ -268,3 +270,11 @@ async def test_a_message_of_any_size_is_taken_while_what_waits_is_within_the_bou
     assert not outbox.put(final("one more"))
     assert await outbox.take() == large
     assert outbox.put(large)
+
+
+async def test_that_it_ends_and_where_commands_were_obeyed_is_never_refused() -> None:
+    outbox = Outbox(limit_bytes=1_000)
+    last = [Obeyed(Flush()), Ending("idle", "nothing was sent")]
+    assert all(map(outbox.put, [final("x" * 100_000), *last]))
+    assert not outbox.put(final("one more"))
+    assert [await outbox.take() for _ in range(3)][1:] == last

@@ -201,6 +201,7 @@ async def test_a_connection_that_breaks_off_or_is_broken(spoken: Spoken, last: b
 async def test_options_given_twice_unknown_and_empty(spoken: Spoken) -> None:
     """Other systems' clients send all sorts of them; the native protocol is strict."""
     more = "&no_such_option=1&no_such_option=2&tag=&model=a&model=b"
+    more += "&channels=&interim_results=&endpointing=&utterance_end_ms=&language=&eot_threshold=&eot_timeout_ms="
     url = spoken.url + ("" if "?" in spoken.url else "?") + more
     async with beside_somebody() as running:
         if spoken is DIALECTS["native"]:

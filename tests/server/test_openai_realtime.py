@@ -3,58 +3,16 @@
 import asyncio
 import base64
 import json
-from typing import Any
 
-import numpy as np
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from realtime import TRANSCRIPTION, append, kinds, send, talking, until, update
 from scripted import ScriptedModel, tone
-from serving import Running, rest, serving
+from serving import rest, serving
 from spoken import silence
-from stt.audio import to_pcm16
 from stt.recognition import Utterance
 from stt.settings import TurnSettings
-
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-PCM_16K = {"format": {"type": "audio/pcm", "rate": 16_000}}
-
-
-def talking(running: Running, query: str = "?intent=transcription", **more: Any) -> connect:
-    url = f"ws://127.0.0.1:{running.port}/v1/realtime{query}"
-    return connect(url, compression=None, ping_interval=None, max_size=None, **more)
-
-
-async def send(websocket: ClientConnection, kind: str, **fields: Any) -> None:
-    await websocket.send(json.dumps({"type": kind, **fields}))
-
-
-async def update(websocket: ClientConnection, **heard: Any) -> dict[str, Any]:
-    """Set what is heard, in 16 kHz if nothing else is said; return the session as it is now."""
-    await send(websocket, "session.update", session={"type": "transcription", "audio": {"input": PCM_16K | heard}})
-    return (await until(websocket, "session.updated"))[-1]["session"]
-
-
-async def append(websocket: ClientConnection, *parts: np.ndarray, size: int = 3_201) -> None:
-    """Send sound in pieces that part samples."""
-    data = to_pcm16(np.concatenate(parts))
-    for at in range(0, len(data), size):
-        await send(websocket, "input_audio_buffer.append", audio=base64.b64encode(data[at : at + size]).decode())
-
-
-async def until(websocket: ClientConnection, kind: str) -> list[dict[str, Any]]:
-    events = []
-    async with asyncio.timeout(60):
-        while not events or events[-1]["type"] != kind:
-            events.append(json.loads(await websocket.recv()))
-    return events
-
-
-def kinds(events: list[dict[str, Any]]) -> list[str]:
-    """Without deltas, whose number depends on the engine's pace."""
-    names = [event["type"].removeprefix("input_audio_buffer.").removeprefix(f"{TRANSCRIPTION}.") for event in events]
-    return [name for name in names if name != "delta"]
 
 
 def grows() -> ScriptedModel:
@@ -224,6 +182,17 @@ async def test_clear_forgets_what_is_not_committed() -> None:
         assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0"
 
 
+async def test_half_a_sample_is_cleared_as_well() -> None:
+    """What comes then would be noise."""
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None)
+        await send(websocket, "input_audio_buffer.append", audio=base64.b64encode(b"odd").decode())
+        await send(websocket, "input_audio_buffer.clear")
+        await append(websocket, tone(0.5))
+        await send(websocket, "input_audio_buffer.commit")
+        assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0"
+
+
 async def test_an_update_keeps_what_it_does_not_mention() -> None:
     async with serving(grows()) as running, talking(running) as websocket:
         await update(websocket, transcription={"model": "m", "language": "en", "prompt": "Zaphod"})
@@ -320,6 +289,7 @@ async def test_an_append_of_15_mib() -> None:
         '{"type": "session.update", "session": {"input_audio_transcription": {"language": "tlh"}}}',
         '{"type": "session.update", "session": {"input_audio_transcription": {"keywords": [1]}}}',
         '{"type": "session.update", "session": {"include": "all"}}',
+        json.dumps({"type": "session.update", "session": {"input_audio_transcription": {"prompt": "a" * 70_000}}}),
     ],
 )
 async def test_what_is_wrong_is_told_and_the_session_goes_on(message: str | bytes) -> None:
@@ -390,25 +360,6 @@ async def test_keys_of_programs_and_of_browsers() -> None:
         "invalid_api_key",
         {"message", "type", "param", "code"},
     )
-
-
-async def test_a_commit_after_turn_detection_was_switched_off_has_the_text_of_the_turn_that_ran() -> None:
-    async with serving(grows()) as running, talking(running) as websocket:
-        await update(websocket)
-        await append(websocket, tone(1.0))
-        detected = (await until(websocket, "input_audio_buffer.speech_started"))[-1]["item_id"]
-        await update(websocket, turn_detection=None)
-        await append(websocket, tone(1.0))
-        await send(websocket, "input_audio_buffer.commit")
-        first = await until(websocket, f"{TRANSCRIPTION}.completed")
-        second = await until(websocket, f"{TRANSCRIPTION}.completed")
-        await append(websocket, tone(0.5))
-        await send(websocket, "input_audio_buffer.commit")
-        third = await until(websocket, f"{TRANSCRIPTION}.completed")
-    assert (kinds(first), first[-1]["transcript"]) == (["committed", "completed"], "w0 w1 w2 w3")
-    assert (kinds(second), second[-1]["transcript"]) == (["speech_stopped", "committed", "completed"], "")
-    assert first[-1]["item_id"] != second[-1]["item_id"] == detected
-    assert (kinds(third), third[-1]["transcript"]) == (["committed", "completed"], "w0")
 
 
 async def test_who_says_nothing_is_closed_without_an_error() -> None:

@@ -14,7 +14,7 @@ from serving import Running, counted, serving
 from spoken import silence
 from stt.audio import to_pcm16
 from stt.recognition import Utterance
-from stt.settings import TurnSettings
+from stt.settings import EngineSettings, TurnSettings
 
 ANY_PORT = ("127.0.0.1", 0)
 AUDIO = {"rate": 16_000, "width": 2, "channels": 1}
@@ -122,6 +122,24 @@ async def test_it_says_what_it_is_also_while_the_engine_loads() -> None:
             assert (model["name"] == "scripted") is ready
             loading.set()
             await running.until(lambda: running.service.state == "ready")
+
+
+async def test_the_languages_of_a_model_are_told_by_its_name_while_it_loads() -> None:
+    """Home Assistant asks once, perhaps then."""
+    loading = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def load() -> ScriptedModel:
+        asyncio.run_coroutine_threadsafe(loading.wait(), loop).result(10)
+        return grows()
+
+    engine = EngineSettings(model="small")
+    async with serving(load, ready=False, engine=engine, wyoming=ANY_PORT) as running, talking(running) as client:
+        client.send("describe")
+        _, info = await client.read()
+        assert {"de", "en", "ht"} <= set(info["asr"][0]["models"][0]["languages"])
+        loading.set()
+        await running.until(lambda: running.service.state == "ready")
 
 
 async def test_what_needs_no_audio_takes_no_session() -> None:

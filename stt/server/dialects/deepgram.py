@@ -65,6 +65,11 @@ def keyterms(query: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     )
 
 
+def options(query: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the options of a query; empty ones do not count: programs send those of options that nobody has set."""
+    return {name: value for name, value in query if value}
+
+
 def configured_terms(message: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Read the terms of a `Configure`; `None`: those there are stay.
 

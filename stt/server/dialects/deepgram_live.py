@@ -1,7 +1,7 @@
 """Deepgram's live API, `WS /v1/listen`: audio in, `Results` out, span by span (`deepgram_spans.py`). Pure."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
@@ -23,6 +23,7 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    Obeyed,
     OfChannel,
     Opened,
     Request,
@@ -38,6 +39,7 @@ from stt.server.dialects.deepgram import (
     goodbye,
     keyterms,
     language_of,
+    options,
     raw_format,
     refusal,
 )
@@ -52,6 +54,7 @@ _LONGEST_SILENCE_S: Final = 60.0
 # Where a turn goes on and on: the engine hears no more than this at once, so its words are final before its end.
 _WINDOW_S: Final = 8.0
 _TICK_S: Final = 0.1
+_PIECE_BYTES: Final = 256 << 10  # of a message, which may be a file
 
 
 class DeepgramLive:
@@ -71,7 +74,7 @@ class DeepgramLive:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Read the query; options that are not known do not count."""
         self._id, self._created = request.session, request.at.isoformat().replace("+00:00", "Z")
-        given = dict(request.query)
+        given = options(request.query)
         try:
             rate, count = raw_format(given)
             for name in ("punctuate", "smart_format"):  # both always are
@@ -105,8 +108,7 @@ class DeepgramLive:
     def decode(self, frame: Frame) -> Iterable[Command]:
         """Read a frame; an empty one is how old clients end a stream."""
         if isinstance(frame, bytes):
-            self._heard.update(frame)
-            return [Encoded(frame, self._codec)] if frame else [Finish()]
+            return self._audio(frame) if frame else [Finish()]
         try:
             message = json_object(frame)
             match message.get("type"):
@@ -123,6 +125,14 @@ class DeepgramLive:
         except UnreadableError as wrong:
             text = str(wrong)
         return [Malformed("bad_message", text, details=shown(frame))]
+
+    def _audio(self, frame: bytes) -> Iterator[Command]:
+        """Hand out a whole file in pieces, and hash each as there is room for it: at once would hold everybody up."""
+        size = _PIECE_BYTES if self._codec.encoding != "opus" else len(frame)  # a packet is one
+        for at in range(0, len(frame), size):
+            piece = frame[at : at + size]
+            self._heard.update(piece)
+            yield Encoded(piece, self._codec)
 
     def _finalize(self, message: Mapping[str, Any]) -> Command:
         channel = message.get("channel")
@@ -157,7 +167,7 @@ class DeepgramLive:
                 yield dump(wrong if details is None else {**wrong, "message": details})
             case OfChannel(channel, told):
                 yield from map(dump, self._channels[channel].tell(told))  # type: ignore[arg-type]
-            case Opened() | Ending() | RecognitionFailed():
+            case Opened() | Obeyed() | Ending() | RecognitionFailed():
                 pass
             case _:
                 yield from map(dump, self._channels[0].tell(item))

@@ -29,6 +29,7 @@ from stt.server.dialects.deepgram import (
     flag,
     keyterms,
     language_of,
+    options,
     raw_format,
     refusal,
 )
@@ -66,15 +67,14 @@ def read(query: Sequence[tuple[str, str]], language: str | None, server_terms: t
         NotAdmittedError: the encoding is unknown.
 
     """
-    given = dict(query)
+    given = options(query)
     for name in ("punctuate", "smart_format"):  # both always are
         flag(given, name)
     gap_s = number(given.get("utt_split", 0.8), "utt_split", 0, 60)
     rate, channels = raw_format(given)
     named = keyterms(query) or server_terms
-    options = RecognitionOptions(language_of(given, language), named, words=True, live=False)
     return Ask(
-        options,
+        RecognitionOptions(language_of(given, language), named, words=True, live=False),
         codec(given.get("encoding", ""), rate, channels),
         flag(given, "multichannel"),
         flag(given, "paragraphs"),

@@ -33,6 +33,7 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    Obeyed,
     OfChannel,
     Opened,
     Request,
@@ -45,6 +46,7 @@ from stt.server.dialects.deepgram import (
     configured_terms,
     goodbye,
     keyterms,
+    options,
     raw_format,
     refusal,
     written,
@@ -142,7 +144,7 @@ class Flux:
     def open(self, request: Request, turns: TurnSettings, language: str | None) -> SessionOptions:
         """Read the query; options that are not known do not count."""
         self._id, self._turns = request.session, turns
-        given = dict(request.query)
+        given = options(request.query)
         try:
             self._thresholds = thresholds(given, self._thresholds)
             rate, _ = raw_format({**given, "channels": "1"})
@@ -227,7 +229,7 @@ class Flux:
             case TurnCompleted():
                 yield from self._final(item)
                 self._speech.feed(item)
-            case Ending() | OfChannel():
+            case Obeyed() | Ending() | OfChannel():
                 pass
             case TurnPaused():
                 self._speech.feed(item)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from stt.engines.languages import language_code
+from stt.engines.languages import NAMES, language_code
 from stt.server.dialect import Denial, NotAdmittedError
 from stt.terms import in_prompt, usable
 
@@ -44,21 +44,7 @@ def language_of(text: str | None) -> str | None:
 
 def language_name(code: str | None) -> str:
     """Return the English name of a language, in lower case; `unknown` where there is no code."""
-    return "unknown" if code is None else _NAMES.get(code, code)
+    return "unknown" if code is None else NAMES.get(code, code)
 
 
-_TABLE: Final = """
-af:afrikaans am:amharic ar:arabic as:assamese az:azerbaijani ba:bashkir be:belarusian bg:bulgarian bn:bengali
-bo:tibetan br:breton bs:bosnian ca:catalan cs:czech cy:welsh da:danish de:german el:greek en:english
-es:spanish et:estonian eu:basque fa:persian fi:finnish fo:faroese fr:french gl:galician gu:gujarati ha:hausa
-haw:hawaiian he:hebrew hi:hindi hr:croatian hu:hungarian hy:armenian id:indonesian is:icelandic it:italian
-ja:japanese jw:javanese ka:georgian kk:kazakh km:khmer kn:kannada ko:korean la:latin lb:luxembourgish
-ln:lingala lo:lao lt:lithuanian lv:latvian mg:malagasy mi:maori mk:macedonian ml:malayalam mn:mongolian
-mr:marathi ms:malay mt:maltese my:myanmar ne:nepali nl:dutch nn:nynorsk no:norwegian oc:occitan pa:punjabi
-pl:polish ps:pashto pt:portuguese ro:romanian ru:russian sa:sanskrit sd:sindhi si:sinhala sk:slovak
-sl:slovenian sn:shona so:somali sq:albanian sr:serbian su:sundanese sv:swedish sw:swahili ta:tamil te:telugu
-tg:tajik th:thai tk:turkmen tl:tagalog tr:turkish tt:tatar uk:ukrainian ur:urdu uz:uzbek vi:vietnamese
-yi:yiddish yo:yoruba yue:cantonese zh:chinese
-"""
-_NAMES: Final = {code: name for code, _, name in (pair.partition(":") for pair in _TABLE.split())}
-_CODES_BY_NAME: Final = {name: code for code, name in _NAMES.items()}
+_CODES_BY_NAME: Final = {name: code for code, name in NAMES.items()}

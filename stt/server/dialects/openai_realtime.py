@@ -5,9 +5,13 @@ An *item* is a turn, or what the client committed. One id goes through all that 
     speech_started, delta*, speech_stopped, committed, delta*, completed       turn detection on
                     delta*,                 committed, delta*, completed       the client commits
 
-A commit is a flush of the session, and has exactly one item. Where the client alone commits, it is told of that item at
-once, and the turn that the flush ends gives the text. Beside turn detection it is the item of the turn that it ended;
-where it found none, it gets one without words.
+A commit is a flush of the session, and has exactly one item: that of the turn that it ended, or one without words.
+Where the client alone commits, it is told of it before the text is there, unless an earlier item is not committed yet:
+items are committed, and completed, in the order of the stream.
+
+What turn detection there is changes where the session obeys (`Obeyed`), not where the client's message is read: there
+may be a backlog between. A turn that runs when it is switched on is detected from there on; one that runs when it is
+switched off goes on until the client commits it.
 
 An `error` is for what a client got wrong: LiveKit gives up for good at any, but connects again at a close.
 """
@@ -17,10 +21,10 @@ import binascii
 import secrets
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
 
-from stt.control import Clear, Configure, Flush
+from stt.control import Clear, Configure, Control, Flush
 from stt.events import Acknowledged, Event, RecognitionFailed, TranscriptChanged, TurnCompleted, TurnStarted
 from stt.server.deltas import Deltas
 from stt.server.dialect import (
@@ -35,6 +39,7 @@ from stt.server.dialect import (
     Malformed,
     NotAdmittedError,
     Notice,
+    Obeyed,
     Opened,
     Request,
     SessionOptions,
@@ -46,30 +51,23 @@ from stt.settings import TurnSettings
 
 PATH: Final = "/v1/realtime"
 _MESSAGE_BYTES: Final = 16 << 20  # an append may hold 15 MiB of base64
+_UPDATE_CHARS: Final = 1 << 16  # of a session: it is kept, and written back
 _FEWEST_S: Final = 0.1  # of audio in a commit
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
     """A turn, or what the client commits, on its way to the client."""
 
     id: str = field(default_factory=lambda: _new("item"))
+    start_s: float = 0.0
     detected: bool = False
     """The client was told that it started."""
     committed: bool = False
-    completed: bool = False
     deltas: Deltas = field(default_factory=Deltas)
     failed: bool = False
     """The engine, on a part of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Updated:
-    """The session as it is from here on."""
-
-    kind: Literal["session.updated", "transcription_session.updated"]
-    session: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +75,6 @@ class _Wrong:
     """An error of meaning: the session is none the worse for it."""
 
     error: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Committed:
-    """The client alone commits, and did."""
-
-    item: _Item
 
 
 class OpenAIRealtime:
@@ -96,9 +87,11 @@ class OpenAIRealtime:
         self._name = ""
         self._items: dict[int, _Item] = {}  # by turn; one may start before another is completed
         self._previous: str | None = None  # the item last committed
-        self._flushes: deque[_Item | None] = deque()  # unacknowledged; `None`: beside turn detection
-        self._by_flush = False  # the oldest of them has ended a turn
-        self._open = _Item()  # what is not committed, where the client alone commits
+        self._updates: deque[tuple[str, SessionConfig]] = deque()  # with the client's word for it; not yet obeyed
+        self._flushes: deque[_Item] = deque()  # obeyed and not acknowledged: what each has if it ended no detected turn
+        self._by_flush = False  # the oldest flush that is not acknowledged has ended a turn
+        self._open = _Item()  # what the client has not committed, where it alone commits
+        self._rest = b""  # of a sample that is not whole
         self._buffered_s = 0.0  # appended since the last commit or clear
         self._beta = False
 
@@ -108,9 +101,8 @@ class OpenAIRealtime:
         offered = request.headers.get("sec-websocket-protocol", "")
         self._beta = "realtime=v1" in request.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
         self._turns, self._language, self._request = turns, language, request
-        self._config = SessionConfig.new(dict(request.query).get("model"))
-        self._created = self._config.shown(self._name, beta=self._beta)
-        return SessionOptions(self._config.turns(turns), self._config.recognition(language, request))
+        self._config = self._obeyed = SessionConfig.new(dict(request.query).get("model"))
+        return SessionOptions(self._config.turns(turns), self._config.recognition(language, request), obeyed=True)
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
@@ -125,6 +117,9 @@ class OpenAIRealtime:
                 raise UnreadableError(msg)  # noqa: TRY301 - handled like any other
             event = json_object(frame)
             event_id = event.get("event_id") if isinstance(event.get("event_id"), str) else None
+            if "session" in event and len(frame) > _UPDATE_CHARS:
+                msg = f"expected a session of at most {_UPDATE_CHARS} characters, got {len(frame)}"
+                raise UnreadableError(msg, "session")  # noqa: TRY301 - the same
             return self._obey(event, event_id)
         except UnreadableError as wrong:
             return (Malformed("invalid_value", str(wrong), details=(wrong.option, event_id)),)
@@ -138,23 +133,15 @@ class OpenAIRealtime:
                 if empty:
                     text = f"the buffer holds less than {round(_FEWEST_S * 1000)} ms of audio: nothing to commit"
                     return (Answer(_Wrong(error(text, "input_audio_buffer_commit_empty") | {"event_id": event_id})),)
-                return self._flush()
+                return (Flush(),)
             case "input_audio_buffer.clear":
-                self._buffered_s = 0.0
+                self._buffered_s, self._rest = 0.0, b""
                 return (Clear(),)
             case ("session.update" | "transcription_session.update") as kind:
                 return self._update(kind, event.get("session"))
             case kind:
                 msg = f"type must be one of session.update, input_audio_buffer.append and the like, got {shown(kind)}"
                 raise UnreadableError(msg, "type")
-
-    def _flush(self) -> Iterable[Command]:
-        if self._config.vad is not None:
-            self._flushes.append(None)
-            return (Flush(),)
-        item, self._open = self._open, _Item()
-        self._flushes.append(item)
-        return Flush(), Answer(_Committed(item))
 
     def _append(self, audio: Any) -> Iterable[Command]:
         if not isinstance(audio, str):
@@ -166,26 +153,29 @@ class OpenAIRealtime:
             msg = f"audio is not base64: {shown(audio)}"
             raise UnreadableError(msg, "audio") from None
         codec = self._config.codec
-        self._buffered_s += len(data) / codec.rate / (2 if codec.encoding == "linear16" else 1)
-        return (Encoded(data, codec),)
+        size = 2 if codec.encoding == "linear16" else 1
+        self._buffered_s += len(data) / codec.rate / size
+        data = self._rest + data
+        whole = len(data) // size * size
+        self._rest = data[whole:]
+        return (Encoded(data[:whole], codec),)
 
     def _update(self, kind: str, session: Any) -> Iterable[Command]:
         config = self._config.updated(session)
         turns, options = config.turns(self._turns), config.recognition(self._language, self._request)
         languages = self._request.known(options.engine)
         known_language(options.language or "", languages, "session.audio.input.transcription.language")
+        if config.codec != self._config.codec:
+            self._rest = b""
         self._config = config
-        beta = kind == "transcription_session.update"
-        answer = _Updated(f"{kind}d", config.shown(self._name, beta=beta))  # type: ignore[arg-type]
-        return Configure(turns, options), Answer(answer)
+        self._updates.append((kind, config))
+        return (Configure(turns, options),)
 
     def encode(self, item: Event | Notice) -> Iterable[Frame]:
         """Write what this client is to hear of it."""
         match item:
             case Opened():
-                yield _event("session.created", session=self._created)
-            case Answer(content=_Updated(kind, session)):
-                yield _event(kind, session=session)
+                yield _event("session.created", session=self._obeyed.shown(self._name, beta=self._beta))
             case Answer(content=_Wrong(wrong)):
                 yield _event("error", error=wrong)
             case Malformed(details=(option, event_id)):
@@ -193,63 +183,71 @@ class OpenAIRealtime:
             case Malformed() | Ending(how="too_many_errors"):
                 code = item.code if isinstance(item, Malformed) else item.how
                 yield _event("error", error=error(item.message, code) | {"event_id": None})
-            case Answer(content=_Committed(committed)):
-                yield from self._commit(committed)
-            case TurnStarted() if self._config.vad is not None:
-                started = self._items[item.turn] = _Item(detected=True)
-                at_s = max(0.0, item.start_s - self._config.padding_s)
-                yield _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at_s), item_id=started.id)
+            case Obeyed(control):
+                yield from self._obey_now(control)
+            case TurnStarted():
+                self._items[item.turn] = started = self._open if self._obeyed.vad is None else _Item()
+                started.start_s = item.start_s
+                if self._obeyed.vad is not None:
+                    yield self._started(started)
             case TranscriptChanged():
-                yield from self._delta(self._item(item.turn), item.text[: item.stable_chars])
+                yield from self._delta(self._items[item.turn], item.text[: item.stable_chars])
             case RecognitionFailed():
-                self._item(item.turn).failed = True
+                self._items[item.turn].failed = True
             case TurnCompleted():
-                yield from self._complete(self._item(item.turn), item)
-                del self._items[item.turn]
+                yield from self._complete(self._items.pop(item.turn), item)
             case Acknowledged("flush"):
-                ended = self._flushes.popleft() or (None if self._by_flush else _Item())
+                committed = self._flushes.popleft()
+                if not self._by_flush:
+                    yield from self._commit(committed)
+                    yield self._completed(committed, "", 0.0)
                 self._by_flush = False
-                if ended is not None and not ended.completed:
-                    yield from self._commit(ended)
-                    yield self._completed(ended, "", 0.0)
             case Acknowledged("clear"):
                 yield _event("input_audio_buffer.cleared")
             case _:
                 pass
 
-    def _item(self, turn: int) -> _Item:
-        """Return that of a turn. Texts and acknowledgements are in order: the oldest flush is the one to end it."""
-        if turn not in self._items:
-            self._items[turn] = (self._flushes[0] if self._flushes else None) or self._open
-        return self._items[turn]
+    def _obey_now(self, control: Control) -> Iterable[Frame]:
+        match control:
+            case Configure():
+                kind, self._obeyed = self._updates.popleft()
+                if self._obeyed.vad is not None and self._open in self._items.values():
+                    yield self._started(self._open)
+                    self._open = _Item()
+                session = self._obeyed.shown(self._name, beta=kind == "transcription_session.update")
+                yield _event(f"{kind}d", session=session)
+            case Clear():
+                self._open = _Item()
+            case Flush():
+                item, self._open = self._open, _Item()
+                told = self._by_flush and not self._flushes  # all of it: the text was there already
+                detected = any(item.detected for item in self._items.values())
+                if self._obeyed.vad is None and not (told or detected) and all(one.committed for one in self._flushes):
+                    yield from self._commit(item)
+                self._flushes.append(item)
 
     def _complete(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         if event.why == "asked":
             self._by_flush = True
-            asked = self._flushes[0]
-            if asked is not None and asked is not item:
-                # Turn detection was switched off while it ran: what the client committed has the text, and comes first.
-                asked.failed, item.failed = item.failed, False
-                yield from self._conclude(asked, event)
-                event = replace(event, text="")
-        if item is self._open:
-            self._open = _Item()
-        if event.why == "cleared" and not item.detected:  # nobody has heard of it, but for words that are taken back
-            item.deltas = Deltas()
-            return
         if item.detected:
             yield _event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(event.decided_s), item_id=item.id)
+        elif event.why == "cleared":
+            return  # nobody has heard of it, but for words that are taken back
         yield from self._conclude(item, event)
 
     def _conclude(self, item: _Item, event: TurnCompleted) -> Iterable[Frame]:
         yield from self._commit(item)
         yield from self._delta(item, event.text)
         if item.failed:
-            item.completed = True
             failed = error("the engine failed on a part of this audio", "engine_failed", server=True)
             yield _event(f"{_TRANSCRIPTION}.failed", item_id=item.id, content_index=0, error=failed)
         else:
             yield self._completed(item, event.text, event.end_s - event.start_s, event.language)
+
+    def _started(self, item: _Item) -> Frame:
+        item.detected = True
+        at_s = max(0.0, item.start_s - self._obeyed.padding_s)
+        return _event("input_audio_buffer.speech_started", audio_start_ms=_ms(at_s), item_id=item.id)
 
     def _commit(self, item: _Item) -> Iterable[Frame]:
         if not item.committed:
@@ -263,7 +261,6 @@ class OpenAIRealtime:
 
     @staticmethod
     def _completed(item: _Item, text: str, duration_s: float, language: str | None = None) -> Frame:
-        item.completed = True
         usage = {"type": "duration", "seconds": round(duration_s, 3)}
         found = {} if language is None else {"languages": [{"code": language}]}
         kind = f"{_TRANSCRIPTION}.completed"
