@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -230,6 +231,27 @@ def torch(
     return Finding("torch", "ok", f"torch {ours}, torchaudio {audio}")
 
 
+def compiler(
+    with_gpu: bool | None = None,
+    versions: Callable[[str], str | None] = _version,
+    which: Callable[[str], str | None] = shutil.which,
+    headers: Path | None = None,
+) -> Iterator[Finding]:
+    """What Triton builds the launchers of canary-qwen's fused kernels with, where these can run."""
+    with_gpu = gpu() == "nvidia" if with_gpu is None else with_gpu
+    if not with_gpu or versions("triton") is None:
+        return
+    cc = os.environ.get("CC") or which("gcc") or which("clang")
+    missing = [] if cc else ["no C compiler"]
+    if not (Path(sysconfig.get_path("include")) if headers is None else headers).joinpath("Python.h").is_file():
+        missing.append("no headers of Python")
+    if missing:
+        text = f"{' and '.join(missing)}: canary-qwen runs without its fused kernels, and slower"
+        yield Finding("torch", "note", text, "install them (Debian: apt-get install gcc libc6-dev python3-dev)")
+    else:
+        yield Finding("torch", "ok", f"Triton builds kernels with {cc}")
+
+
 def weights() -> Iterator[Finding]:
     """The weights that are here, whole or damaged."""
     from stt.engines import canary_qwen, choice, whisper_weights
@@ -356,6 +378,7 @@ CHECKS: Final = (
     microphone,
     graphics,
     torch,
+    compiler,
     weights,
     turn_ends,
     disk,

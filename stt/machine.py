@@ -29,6 +29,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy() -> bool:
+    """Say whether more wants to run than there are cores: what is timed now is slower than it will be."""
+    return os.getloadavg()[0] > cores()
+
+
 def install_canary() -> str:
     """Return the command that adds the engine canary-qwen to this installation, with the torch for this machine."""
     whose = gpu()

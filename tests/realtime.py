@@ -39,7 +39,7 @@ async def append(websocket: ClientConnection, *parts: np.ndarray, size: int = 3_
 
 async def until(websocket: ClientConnection, kind: str) -> list[dict[str, Any]]:
     events = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not events or events[-1]["type"] != kind:
             events.append(json.loads(await websocket.recv()))
     return events

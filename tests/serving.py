@@ -56,8 +56,11 @@ class Running:
     def connect(self, query: str = "", **more: Any) -> connect:
         return connect(self.ws + query, compression=None, ping_interval=None, **more)
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 10) -> None:
-        """Wait for something that another task does; tests wait for what must happen, never for time to pass."""
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Wait for something that another task does; tests wait for what must happen, never for time to pass.
+
+        The time is for what never happens: a busy machine may take its time.
+        """
         async with asyncio.timeout(timeout_s):
             while not holds():
                 await asyncio.sleep(0.005)
@@ -118,7 +121,7 @@ def as_json(pcm: bytes, rate: int = 16_000, channels: int = 1) -> str:
     return json.dumps({"samples": base64.b64encode(pcm).decode(), "sampleRate": rate, "channels": channels})
 
 
-async def rest(websocket: ClientConnection, timeout_s: float = 10) -> list[dict[str, Any]]:
+async def rest(websocket: ClientConnection, timeout_s: float = 60) -> list[dict[str, Any]]:
     """Receive until the connection is closed."""
     messages = []
     async with asyncio.timeout(timeout_s):
@@ -129,7 +132,7 @@ async def rest(websocket: ClientConnection, timeout_s: float = 10) -> list[dict[
             return messages
 
 
-async def said(websocket: ClientConnection, timeout_s: float = 10) -> dict[str, Any]:
+async def said(websocket: ClientConnection, timeout_s: float = 60) -> dict[str, Any]:
     """Receive one message."""
     async with asyncio.timeout(timeout_s):
         return json.loads(await websocket.recv())

@@ -96,7 +96,7 @@ def audio(length: int) -> Sent:
 
 
 async def talk(proxy: Proxy, app: Any, **bounds: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await Bounded(app, **bounds)({"type": "websocket", "path": "/x"}, proxy.receive, proxy.send)
 
 

@@ -80,7 +80,7 @@ async def replaced(link: Link, first: int | None) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -90,7 +90,7 @@ def ask(engines: ClusterEngines, turn: int = 0) -> Ticket:
 
 
 async def text(ticket: Ticket) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         recognition = await ticket
     assert isinstance(recognition, Recognition)
     return recognition.hypothesis.text

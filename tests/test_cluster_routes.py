@@ -22,7 +22,7 @@ async def routed(directory: Directory) -> AsyncIterator[ClusterEngines]:
     engines = ClusterEngines(directory, patience=PATIENCE, find_every_s=0.01)
     running = asyncio.create_task(engines.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while engines.state != "ready" or any(not e.model.languages for e in engines.recognizers.values()):
                 await asyncio.sleep(0.001)
         yield engines
@@ -82,7 +82,7 @@ async def test_what_is_asked_of_an_engine_that_is_away_waits_for_it():
             asyncio.ensure_future(asked(engines, session, language="de", engine=name))
             for session, name in (("a", None), ("b", "german"))
         ]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "german" in engines.engines:
                 await asyncio.sleep(0.001)
         assert not any(call.done() for call in waiting)
@@ -95,7 +95,7 @@ async def test_an_engine_that_is_deployed_later_is_found_and_one_that_is_gone_is
     directory = Directory(default=await fleet(Knows("en")))
     async with routed(directory) as engines:
         directory.fleets["german"] = await fleet(Knows("de"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "de" not in engines.model.languages:
                 await asyncio.sleep(0.001)
             assert await asked(engines, "b", language="de") == "by de"

@@ -181,6 +181,8 @@ def test_a_rate_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:
         (Timeline(start_s=1.4, restarts=True), [1.4, 2.4, 5.4], [0, 0, 2]),
         (Timeline(start_s=1.4, restarts=True), [6.4, 7.4, 95_000], [5, 0, 0]),  # its clock was set anew
         (Timeline(duration_s=10), [0, 1, 50_000], [0, 0, 0]),  # damaged
+        (Timeline(duration_s=500_000), [0, 1, 400_000], [0, 0, 0]),  # and its header, too
+        (Timeline(duration_s=500_000), [50_000, 90_000, 120_000], [50_000, 0, 29_999]),  # a day of silence in all
         (Timeline(), [None, None], [0, 0]),
     ],
 )

@@ -257,6 +257,26 @@ def test_the_port_is_the_one_that_stt_serve_takes(tmp_path: Path, monkeypatch: p
     assert "STT_PORT" in wrong.text
 
 
+TRITON = having(triton="3.6.0")
+
+
+def test_what_builds_kernels_is_looked_for_where_they_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    nothing, gcc = {}.get, {"gcc": "/usr/bin/gcc"}.get
+    assert list(doctor.compiler(False, TRITON, nothing, tmp_path)) == []
+    assert list(doctor.compiler(True, having(), nothing, tmp_path)) == []
+    [neither] = doctor.compiler(True, TRITON, nothing, tmp_path)
+    assert (neither.state, neither.text[:42]) == ("note", "no C compiler and no headers of Python: ca")
+    assert "apt-get install gcc" in str(neither.mend)
+    [headless] = doctor.compiler(True, TRITON, gcc, tmp_path)
+    assert (headless.state, headless.text[:20]) == ("note", "no headers of Python")
+    (tmp_path / "Python.h").touch()
+    [ready] = doctor.compiler(True, TRITON, gcc, tmp_path)
+    assert (ready.state, ready.text) == ("ok", "Triton builds kernels with /usr/bin/gcc")
+    monkeypatch.setenv("CC", "/opt/cc")
+    assert [found.state for found in doctor.compiler(True, TRITON, nothing, tmp_path)] == ["ok"]
+
+
 def test_a_check_that_breaks_does_not_keep_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> Finding:
         raise OSError("no idea")

@@ -228,7 +228,7 @@ async def test_speech_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> No
     with LocalRecognizer(ScriptedModel()) as recognizer:
         policy = Meaning("medium", Slow())
         session = Session(recognizer, LoudnessVad(), settings=TurnSettings(interim_s=None), end_of_turn=policy)  # type: ignore[arg-type]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await session.run(source(), sink)
     assert [event.why for event in told if isinstance(event, TurnCompleted)] == ["meaning"]
 

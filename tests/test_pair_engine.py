@@ -47,7 +47,7 @@ class Kept:
         self.task = asyncio.create_task(self.keeper.run())
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.001)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stt import machine
 from stt.commands import models
 from stt.engines import choice, open_engine, open_engines, settled, speed, whisper, whisper_weights
 from stt.engines.speed import Speed
@@ -21,6 +22,7 @@ FAST, SLOW = Speed(1.0, 0.3, 20.0), Speed(3.0, 2.0, 5.0)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("stt.engines.speed._cache", lambda: tmp_path / "cache" / "stt" / "speeds.json")
+    monkeypatch.setattr(machine, "busy", lambda: False)
     return tmp_path / "cache" / "stt" / "speeds.json"
 
 
@@ -124,6 +126,29 @@ def test_auto_takes_the_best_that_keeps_up(
     assert "timing base.en on this machine, once" in capsys.readouterr().err
     assert open_engine(settings).model.name == opened.model.name
     assert asked == ["small.en", "small", "base.en"], "what was measured is remembered"
+
+
+def test_what_is_slow_beside_other_programs_is_no_verdict(
+    present: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that was once started while something compiled would have the smallest model for ever."""
+    found = {"small.en": SLOW, "small": SLOW, "base.en": FAST}
+    monkeypatch.setattr(speed, "measure", lambda model, _: found[model.name.split()[1]])
+    monkeypatch.setattr(machine, "busy", lambda: True)
+    settings = EngineSettings("whisper", model="auto", device="cpu")
+    assert open_engine(settings).model.name == "whisper base.en (int8, cpu)"
+    assert "busy: small.en will be timed again" in capsys.readouterr().err
+    monkeypatch.setattr(machine, "busy", lambda: False)
+    found = {"small.en": FAST}  # what keeps up even so is not timed again
+    assert open_engine(settings).model.name == "whisper small.en (int8, cpu)"
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.0, False), (2.0, False), (2.1, True)])
+def test_busy_is_more_than_there_are_cores(load: float, busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert machine.busy() == busy
 
 
 WITHOUT = pytest.mark.parametrize("others", [True, False])

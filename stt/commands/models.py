@@ -95,7 +95,7 @@ def known() -> Iterator[Model]:
             "whisper",
             repo,
             str(path) if path else None,
-            _size(path) if path else None,
+            _size(path) if path else whisper_weights.download_bytes(name),
             languages,
             wer=PUBLISHED_WER.get(name),
             speed=_speed(path) if path else None,

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,18 @@ EMBEDDED_SHA256: Final = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4
 
 _NEEDED: Final = ("model.bin", "config.json", "tokenizer.json")
 _WANTED: Final = ("vocabulary.*", "preprocessor_config.json")
+_MILLIONS: Final = {
+    "tiny": 38,
+    "base": 73,
+    "small": 242,
+    "medium": 764,
+    "large": 1543,
+    "turbo": 809,
+    "distil-small": 166,
+    "distil-medium": 394,
+    "distil-large": 756,
+}
+"""Parameters, as published; a download has two bytes for each."""
 
 
 def embedded_path() -> Path:
@@ -49,6 +62,12 @@ def sizes() -> dict[str, str]:
     from faster_whisper.utils import _MODELS
 
     return _MODELS
+
+
+def download_bytes(name: str) -> int | None:
+    """Return about how much a size is to download; `None`: one that is not known here."""
+    kind = "turbo" if name.endswith("turbo") else re.sub(r"(\.en|-v[\d.]+)$", "", name)
+    return _MILLIONS[kind] * 2_000_000 if kind in _MILLIONS else None
 
 
 def cached(repo: str) -> Path | None:

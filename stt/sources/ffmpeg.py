@@ -95,6 +95,8 @@ class FfmpegAudio:
             raise
         self._stream: Any = self._container.streams.audio[index]
         self._format: str = self._container.format.name
+        # Once: PyAV 19 has none after an attempt to open the decoder has failed, and crashes when asked.
+        self._codec: str = self._stream.codec_context.name
         self.channels: int = self._stream.codec_context.channels or 1
         self.notes: list[str] = [note] if note else []
         length = self._container.duration
@@ -172,8 +174,8 @@ class FfmpegAudio:
                     self._cut = packet.is_corrupt
                 try:
                     frames = packet.decode()
-                except FFmpegError as error:
-                    self._failures.append((out.position_s, error.strerror or str(error)))
+                except (FFmpegError, ValueError) as error:  # PyAV's own, from 19 on: the codec is unknown
+                    self._failures.append((out.position_s, getattr(error, "strerror", None) or str(error)))
                     self._cut = True
                 else:
                     yield from frames
@@ -186,7 +188,7 @@ class FfmpegAudio:
     def _complain(self, got_s: float, *, joined: bool) -> None:
         """Say what is missing, if something is."""
         promised_s = self._promised_s(got_s, joined=joined)
-        slack_s = 0.02 if self._stream.codec_context.name.startswith(("pcm_", "flac")) else 0.25
+        slack_s = 0.02 if self._codec.startswith(("pcm_", "flac")) else 0.25
         if promised_s is not None and promised_s > got_s + slack_s:
             msg = f"{self._name}: truncated: {promised_s:.1f} s expected, {got_s:.1f} s found; the text covers those"
             raise AudioError(msg)
@@ -226,7 +228,7 @@ class FfmpegAudio:
     def _is_open(self) -> bool:
         """Tell whether the writer of PCM did not know its length."""
         stream, context = self._stream, self._stream.codec_context
-        if stream.duration is None or not context.name.startswith("pcm_"):
+        if stream.duration is None or not self._codec.startswith("pcm_"):
             return False
         frames = round(stream.duration * stream.time_base * context.sample_rate)
         return is_open(frames * context.channels * context.format.bytes)
@@ -274,13 +276,14 @@ def _planes(frame: Any) -> npt.NDArray[np.float32]:
 def _stacked(frame: Any) -> Any:
     """Return a planar frame's samples, of shape [frames, channels].
 
-    PyAV's own `to_ndarray` reads on until it finds a null pointer, which ends no list of more than 8 planes: it would
-    take what lies behind for sound, or crash.
+    PyAV's own `to_ndarray` and `planes` read on until they find a null pointer, which ends no list of more than 8: they
+    would take what lies behind for sound, refuse it, or crash.
     """
+    from av.audio.plane import AudioPlane
+
     kind = np.dtype(_KINDS[frame.format.packed.name])
-    return np.stack(
-        [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[: frame.layout.nb_channels]], 1
-    )
+    planes: list[Any] = [AudioPlane(frame, index) for index in range(frame.layout.nb_channels)]
+    return np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes], 1)
 
 
 def _tail(source: Stored) -> bytes:

@@ -11,6 +11,7 @@ _JITTER_S: Final = 0.1  # FFmpeg's own `aresample=async=1` lets as much pass (mi
 _BACK_S: Final = 1.0  # and what lies this far behind is another recording
 _LATEST_S: Final = 3600.0  # a stream of unknown length that starts later was joined while it ran
 _BREAK_S: Final = 60.0  # in formats whose clock may start anew at any time, a longer jump is no hole
+_HOLES_S: Final = 24 * 3600.0  # all in all; more is damage, whatever the header promises: kilobytes would cost hours
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Timeline:
     jumped: bool = False
     """The clock went back, or too far ahead: several recordings are joined, and no length is that of all."""
     _origin_s: float = 0.0
+    _holes_s: float = 0.0
     _begun: bool = False
 
     def __post_init__(self) -> None:
@@ -43,6 +45,7 @@ class Timeline:
         ahead_s = time_s - self._origin_s - position_s
         first, self._begun = not self._begun, True
         if ahead_s > (0.0 if first else _JITTER_S) and ahead_s <= self._longest_s(position_s):
+            self._holes_s += ahead_s
             return ahead_s
         if ahead_s > _JITTER_S or ahead_s < -_BACK_S:
             self._origin_s = time_s - position_s
@@ -50,6 +53,5 @@ class Timeline:
         return 0.0
 
     def _longest_s(self, position_s: float) -> float:
-        if self.restarts:
-            return _BREAK_S
-        return (self.duration_s or position_s + _LATEST_S) - position_s
+        promised_s = (self.duration_s or position_s + _LATEST_S) - position_s
+        return min(_HOLES_S - self._holes_s, _BREAK_S if self.restarts else promised_s)

@@ -77,6 +77,24 @@ def test_a_name_has_one_bound_wherever_it_is_declared() -> None:
     assert [bounds for name, bounds in declared.items() if len(bounds) > 1 and name != PROJECT["name"]] == []
 
 
+# Collects the tests where what only the extras bring is not to be had.
+COLLECTED = f"""
+import sys
+sys.modules |= dict.fromkeys({sorted(set(IMPORTS) - {"transformers", "safetensors"})!r})
+import pytest
+sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+def test_all_tests_but_the_models_own_are_collected_without_it() -> None:
+    own = [f"--ignore=tests/{suite}" for suite in ("clients", "cluster", "page")]
+    run = subprocess.run([sys.executable, "-c", COLLECTED, *own], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:]
+    collected = set(re.findall(r"^(tests/\S+\.py): \d+$", run.stdout, re.MULTILINE))
+    assert {"tests/test_whisper.py", "tests/server/test_codecs.py"} <= collected
+    assert not {file for file in collected if file.startswith(("tests/nemo_lite/", "tests/test_canary_"))}
+
+
 # Imports every module of the light install where importing what is heavy is an error, and opens what everyone uses.
 EVERYTHING = f"""
 import sys

@@ -88,7 +88,11 @@ def test_the_container_is_whole() -> None:
             *sources, _ = match[1].split()
             assert [source for source in sources if not (_ROOT / source).exists()] == []
     runtime = "\n".join(lines)["\n".join(lines).index(" AS runtime") :]
-    assert re.search(r"^USER (?!0|root)\S+", runtime, re.MULTILINE)
+    for stage in re.split(r"^FROM ", runtime, flags=re.MULTILINE):
+        if users := re.findall(r"^USER (\S+)", stage, re.MULTILINE):
+            assert users[-1] not in ("0", "root"), stage
+    assert re.search(r"^USER \S+", runtime, re.MULTILINE)
+    assert re.search(r" AS cuda$.*\bgcc libc6-dev\b.* AS cpu$", runtime, re.MULTILINE | re.DOTALL), "for Triton"
     assert re.search(r"^HEALTHCHECK .*/ready", runtime, re.MULTILINE)
     assert re.search(r"^VOLUME .*/var/cache/stt", runtime, re.MULTILINE)
     assert "STOPSIGNAL SIGTERM" in runtime

@@ -46,7 +46,7 @@ async def test_a_server_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with finder, announce.announced("127.0.0.1", 10300):
         browser = asynchronous.AsyncServiceBrowser(finder.zeroconf, "_wyoming._tcp.local.", handlers=[changed])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             name = await found.get()
             service = await finder.async_get_service_info("_wyoming._tcp.local.", name)
         await browser.async_cancel()

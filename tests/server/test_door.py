@@ -27,7 +27,7 @@ async def test_a_connection_that_sends_no_request_is_cut_off() -> None:
     async with serving(handshake_timeout_s=0.2) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost:")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(ConnectionError):
                 assert await reader.read() == b""
                 raise ConnectionResetError
@@ -38,7 +38,7 @@ async def test_a_connection_that_sends_no_request_is_cut_off() -> None:
 async def hangs_up(reader: asyncio.StreamReader) -> bytes:
     """Read until the server ends the connection; returns what it said."""
     got = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             while more := await reader.read(1 << 16):
                 got += more
@@ -85,7 +85,7 @@ async def test_whole_requests_on_one_connection_are_all_answered() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         for _ in range(5):
             writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await reader.readuntil(b'{"status":"alive"}')
             await asyncio.sleep(0.15)
         assert counted(running, "stt_connections_dropped_total", reason="slow_request") == 0

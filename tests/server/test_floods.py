@@ -73,7 +73,7 @@ async def test_a_client_that_floods_and_reads_is_told_why() -> None:
     async with serving() as running:
         reader, writer = await raw_websocket(running)
         writer.write(frame_of(PING) * 201)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             got = await reader.read()
         assert got.endswith(b"too many control frames or fragments")
         assert b"\x03\xf0" in got  # 1008
@@ -86,7 +86,7 @@ async def test_pings_and_fragments_of_a_usual_client_are_no_flood() -> None:
         await websocket.send(bytes(2_048) for _ in range(500))
         for _ in range(300):
             await websocket.send([b"\0", b"\0"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.gather(*[await websocket.ping() for _ in range(100)])
         assert (await turn(websocket, SPOKEN))[-1]["isFinal"]
 
@@ -94,7 +94,7 @@ async def test_pings_and_fragments_of_a_usual_client_are_no_flood() -> None:
 async def test_a_client_that_does_not_read_gets_the_newest_pong_once_it_does() -> None:
     """Nothing is added to what waits for it: a client that asks 100 times a second would fill our memory in a day."""
     long = ScriptedModel(lambda _: "word " * 2_000_000 + "end")  # more than the kernel takes
-    async with serving(long, max_unsent_bytes=10**8) as running:
+    async with serving(long, max_unsent_bytes=10**8, send_timeout_s=120) as running:
         reader, writer = await raw_websocket(running)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         (connection,) = running.server.server_state.connections
@@ -108,7 +108,7 @@ async def test_a_client_that_does_not_read_gets_the_newest_pong_once_it_does() -
         await running.until(lambda: b"ping 149" in connection._pong)  # type: ignore[attr-defined]
         assert transport.get_write_buffer_size() <= before
         writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             got = b""
             while b"ping 149" not in got:
                 got = got[-1_000:] + await reader.read(1 << 16)
@@ -126,7 +126,7 @@ async def test_a_slow_reader_is_closed_and_others_notice_nothing() -> None:
             writer.write(masked(frame))
         finals = [m for m in await turn(other, audio[: 16_000 * 9]) if m["isFinal"]]
         assert [m["turn"] for m in finals] == [0, 1, 2, 3, 4]
-        await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1, 20)
+        await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1)
         writer.transport.abort()
 
 
@@ -143,7 +143,7 @@ async def test_a_slow_reader_that_reads_on_learns_why_it_was_closed() -> None:
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send())
-            await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1, 20)
+            await running.until(lambda: counted(running, "stt_sessions_closed_total", reason="slow_reader") == 1)
             websocket.transport.resume_reading()
             turns = [m["turn"] for m in await rest(websocket) if m["isFinal"]]
         assert (websocket.close_code, websocket.close_reason) == (1008, "reads too slowly")

@@ -83,7 +83,7 @@ async def realtime(running: Running, model: str, language: str | None) -> str:
         {"type": "input_audio_buffer.append", "audio": base64.b64encode(to_pcm16(SAID)).decode()},
         {"type": "input_audio_buffer.commit"},
     ]
-    async with connect(url, compression=None) as websocket, asyncio.timeout(10):
+    async with connect(url, compression=None) as websocket, asyncio.timeout(60):
         for event in events:
             await websocket.send(json.dumps(event))
         async for message in websocket:
@@ -125,7 +125,7 @@ async def wyoming(running: Running, model: str, language: str | None) -> str:
     ):
         writer.write(json.dumps(event).encode() + b"\n" + payload)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 head = json.loads(await reader.readuntil(b"\n"))
                 data = head.get("data", {}) | json.loads(await reader.readexactly(head.get("data_length", 0)) or b"{}")

@@ -59,7 +59,7 @@ class Client:
         self.send("audio-stop")
 
     async def read(self) -> tuple[str, dict[str, Any]]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = json.loads(await self.reader.readuntil(b"\n"))
             data = head.get("data", {}) | json.loads(await self.reader.readexactly(head.get("data_length", 0)) or b"{}")
         return head["type"], data
@@ -80,7 +80,7 @@ class Client:
 
     async def end(self) -> bytes:
         """Wait until the server closes; return what came."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.reader.read(-1)
 
 
