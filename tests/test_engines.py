@@ -112,14 +112,15 @@ def test_a_gpu_without_torch_is_whisper_and_says_what_to_install(
 
 
 @pytest.mark.parametrize("missing", ["torch", "tokenizers", "safetensors"])
-def test_canary_qwen_without_what_it_needs_says_what_to_install(missing: str) -> None:
+def test_canary_qwen_without_what_it_needs_says_what_to_install(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "x.wav").touch()
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
 from stt.cli import main
 sys.exit(main(["file", "x.wav", "--engine", "canary-qwen"]))
 """
-    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-Pc", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("stt file: the engine canary-qwen is not installed (")
     assert run.stderr.rstrip().endswith(f"for this machine: {install_canary()}")

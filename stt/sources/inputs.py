@@ -160,15 +160,15 @@ def open_input(path: str | os.PathLike[str]) -> Stored | Pipe:
 
 
 def check_input(path: str | os.PathLike[str]) -> None:
-    """See whether a file can be opened, before anything that takes long; nothing is taken from a pipe.
+    """See whether a file is there to be opened, before anything that takes long; nothing is taken from a pipe.
 
     Raises:
         AudioError: as `open_input`.
 
     """
     # Who opens a FIFO or a device and closes it again disturbs whoever is at its other end.
-    kind = None if path == STDIN or not os.path.exists(path) else os.stat(path).st_mode  # noqa: PTH110, PTH116 - names that are no UTF-8, too
-    if kind is None or stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+    there = None if path == STDIN or not os.path.exists(path) else os.stat(path)  # noqa: PTH110, PTH116 - names that are no UTF-8, too
+    if there is None or (stat.S_ISREG(there.st_mode) and there.st_size) or stat.S_ISDIR(there.st_mode):
         open_input(path).close()
 
 
