@@ -67,8 +67,17 @@ def headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {KEY}"}
 
 
-async def open_one() -> ClientConnection:
-    return await connect(PATH, additional_headers=headers(), compression=None)
+async def open_one(url: str = PATH, **more: Any) -> ClientConnection:
+    """Come in once there is room: what is in use is measured over some seconds, those of the test before as well."""
+    more = more or {"additional_headers": headers()}
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await connect(url, compression=None, **more)
+            except InvalidStatus as refused:
+                if refused.response.status_code != 503:
+                    raise
+            await asyncio.sleep(0.2)
 
 
 async def refusal(url: str = PATH, **more: Any) -> tuple[int, str]:
@@ -79,13 +88,8 @@ async def refusal(url: str = PATH, **more: Any) -> tuple[int, str]:
 
 @pytest.fixture(autouse=True)
 async def room() -> None:
-    """Wait until nobody is refused because of the test before: what is in use is measured over some seconds."""
-    async with asyncio.timeout(60):
-        while True:
-            with contextlib.suppress(InvalidStatus):
-                await (await open_one()).close()
-                return
-            await asyncio.sleep(0.5)
+    """Wait until nobody is refused because of the test before."""
+    await (await open_one()).close()
 
 
 def fronts() -> dict[str, int]:
@@ -121,7 +125,7 @@ async def test_who_may_not_come_in_is_told_as_by_any_front():
 
 async def test_a_key_in_a_query_lets_in_and_is_in_no_log(nodes: Any):
     key = "?api_key=" + KEY
-    async with connect(PATH + key, compression=None) as websocket:
+    async with await open_one(PATH + key, additional_headers={}) as websocket:
         await websocket.send('{"type": "finish"}')
         with pytest.raises(ConnectionClosed):
             while True:
@@ -135,10 +139,8 @@ async def test_a_key_in_a_query_lets_in_and_is_in_no_log(nodes: Any):
 async def test_a_front_that_is_full_refuses_with_503_and_a_message_that_is_too_long_ends_one():
     taken = []
     try:
-        async with asyncio.timeout(30):
-            while len(taken) < 6:
-                with contextlib.suppress(InvalidStatus):  # Serve chose the one of two that is full
-                    taken.append(await open_one())
+        while len(taken) < 6:  # where Serve chooses the one of two that is full, again
+            taken.append(await open_one())
         assert await refusal(additional_headers=headers()) == (503, "too_many_sessions")
         await taken[0].send(bytes((1 << 20) + 1))
         with pytest.raises(ConnectionClosed) as closed:
