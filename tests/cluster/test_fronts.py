@@ -1,7 +1,6 @@
 """Fronts inside a real Ray: one command runs everything, and clients of Serve's proxy see the server they know."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
