@@ -82,7 +82,7 @@ class Pause:
     @property
     def text_comes(self) -> bool:
         """Whether that text is under way: until then a turn that ended here could not be told."""
-        return self.said is None and self._comes()
+        return self._comes()
 
     @property
     def spoken_s(self) -> float:
