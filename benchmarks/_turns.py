@@ -171,17 +171,34 @@ async def ended_s(policy: EndOfTurn, turn: Turn, pause: Found, *, here: bool = F
     return None
 
 
-async def fired(policy: EndOfTurn, turn: Turn, *, here: bool = False) -> list[float | None]:
+async def ends_s(policy: EndOfTurn, turn: Turn, listener: Listener) -> list[float]:
+    """Return when a policy ends turns in this recording, in seconds; what is said after an end is a turn of its own.
+
+    Texts take what they take on this machine, and are waited for.
+    """
+    ends: list[float] = []
+    while True:
+        since = samples(ends[-1]) if ends else 0
+        rest = Turn(turn.told, np.concatenate((np.zeros(since, np.float32), turn.audio[since:])))
+        listener.hear(rest)
+        for pause in rest.pauses:
+            if (end := await ended_s(policy, rest, pause, here=True)) is not None:
+                ends.append(end)
+                break
+        else:
+            return ends
+
+
+async def fired(policy: EndOfTurn, turn: Turn) -> list[float | None]:
     """For each pause that counts, when after its beginning the turn would end in it; `None`: not in its time.
 
-    `here` as of `ended_s`.
     Every pause is judged for itself: a turn that was cut off goes on as if it had not been.
     """
     times: list[float | None] = []
     for told in turn.scored:
         start = told["start"]
         until = start + (AFTER_S if told["final"] else told["dur"])
-        ends = [await ended_s(policy, turn, found, here=here) for found in turn.found(told)]
+        ends = [await ended_s(policy, turn, found) for found in turn.found(told)]
         times.append(next((max(0.0, end - start) for end in ends if end is not None and start < end <= until), None))
     return times
 

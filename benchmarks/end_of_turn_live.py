@@ -1,7 +1,7 @@
 """What `stt serve` keeps, live, of what its policy promises: the embedded engine, one speaker after the other.
 
 The promise is that of `end_of_turn.py`, the policy on the audio's clock with the detector's delay, with what each text
-takes on this machine instead of a fixed time. Live come the queue's time, that of the ask and the network's; a final
+takes on this machine instead of a fixed time, and with turns that go on anew where somebody was cut off. Live come the queue's time, that of the ask and the network's; a final
 that was not there at the decision is counted. Nothing else should run beside it: each turn takes its own length and a
 second, after which its pauses are recognized.
 
@@ -21,7 +21,7 @@ from stt.client import session_url
 from stt.commands.bench import table
 from stt.endofturn import Meaning
 from stt.endofturn.meaning import PACES
-from stt.turnbench import Pause, Score, read, score, spread
+from stt.turnbench import Score, Spoken, read, score, spread
 
 _LATEST_S = 4.0
 
@@ -40,12 +40,14 @@ def live(directory: Path, some: int, eagerness: str) -> Score:
         logs.wait()
 
 
-def promised(directory: Path, wanted: set[str], eagerness: str) -> dict[str, list[float | None]]:
-    """For each pause that counts, when the policy would end the turn in it."""
-    turns = [turn for turn in _turns.read(directory) if turn.told["id"] in wanted]
-    _turns.hear_all(turns)
-    policy = Meaning(PACES[eagerness], _turns.Remembering())
-    return {turn.told["id"]: asyncio.run(_turns.fired(policy, turn, here=True)) for turn in turns}
+def promised(directory: Path, turns: list[Spoken], eagerness: str) -> Score:
+    """Say when the policy would end them; who is cut off speaks on in a turn of its own, as live."""
+    wanted = {turn.id: turn for turn in turns}
+    policy, listener, found = Meaning(PACES[eagerness], _turns.Remembering()), _turns.Listener(), Score(turns)
+    for recording in _turns.read(directory):
+        if (turn := wanted.get(recording.told["id"])) is not None:
+            found.take(turn, asyncio.run(_turns.ends_s(policy, recording, listener)))
+    return found
 
 
 def main() -> None:
@@ -56,14 +58,8 @@ def main() -> None:
     args = parser.parse_args()
     found = live(args.directory, args.some, args.eagerness)
     print("\n".join(table(args.directory.name, found.figures())))
-    promise = promised(args.directory, {turn.id for turn in found.turns}, args.eagerness)
-    kept: list[tuple[float, float]] = []
-    for turn in found.turns:
-        scored = [(p, fire) for p, fire in zip(turn.pauses, found.fired[turn.id], strict=True) if _counts(p)]
-        for (pause, fire), expected in zip(scored, promise[turn.id], strict=True):
-            if pause.final:
-                kept.append((min(fire or _LATEST_S, _LATEST_S), min(expected or _LATEST_S, _LATEST_S)))
-    came, meant = np.array(kept).T
+    promise = promised(args.directory, found.turns, args.eagerness)
+    came, meant = _latencies_s(found), _latencies_s(promise)
     print(
         f"promised       {1000 * meant.mean():.0f} ms on average, came after {1000 * came.mean():.0f}: "
         f"{1000 * (came - meant).mean():+.0f} ms; by turns p50 {1000 * np.median(came - meant):+.0f}, "
@@ -71,9 +67,10 @@ def main() -> None:
     )
 
 
-def _counts(pause: Pause) -> bool:
-    low, high = _turns.HELD_S
-    return pause.scored and (pause.final or low <= pause.duration_s <= high)
+def _latencies_s(found: Score) -> np.ndarray:
+    """Return how long after the end of speech each turn was ended, shape [n], seconds."""
+    fires = [fire for t in found.turns for p, fire in zip(t.pauses, found.fired[t.id], strict=True) if p.final]
+    return np.array([_LATEST_S if fire is None else min(fire, _LATEST_S) for fire in fires])
 
 
 if __name__ == "__main__":
