@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Final, Self, TypeVar
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -166,7 +166,10 @@ async def attend(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which takes a body that breaks off for a whole one, and leaves the file that broke off open."""
+    """Starlette's, which takes a body that breaks off for a whole one, and leaves the file that broke off open.
+
+    Before 1.6 it also leaves files open when a client hangs up, when the body is damaged, and when it is cancelled.
+    """
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: int) -> None:
         super().__init__(headers, self._whole(stream), **limits)
@@ -175,6 +178,15 @@ class _Parser(MultiPartParser):
     def on_end(self) -> None:
         """Remember the last boundary."""
         self._ended = True
+
+    async def parse(self) -> FormData:
+        """Parse, and close all files if that fails, whatever the reason."""
+        try:
+            return await super().parse()
+        except BaseException:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise
 
     async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for piece in stream:

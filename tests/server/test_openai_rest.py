@@ -1,20 +1,25 @@
 """OpenAI's REST API, against bytes on the wire."""
 
 import asyncio
+import errno
 import io
 import json
+import tempfile
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+from starlette.requests import ClientDisconnect, Request
 
 from recordings import encode
 from scripted import ScriptedModel, tone
 from serving import Running, serving
 from spoken import silence
 from stt.recognition import Utterance
+from stt.server.dialect import NotAdmittedError
+from stt.server.files import receive_form
 
 PATH = "/v1/audio/transcriptions"
 
@@ -398,6 +403,55 @@ async def test_an_upload_is_private_and_leaves_nothing(monkeypatch: pytest.Monke
         scripted.free.set()
         await sending
     assert list(tmp_path.iterdir()) == []
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("rest", "error"),
+    [
+        ([{"type": "http.disconnect"}], ClientDisconnect),
+        ([{"type": "http.request", "body": b""}], NotAdmittedError),  # it breaks off
+        ([{"type": "http.request", "body": b"\r\n--b\r\n\x01: no header\r\n\r\n"}], NotAdmittedError),
+        ([{"type": "http.request", "body": bytes(2_000)}], NotAdmittedError),  # more than is taken
+        ([{"type": "http.request", "body": b"no room"}], NotAdmittedError),
+        ([], asyncio.CancelledError),
+    ],
+)
+async def test_a_form_that_fails_leaves_no_file_open(
+    rest: list[Any], error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[Any] = []
+
+    class Spooled(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            files.append(self)
+
+        def write(self, s: Any) -> int:
+            if s == b"no room":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(s)
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop(0)
+        waits.set()
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Spooled)
+    waits = asyncio.Event()
+    messages = [{"type": "http.request", "body": PART + bytes(1_000), "more_body": True}, *rest]
+    kind = (b"content-type", b"multipart/form-data; boundary=b")
+    request = Request({"type": "http", "method": "POST", "headers": [kind]}, receive)
+    receiving = asyncio.create_task(receive_form(request, 2_000))
+    if not rest:
+        await waits.wait()
+        receiving.cancel()
+    with pytest.raises(error):
+        await receiving
+    assert [file.closed for file in files] == [True]
 
 
 async def test_dialects_that_are_off_are_not_there() -> None:
