@@ -135,6 +135,18 @@ class _Turn:
         self.seam = _Seam(kept, self.committed)
         return max(0, start - shown.end)
 
+    def goes_on(self, at: int) -> bool:
+        """Whether speech follows a moment whose words were kept: an end of the turn there was a pause to others."""
+        spoken = self.noticed if self.paused else self.reached
+        return self.seam is not None and at + samples(_SAME_S) < min(self.seam.kept.end, spoken)
+
+    def begin(self, start: int, *, again: bool) -> None:
+        """Be heard by a connection; `again`: to which it is one more turn, of which it has told only the beginning."""
+        self.heard_from = start
+        if again and self.seam is not None:
+            kept = self.seam.kept
+            self.seam = _Seam(replace(kept, resume_at=max(kept.resume_at, start)), self.committed)
+
     def take(self, event: TranscriptChanged) -> TranscriptChanged | None:
         """Return a text of this connection as the turn's; `None` where the sink has heard of more."""
         event = self._joined(event)
@@ -284,7 +296,7 @@ class Continuity:
                 if isinstance(told, TranscriptChanged):
                     told = turn.take(told)
                 elif isinstance(told, TurnCompleted):
-                    told = self._complete(turn.complete(told))
+                    told = self._complete(turn.complete(told)) if self._ends(turn, number, told.end) else None
         self.done = max(self.done, turn.reached)
         if told is not None:
             events.append(told)
@@ -301,11 +313,12 @@ class Continuity:
             msg = f"expected turn {len(self._heard)} to start, got turn {event.turn}"
             raise ValueError(msg)
         for turn in tuple(self._open):
-            if not turn.awaited:
+            again = turn in self._heard[-1:]
+            if not turn.awaited and not (again and turn.goes_on(event.start)):
                 continue
             turn.awaited = False
             if event.start <= turn.reached + samples(_SAME_S):
-                turn.heard_from = event.start
+                turn.begin(event.start, again=again)
                 self._drop_gone(events)
                 self._heard.append(turn)  # the sink knows that it began
                 return
@@ -317,6 +330,13 @@ class Continuity:
         self._heard.append(turn)
         self.done = max(self.done, event.start)
         events.append(TurnStarted(turn.number, event.start))
+
+    def _ends(self, turn: _Turn, number: int, end: int) -> bool:
+        """Whether the end of a connection's turn is one to the sink, which may know how it goes on."""
+        if number + 1 < len(self._heard):
+            return self._heard[number + 1] is not turn
+        turn.awaited = turn.goes_on(end)
+        return not turn.awaited
 
     def _expect_texts(self, turn: _Turn) -> None:
         """Texts of a turn come when all before it have their finals."""

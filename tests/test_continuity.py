@@ -154,6 +154,37 @@ def test_of_two_turns_that_run_one_may_not_be_heard_again() -> None:
     assert texts(out) == [("one", ""), ("", ""), ("", "three")]
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_what_was_a_pause_to_one_connection_ends_no_turn_whose_later_words_are_committed(early: bool) -> None:
+    """Where the next connection ends it there, the turn goes on with that one's next turn, whenever that begins."""
+    stream = Continuity()
+    told(stream, TurnStarted(0, 0), TurnPaused(0, 20 * S), TurnResumed(0, 21 * S))
+    told(stream, text(24, "a b c d e f", cause="cut"), text(26, "a b c d e f g", "a b c d e"), TurnPaused(0, 26 * S))
+    told(stream, TurnStarted(1, 30 * S), TurnPaused(1, 31 * S))
+    stream.connect(19 * S)
+    assert told(stream, TurnStarted(0, 0), text(1.2, "xb c", cause="pause")) == []
+    ends, begins = final(1, "xb c"), TurnStarted(1, 2 * S)
+    assert told(stream, *((begins, ends) if early else (ends, begins))) == []
+    out = told(stream, text(4, "d e", turn=1), text(7, "d e f g h", turn=1), final(8, "d e f g h i", turn=1))
+    assert texts(out) == [("a b c d e", "f g h"), ("a b c d e f g h i", "")]
+    done = out[-1]
+    assert isinstance(done, TurnCompleted)
+    assert (done.turn, done.start, done.end) == (0, 0, 27 * S)
+    out = told(stream, TurnStarted(2, 11 * S), final(13, "j", turn=2))
+    assert [(type(event), event.turn) for event in out] == [(TurnCompleted, 1)]  # type: ignore[union-attr]
+
+
+def test_a_turn_that_should_go_on_but_does_not_is_completed_with_the_text_it_had() -> None:
+    stream = Continuity()
+    told(stream, TurnStarted(0, 0), text(24, "a b c d e f", cause="cut"), text(26, "a b c d e f g", "a b c d e"))
+    stream.connect(19 * S)
+    assert told(stream, TurnStarted(0, 0), final(1, "xb c")) == []
+    finished, begun = told(stream, TurnStarted(1, 20 * S))
+    assert isinstance(finished, TurnCompleted)
+    assert (finished.turn, finished.text) == (0, "a b c d e f g")
+    assert begun == TurnStarted(1, 39 * S)
+
+
 def test_audio_that_is_gone_is_counted_and_the_text_of_it_stays() -> None:
     stream = Continuity()
     told(stream, TurnStarted(0, 0), text(10, "one two"))
