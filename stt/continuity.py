@@ -9,13 +9,14 @@ A connection that was lost is followed by one that hears the audio again from `r
 
 So the words of windows that are closed are kept here, not their audio, and a turn of an hour needs no more of the tape
 than one of a minute. Where the speaker made no pause for a cut, a window's last seconds are heard again and the words
-stitched, as `stt.transcript` does it. What the sink knows already is not told again: no turn begins twice, none ends
-twice, and what is committed stays.
+stitched, as `stt.transcript` does it. Connections may disagree about where turns end: to end one before words that are
+kept is no end, and one more turn of the connection is the same turn to the sink. What the sink knows already is not
+told again: no turn begins twice, none ends twice, and what is committed stays.
 """
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from strops import find_overlap
 from stt.clock import samples, seconds
@@ -36,6 +37,9 @@ _OVERLAP_S: Final = 5.0  # of a closed window to hear again, unless it is known 
 _FASTEST_WORDS_PER_S: Final = 6.0  # as in stt.transcript: no more words than this can lie in an overlap
 _BEFORE_TURN_S: Final = 0.3  # the pre-roll of a turn
 _SAME_S: Final = 0.1  # two detectors that began at different times agree about a moment to within this
+
+
+_Span = TypeVar("_Span", Passage, Word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class _Turn:
     def __init__(self, started: TurnStarted) -> None:
         self.number = started.turn
         self.start = started.start
+        self.audible = started.start  # where its speech begins; earlier for who ends the turn before it earlier
         self.awaited = False  # on a new connection, until that hears the turn again
         self.gone = False  # a new connection did not hear it again
         self.reached = started.start  # the farthest moment that any event told of
@@ -115,7 +120,7 @@ class _Turn:
 
     @property
     def resume_at(self) -> int:
-        return self.kept.resume_at if self.kept else self.start - samples(_BEFORE_TURN_S)
+        return self.kept.resume_at if self.kept else self.audible - samples(_BEFORE_TURN_S)
 
     def hear_again(self, start: int, free: int) -> int:
         """Expect the turn of a new connection that hears from a sample index on; returns how much nobody heard.
@@ -143,7 +148,9 @@ class _Turn:
     def begin(self, start: int, *, again: bool) -> None:
         """Be heard by a connection; `again`: to which it is one more turn, of which it has told only the beginning."""
         self.heard_from = start
-        if again and self.seam is not None:
+        if not again:
+            self.audible = min(self.start, start)
+        elif self.seam is not None:
             kept = self.seam.kept
             self.seam = _Seam(replace(kept, resume_at=max(kept.resume_at, start)), self.committed)
 
@@ -166,7 +173,7 @@ class _Turn:
         self.told_until = 0
         self.shown = event
         self.reached = max(self.reached, event.end)
-        return event
+        return replace(event, end=max(self.start, event.end))
 
     def notice(self, event: TurnPaused | TurnResumed, at: int) -> list[Event]:
         """Take a change between speech and silence; returns what the sink does not know of it."""
@@ -194,6 +201,8 @@ class _Turn:
             text = _append(_lead(self.seam.kept.text, kept), _rest(text, dropped))
             passages = before + _after(before, _without_words(passages, dropped))
             words = _spread(before) + _words_after(before, words, dropped) if words else ()
+        if event.start + samples(_SAME_S) < self.start:
+            passages, words = _not_before(self.start, passages), _not_before(self.start, words)
         end = max(self.start, event.end)
         return replace(event, start=self.start, end=end, text=text, passages=passages, words=words)
 
@@ -352,6 +361,10 @@ class Continuity:
         self._open.popleft()
         self._free = max(self._free, final.end + samples(_BEFORE_TURN_S / 2))
         self.done = max(self.done, final.end)
+        if self._open and self._open[0].awaited:
+            self._open[0].audible = min(
+                self._open[0].audible, self._free
+            )  # until this connection hears where it begins
         return final
 
 
@@ -390,8 +403,12 @@ def _without_words(passages: tuple[Passage, ...], words: int) -> tuple[Passage, 
 
 def _after(before: tuple[Passage, ...], passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
     """Return passages less the time that those before have taken: an overlap was heard twice."""
-    end = max((p.end for p in before), default=0)
-    return tuple(replace(p, start=max(p.start, end), end=max(p.end, end)) for p in passages)
+    return _not_before(max((p.end for p in before), default=0), passages)
+
+
+def _not_before(at: int, spans: tuple[_Span, ...]) -> tuple[_Span, ...]:
+    """Return passages or words less the time before a moment."""
+    return tuple(replace(span, start=max(span.start, at), end=max(span.end, at)) for span in spans)
 
 
 def _spread(passages: tuple[Passage, ...]) -> tuple[Word, ...]:

@@ -185,6 +185,26 @@ def test_a_turn_that_should_go_on_but_does_not_is_completed_with_the_text_it_had
     assert begun == TurnStarted(1, 39 * S)
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_speech_that_belongs_to_the_next_turn_once_one_ends_earlier_is_kept_until_its_words_are(early: bool) -> None:
+    stream = Continuity()
+    told(stream, TurnStarted(0, 0), TurnPaused(0, 2 * S), TurnResumed(0, 5 * S), TurnPaused(0, 9 * S))
+    told(stream, TurnStarted(1, 12 * S))
+    stream.connect(0)
+    ends, begins = final(2, "a b"), TurnStarted(1, 5 * S)
+    told(stream, TurnStarted(0, 0), *((begins, ends) if early else (ends,)))
+    assert 2 * S <= stream.resume_at <= 5 * S
+    told(stream, *(() if early else (begins,)), text(6, "c d", turn=1))
+    assert 2 * S <= stream.resume_at <= 5 * S
+    begin = stream.resume_at
+    stream.connect(begin)
+    heard = TurnCompleted(0, 5 * S - begin, 10 * S, "c d e", (Passage(5 * S - begin, 10 * S, "c d e"),), None)
+    (done,) = told(stream, TurnStarted(0, 5 * S - begin), heard)
+    assert done == TurnCompleted(
+        1, 12 * S, begin + 10 * S, "c d e", (Passage(12 * S, begin + 10 * S, "c d e"),), None, decided=begin
+    )
+
+
 def test_audio_that_is_gone_is_counted_and_the_text_of_it_stays() -> None:
     stream = Continuity()
     told(stream, TurnStarted(0, 0), text(10, "one two"))
