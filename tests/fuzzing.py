@@ -4,10 +4,11 @@
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -21,6 +22,9 @@ from stt.vad_pool import VadPool
 
 SEQUENCES = int(os.environ.get("STT_FUZZ", "5000"))
 AT_ONCE = 12
+# A server is no function of what it is sent: what failed once is told as it is, not tried again in smaller ways. How
+# long it takes to make up sequences is the machine's business.
+FUZZING = settings(deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 _KEEPERS = ("keeper", "vad keeper", "lag")
 
 json_values = st.recursive(
@@ -28,6 +32,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=8,
 )
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Let what is wrong be told, not what Hypothesis says about it: that it is long, or that memory was frozen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypothesisWarning)
+        yield
 
 
 class Model(ScriptedModel):
@@ -97,13 +109,7 @@ def fuzz(
         while service.state != "ready":
             await asyncio.sleep(0.001)
 
-    @settings(
-        max_examples=-(-count // AT_ONCE),
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(FUZZING, max_examples=-(-count // AT_ONCE))
     @given(st.lists(sequence, min_size=AT_ONCE, max_size=AT_ONCE))
     def play(sequences: list[Any]) -> None:
         nonlocal ran
@@ -123,8 +129,7 @@ def fuzz(
 
     loop.run_until_complete(start())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HypothesisWarning)  # a long example must not hide what is wrong with it
+        with reporting():
             play()
         assert ran >= count
         gc.collect()

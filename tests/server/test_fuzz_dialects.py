@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzzing import SEQUENCES, Client, fuzz, json_values
+from fuzzing import FUZZING, SEQUENCES, Client, fuzz, json_values, reporting
 from scripted import tone
 from serving import serving
 from stt.audio import to_pcm16
@@ -214,7 +214,7 @@ def test_any_stream_of_wyoming_events(ends_turns: bool) -> None:
         assert answers.count("transcript") == answers.count("transcript-stop")
         assert answers.count("transcript") + answers.count("error") <= sent.count(b'"audio-st') + 2
 
-    @settings(max_examples=-(-SEQUENCES // 24), deadline=None, database=None)
+    @settings(FUZZING, max_examples=-(-SEQUENCES // 24))
     @given(st.lists(stream, min_size=12, max_size=12))
     def together(streams: list[list[bytes]]) -> None:
         async def all_of_them() -> None:
@@ -226,7 +226,8 @@ def test_any_stream_of_wyoming_events(ends_turns: bool) -> None:
         loop.run_until_complete(all_of_them())
 
     try:
-        together()
+        with reporting():
+            together()
         assert running.service.state == "ready"
     finally:
         loop.run_until_complete(server.__aexit__(None, None, None))
