@@ -124,6 +124,22 @@ async def test_what_is_no_container_is_an_error() -> None:
             await decoded(Codec("container"), *cut(data, 1_000))
 
 
+@pytest.mark.parametrize("kind", ["m4a", "mov"])
+@pytest.mark.parametrize("part", [1, 2])
+async def test_an_index_at_the_end_comes_too_late(kind: str, part: int, tmp_path: Any) -> None:
+    """FFmpeg could only seek back; what is missing is told, and what to send instead."""
+    data = encode(tmp_path / f"a.{kind}", tones(10.0)).read_bytes()
+    with pytest.raises(AudioError, match=r"whose index comes after its sound, or is missing.*\+faststart.*or the file"):
+        await decoded(Codec("container"), *cut(data[: len(data) // part], 4_000))
+
+
+async def test_an_index_at_the_beginning_is_heard(tmp_path: Any) -> None:
+    data = encode(tmp_path / "a.mp4", tones(2.0)).read_bytes()
+    assert abs(len(sound(await decoded(Codec("container"), *cut(data, 1_000)))) - 32_000) < 2_000
+    with pytest.raises(AudioError, match="truncated"):
+        await decoded(Codec("container"), data[: data.index(b"mdat") + 4])
+
+
 async def test_a_stream_that_breaks_off_was_heard(tmp_path: Any) -> None:
     data = encode(tmp_path / "a.webm", tones(2.0)).read_bytes()
     heard = sound(await decoded(Codec("container"), data[: len(data) // 2]))
