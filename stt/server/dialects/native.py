@@ -410,6 +410,11 @@ _GOODBYES: Final = {
 }
 
 
+def refusal(refused: NotAdmittedError) -> Denial:
+    """Write a refusal in the shape of all errors."""
+    return Denial(refused.status, {"error": str(refused), "code": refused.code})
+
+
 class Native:
     """The protocol as a `Dialect`: one connection's decoder and encoder."""
 
@@ -436,7 +441,7 @@ class Native:
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
-        return Denial(error.status, {"error": str(error), "code": error.code})
+        return refusal(error)
 
     def decode(self, frame: Frame) -> Iterable[Command]:
         """Read one frame: one command."""
