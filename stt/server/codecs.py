@@ -209,7 +209,7 @@ class _Container:
             if not self._heard_s or isinstance(error, _BombError):  # one that breaks off has been heard
                 self._fail(error)
         except (FFmpegError, BetterElsewhere, OSError, ValueError):
-            self._fail(AudioError(f"the stream is {NO_AUDIO}"))
+            self._fail(AudioError(f"the stream is {NO_AUDIO}, or for raw samples their encoding and sample_rate"))
         finally:
             self._made.put("done")
 
