@@ -144,6 +144,21 @@ def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path, cap
     assert (first, last) == (normalized(TEXTS[0]), normalized(TEXTS[2]))
 
 
+def test_a_name_steers_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capfd, tmp_path / "red\x1b[31m\nnext.wav")
+    assert (status, err) == (1, f"stt file: {tmp_path}/red\ufffd[31m\ufffdnext.wav: no such file\n")
+
+
+def test_what_the_system_says_of_a_path_is_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere/model")
+
+    monkeypatch.setattr("stt.engines.open_engine", refused)
+    assert run(capfd, folder / "two.flac") == (1, "", "stt file: /somewhere/model: Permission denied\n")
+
+
 def test_what_is_not_there_is_told_before_an_engine_is_opened(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
