@@ -195,7 +195,7 @@ async def open_session(
         )
     except OSError as error:
         hint = "; is `stt serve` running?" if is_loopback(parts.hostname or "") else ""
-        raise RemoteError(f"cannot connect to {url}: {error}{hint}") from error
+        raise RemoteError(f"cannot connect to {url.partition('?')[0]}: {error}{hint}") from error
     await session.opened
     return session
 

@@ -214,7 +214,8 @@ def test_standard_input(folder: Path) -> None:
         (["--threads", "-2"], "--threads: expected a whole number from 0 to 256, got '-2'"),
         (["--threads", "100000"], "--threads: expected a whole number from 0 to 256, got '100000'"),
         (["--model", "enormous"], "no such directory"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--dtype", "fp8"], "--dtype: whisper computes in float32, int8 on this machine (cpu), got 'fp8'"),
+        (["--nonsense"], "stt file: unrecognized arguments: --nonsense\nstt file --help tells more"),
     ],
 )
 def test_wrong_options_are_said(

@@ -76,8 +76,7 @@ class CanaryQwen:
 
         """
         if dtype not in _DTYPES:
-            msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
-            raise EngineError(msg)
+            raise EngineError.about("dtype", f"canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}")
         let_threads_sleep()
         try:
             import torch

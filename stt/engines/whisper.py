@@ -37,6 +37,7 @@ _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
 _MARGIN: Final = 600
 _HOP: Final = 160
 _WINDOW: Final = 400  # of a spectrum, in samples
+_DTYPES: Final = ("float32", "bfloat16", "float16", "int8")  # of those that CTranslate2 has, as other engines call them
 
 # As in openai-whisper's `transcribe`: taken for no speech where the model says so and is unsure of what it wrote.
 _NO_SPEECH: Final = 0.6
@@ -94,6 +95,12 @@ class Whisper:
             raise EngineError.about("device", text)
         wanted = ["cuda", "cpu"] if device == "auto" and gpus else ["cpu"] if device == "auto" else [device]
         for place in wanted:
+            known = ctranslate2.get_supported_compute_types(place)
+            if place == wanted[-1] and dtype not in ("auto", *known):
+                names = ", ".join(name for name in _DTYPES if name in known)
+                raise EngineError.about(
+                    "dtype", f"whisper computes in {names} on this machine ({place}), got {dtype!r}"
+                )
             computes = dtype if dtype != "auto" else "int8" if place == "cpu" else "float16"
             try:
                 self._model: Any = WhisperModel(

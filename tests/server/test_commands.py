@@ -132,7 +132,7 @@ def test_bench_writes_frames_that_a_server_reads(size: int) -> None:
         (
             ("--tls-cert", "/dev/null", "--tls-key", "/dev/null", "--port", "0"),
             2,
-            "TLS: /dev/null and /dev/null cannot be used",
+            "TLS: /dev/null and /dev/null cannot be used: expected both in PEM, got: ",
         ),
         (("--api-key-file", "/nowhere"), 2, "API key file /nowhere"),
         (("--port", "0", "--engine", "whisper", "--model", "gigantic"), 1, "no such directory"),
