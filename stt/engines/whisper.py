@@ -95,12 +95,6 @@ class Whisper:
             raise EngineError.about("device", text)
         wanted = ["cuda", "cpu"] if device == "auto" and gpus else ["cpu"] if device == "auto" else [device]
         for place in wanted:
-            known = ctranslate2.get_supported_compute_types(place)
-            if place == wanted[-1] and dtype not in ("auto", *known):
-                names = ", ".join(name for name in _DTYPES if name in known)
-                raise EngineError.about(
-                    "dtype", f"whisper computes in {names} on this machine ({place}), got {dtype!r}"
-                )
             computes = dtype if dtype != "auto" else "int8" if place == "cpu" else "float16"
             try:
                 self._model: Any = WhisperModel(
@@ -115,6 +109,12 @@ class Whisper:
                 break
             except (RuntimeError, ValueError, OSError) as error:
                 if place == wanted[-1]:
+                    if isinstance(error, ValueError) and computes not in (
+                        known := ctranslate2.get_supported_compute_types(place)
+                    ):
+                        names = ", ".join(name for name in _DTYPES if name in known)
+                        text = f"whisper computes in {names} on this machine ({place}), got {computes!r}"
+                        raise EngineError.about("dtype", text) from error
                     msg = f"cannot load {path} on {place}: {error}"
                     raise EngineError(msg) from error
 
