@@ -34,6 +34,22 @@ def torch_with(*, cuda: str | None, available: bool) -> Any:
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        EngineSettings(model="./" + "x" * 300),
+        EngineSettings(model_dir="x" * 300),
+        EngineSettings("canary-qwen", model="./" + "x" * 300),
+        EngineSettings("whisper", model="./" + "x" * 300),
+        EngineSettings("whisper", model_dir="x" * 300),
+    ],
+)
+def test_weights_at_a_path_that_cannot_be_looked_at_are_an_error_that_names_it(settings: EngineSettings) -> None:
+    """As a folder that may not be looked into would be; root may look into all."""
+    with pytest.raises(EngineError, match="xxx"):
+        open_engine(settings)
+
+
 @pytest.fixture
 def broken_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch that is there but cannot be imported."""
