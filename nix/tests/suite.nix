@@ -14,6 +14,7 @@
   pytest,
   pytest-asyncio,
   pytest-timeout,
+  pytest-xdist,
   pyyaml,
   soxr,
   srt,
@@ -35,6 +36,7 @@ let
     pytest
     pytest-asyncio
     pytest-timeout
+    pytest-xdist
     pyyaml
     soxr
     srt
