@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 EXTRAS ?= canary,test
-# How many processes share the tests: `auto` is one for each core (tests/conftest.py); 0 is none, as --pdb wants it.
+# How many processes share the tests: `auto` is one for each core (tests/conftest.py), 0 none beside the one that is asked.
 WORKERS ?= auto
 # Home Assistant pins what the others have newer, so it has an environment of its own, of Python 3.13 or newer.
 HOMEASSISTANT ?= .venv-homeassistant
