@@ -149,6 +149,11 @@ class Relay:
         await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
 
 
+async def hears(running: Running) -> None:
+    """Wait for audio: the client knows that it was connected by then, and would not try a first connection again."""
+    await running.until(lambda: any(session._inbox.received_s for session in running.service.sessions))
+
+
 async def test_a_lost_connection_loses_no_word_and_repeats_no_final() -> None:
     """Cut at the start of a turn, within one, in a pause, and between two."""
     expected = await local(TALK)
@@ -157,9 +162,12 @@ async def test_a_lost_connection_loses_no_word_and_repeats_no_final() -> None:
         heard = Heard()
         async with serving() as running, Relay(running.port) as relay:
 
-            async def source(cut_at: int = cut_at, relay: Relay = relay) -> AsyncIterator[Samples]:
+            async def source(
+                cut_at: int = cut_at, relay: Relay = relay, running: Running = running
+            ) -> AsyncIterator[Samples]:
                 for at in range(0, len(TALK), 1_000):
                     if at == cut_at:
+                        await hears(running)
                         await asyncio.sleep(0.05)
                         relay.cut()
                     yield TALK[at : at + 1_000]
@@ -411,8 +419,7 @@ async def outage(source: Live, converse: Any, relay: Relay, taken_s: float, with
     async with serving() as running:
         relay.target = running.port
         task = asyncio.create_task(converse)
-        # The client must know that it was connected: a first connection that fails is not tried again.
-        await running.until(lambda: any(session._inbox.received_s for session in running.service.sessions))
+        await hears(running)
         relay.target = 1  # nobody listens there
         relay.cut()
         await running.until(lambda: relay.connections > 1)  # the client has noticed
