@@ -158,9 +158,13 @@ async def test_a_lost_connection_loses_no_word_and_repeats_no_final() -> None:
         heard = Heard()
         async with serving() as running, Relay(running.port) as relay:
 
-            async def source(cut_at: int = cut_at, relay: Relay = relay) -> AsyncIterator[Samples]:
+            async def source(
+                cut_at: int = cut_at, relay: Relay = relay, running: Running = running
+            ) -> AsyncIterator[Samples]:
                 for at in range(0, len(TALK), 1_000):
                     if at == cut_at:
+                        # As in `outage`: the client must know of its connection.
+                        await running.until(lambda: any(each._inbox.received_s for each in running.service.sessions))
                         await asyncio.sleep(0.05)
                         relay.cut()
                     yield TALK[at : at + 1_000]
