@@ -95,7 +95,7 @@ class GreedyDecoder:
         self.looks: list[tuple[Look, list[Running | None]]] = []
         self.fetches: list[tuple[Fetch, list[int]]] = []
         self.unclean: set[int] = set()  # rows of the cache that hold what is no number
-        self.borrowed = False  # whether the state is what the graph of a first pass gave, and the next one overwrites
+        self.borrowed = False  # whether the state lies where the graph of a first pass put it, and the next one will
         self.fresh = False  # whether the last pass was a first one over drafts
 
     def abandon(self) -> None:
@@ -305,10 +305,11 @@ class GreedyDecoder:
         ahead = AHEAD if wide else 0
         span = up(max(reach.now for reach in self.reach) + ahead + 1, SPAN_STEP)
         shapes = len(self.rows), ahead, span, self.state.draft.shape[1], self.state.ids.shape[1]
-        step = self._step(ahead, span, adapter=self.adapter)
+        step, before = self._step(ahead, span, adapter=self.adapter), self.state.token
         self.state = State(*self.graphs(("step", *shapes, self.adapter, self.cache.slots), step, *self.state))
         self.reach = [Reach(min(now + ahead + 1, most), most) for now, most in self.reach]
-        self.fresh = self.borrowed = False
+        self.borrowed = self.borrowed and self.state.token is before  # a step without a graph goes on where it lies
+        self.fresh = False
         self._look()
 
     def _look(self) -> None:
