@@ -48,7 +48,9 @@ class CudaCapture:
     def renew(self) -> None:
         """Take a new pool and stream. What the old pool holds is given back, but for what graphs in use need."""
         self.anchor = None
-        with torch.cuda.device(self.device):
+        # Every capture in the process writes the seed of torch's generator, where the first one has put it. That must
+        # not be a tensor of inference mode, or no capture out of that mode, in whichever thread, could do so.
+        with torch.cuda.device(self.device), torch.inference_mode(mode=False):
             torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - cuBLAS keeps one in the pool of each stream
             torch.cuda.empty_cache()
             self.stream = torch.cuda.Stream()  # torch's own capture stream belongs to whichever device captured first

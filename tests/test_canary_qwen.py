@@ -270,8 +270,26 @@ def test_the_warm_up_of_a_gpu_says_how_far_it_is(caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_stt_models_verify_says_what_the_weights_on_this_machine_hear(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stt_models_verify_says_what_the_weights_on_this_machine_hear(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nemo_lite import CanaryQwen as Model
+
+    warm_up, transcribe, most = Model.warm_up, Model.transcribe, []
+
+    def warm(*args: Any, max_new_tokens: int, **options: Any) -> None:
+        most[:] = [max_new_tokens]
+        warm_up(*args, max_new_tokens=max_new_tokens, **options)
+
+    def noted(*args: Any, max_new_tokens: int = 256, **options: Any) -> Any:
+        most.append(max_new_tokens)
+        return transcribe(*args, max_new_tokens=max_new_tokens, **options)
+
+    monkeypatch.setattr(Model, "warm_up", warm)
+    monkeypatch.setattr(Model, "transcribe", noted)
     assert main(["models", "verify", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu"]) == 0
+    assert len(most) > 10
+    assert len(set(most)) == 1, "graphs are made for one number of tokens: with another, it would time what has none"
     out = capfd.readouterr().out
     assert "loaded and warm in" in out
     assert "word error rate: 0.0%" in out

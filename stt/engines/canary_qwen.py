@@ -215,7 +215,7 @@ class CanaryQwen:
         """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
         from nemo_lite.verify import verify
 
-        return verify(self._model)
+        return verify(self._model, max_new_tokens=_MAX_NEW_TOKENS)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.

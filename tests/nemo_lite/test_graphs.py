@@ -122,6 +122,7 @@ def driver(monkeypatch):
     class Books:
         def __init__(self):
             self.pools, self.recording, self.failing, self.kept = 0, set(), None, []
+            self.seed = None  # of the generator, on the device
 
     books = Books()
 
@@ -140,6 +141,9 @@ def driver(monkeypatch):
             if self.pool in books.recording:
                 raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
             books.recording.add(self.pool)
+            if books.seed is None:
+                books.seed = torch.empty(1)
+            books.seed.fill_(0)
 
         def __exit__(self, kind, error, trace):
             if kind is not None or books.failing == "at its end":
@@ -187,6 +191,12 @@ def test_after_a_failed_capture_there_is_a_new_pool_and_nothing_records(driver):
     assert outputs[0].item() == 1
     capture.renew()
     assert (driver.pools, driver.recording) == (3, set())
+
+
+def test_a_model_loaded_in_inference_mode_spoils_no_capture_out_of_it(driver):
+    with torch.inference_mode():
+        CudaCapture(torch.device("cuda"))
+    CudaCapture(torch.device("cuda"))(lambda: (torch.ones(1),))
 
 
 def test_a_capture_that_fails_at_its_end_too(driver):
