@@ -246,7 +246,7 @@ def _layer_time(way: Kernels, model: CanaryQwen, rows: int, tokens: int, span: i
         layer(x, x, now, kv, model.llm.norm, way, adapter=True, tap=None)
 
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    with computing(device):  # which chooses among PyTorch's kernels of attention
+    with computing(like.device):  # which chooses among PyTorch's kernels of attention
         with torch.cuda.stream(stream):
             run()  # compiles
         stream.synchronize()

@@ -241,6 +241,7 @@ def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
 
     monkeypatch.setattr(canary._model, "transcribe", fails)
     monkeypatch.setattr(canary, "_device", "cuda")
+    monkeypatch.setattr(canary, "lost", None)
     with pytest.raises(RuntimeError, match="illegal memory access") as once:
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
         canary.transcribe([Utterance(silence(1))])
@@ -248,6 +249,27 @@ def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
     monkeypatch.setattr(torch.cuda, "synchronize", fails)
     with pytest.raises(EngineLostError, match=r"does not work any more in this process .*illegal memory access"):
         canary.transcribe([Utterance(silence(1))])
+    monkeypatch.setattr(canary, "lost", None)
+    monkeypatch.setattr(canary._model.language_model, "answer", fails)
+    with pytest.raises(EngineLostError, match="illegal memory access") as lost:
+        next(canary.language_model.answer([Message("user", "Who speaks?")]))
+    assert canary.lost is lost.value, "whoever watches over the engine hears of it where nobody speaks as well"
+
+
+def test_kernels_that_do_not_do_here_are_an_error_for_people_and_a_gpu_they_broke_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from nemo_lite.errors import KernelsError
+
+    def broken(*_: Any) -> Any:
+        raise KernelsError("the kernels in Triton do not do here: no compiler")
+
+    monkeypatch.setattr("nemo_lite.model.choose", broken)
+    with pytest.raises(EngineError, match=r"cannot load canary-qwen from .* on cpu: the kernels in Triton do not do"):
+        CanaryQwen(model_dir=str(TOY), device="cpu", kernels="triton")
+    monkeypatch.setattr("nemo_lite.device.lost", lambda device: True)
+    with pytest.raises(EngineLostError, match="no compiler"):
+        CanaryQwen(model_dir=str(TOY), device="cpu", kernels="triton")
 
 
 def test_a_closed_engine_lets_its_model_go() -> None:

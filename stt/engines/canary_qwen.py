@@ -78,6 +78,8 @@ class CanaryQwen:
         if dtype not in _DTYPES:
             msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
             raise EngineError(msg)
+        self.lost: EngineLostError | None = None
+        """Why it will not work again in this process, once that has shown."""
         let_threads_sleep()
         try:
             import torch
@@ -117,8 +119,8 @@ class CanaryQwen:
             self._empty_cache = torch.cuda.empty_cache
             self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
-                self._check_device(error)
+            self._check_device(error)
+            if not isinstance(error, nemo_lite.NemoLiteError) and not out_of_memory(error):
                 raise
             msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
             raise EngineError(msg) from error
@@ -209,7 +211,7 @@ class CanaryQwen:
     @property
     def language_model(self) -> CanaryAnswers:
         """What answers questions, over the same weights."""
-        return CanaryAnswers(self._model)
+        return CanaryAnswers(self._model, self._check_device)
 
     def verify(self) -> bool:
         """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
@@ -294,14 +296,15 @@ class CanaryQwen:
         logprob = sum(found.logprobs) / len(found.logprobs)
         return with_confidence(words, logprob - self._calibration.logprob, surety - self._calibration.surety)
 
-    def _check_device(self, error: RuntimeError) -> None:
+    def _check_device(self, error: Exception) -> None:
         import torch
 
         from nemo_lite.device import lost
 
         if lost(torch.device(self._device)):
             msg = f"{self._device}: the GPU does not work any more in this process ({error}); it has to be started anew"
-            raise EngineLostError(msg) from error
+            self.lost = EngineLostError(msg)
+            raise self.lost from error
 
 
 def _text(found: "Transcription", utterance: Utterance) -> str:
