@@ -254,7 +254,13 @@ async def test_a_server_answers_on_the_command_line(tmp_path: Path, capfd: pytes
 
 
 @pytest.mark.canary
-def test_the_engine_answers_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_engine_answers_on_the_command_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("on a GPU that takes minutes, and answers need nothing of it")
+
+    monkeypatch.setattr("nemo_lite.CanaryQwen.warm_up", never)
     (tmp_path / "x.json").write_text('{"turns": [{"text": "We meet on Monday."}]}')
     engine = ["--engine", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu", "--most-tokens", "12", "-q"]
     assert main(["ask", "When?", str(tmp_path / "x.json"), *engine]) == 0

@@ -65,11 +65,13 @@ class CanaryQwen:
         kernels: str = "auto",
         rows: int | None = None,
         fast_interims: bool = False,
+        warm: bool = True,
     ) -> None:
         """Load it.
 
         `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
-        `fast_interims`: whether interims may use what was encoded for those before them.
+        `fast_interims`: whether interims may use what was encoded for those before them. `warm`: whether to meet all
+        that will come before anybody waits; without, it transcribes one utterance at a time.
 
         Raises:
             EngineError: it is not installed, has no weights, or cannot run on that device.
@@ -117,7 +119,8 @@ class CanaryQwen:
             self._model.align_with(self._calibration and self._calibration.head)
             self._windows = CanaryWindows(self._model.growing, fast_interims=fast_interims)
             self._empty_cache = torch.cuda.empty_cache
-            self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
+            rows = _ROWS[self._device] if rows is None else rows
+            self._max_batch, self._rows = self._warm_up(rows) if warm else (1, 0)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
             self._check_device(error)
             if not isinstance(error, nemo_lite.NemoLiteError) and not out_of_memory(error):
