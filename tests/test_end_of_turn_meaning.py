@@ -1,6 +1,7 @@
 """Turns that end by meaning: the text's rules, the policy over a judge that is scripted, the model itself."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +261,27 @@ async def test_the_model_gives_a_probability() -> None:
     model = smart_turn.shared()
     assert model is not None
     assert 0 <= await model.ask(tone(1), patient=True) <= 1
+
+
+@pytest.mark.skipif(weights.find() is None, reason="the weights of smart-turn are not here")
+def test_softmax_is_computed_in_floats(tmp_path: Path) -> None:
+    import onnxruntime
+
+    path = weights.find()
+    assert path is not None
+
+    def runs(model: bytes) -> bytes:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "runs.onnx")
+        options.log_severity_level = 3  # it warns that this file is for this machine
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return (tmp_path / "runs.onnx").read_bytes()
+
+    given = path.read_bytes()
+    assert b"QLinearSoftmax" in runs(given), "there is no need for this any more"
+    made = runs(smart_turn.float_softmax(given))
+    assert b"QLinearSoftmax" not in made
+    assert b"QLinearMatMul" in made
 
 
 def test_the_log_mel_is_that_of_transformers() -> None:
