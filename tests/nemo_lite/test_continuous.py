@@ -98,6 +98,18 @@ def test_a_row_whose_steps_have_no_graph_is_its_own_when_another_joins_by_a_grap
     assert [done[ticket].text for ticket in tickets] == [its_text, other_text]
 
 
+def test_there_is_room_for_all_rows_where_the_cache_was_made_for_fewer_and_longer_ones(nano):
+    nano.decoder.forget()
+    nano.decoder.reserve(4, 1024)
+    batch = ContinuousBatch(nano, 8, longest_s=2.0, max_new_tokens=12)
+    clips = [torch.zeros(9000)] * 8
+    tickets = [*batch.add(clips[:1]), *batch.add(clips[1:])]
+    done = {}
+    while batch.running:
+        done |= batch.step()
+    assert done.keys() == set(tickets)
+
+
 def test_a_short_clip_does_not_wait_for_a_long_one(toy, clip):
     batch = ContinuousBatch(toy, 4, longest_s=12.0, max_new_tokens=64)
     [long] = batch.add([clip("toy", "multi_10s")])
