@@ -187,11 +187,11 @@ class GreedyDecoder:
         *,
         adapter: bool = True,
         read: int = 0,
-        room: tuple[int, int] = (0, 0),
+        space: tuple[int, int] = (0, 0),
     ) -> list[int]:
         """Take prompts in, beside those that are running, and run their first pass; returns a ticket for each.
 
-        `read`: so many tokens of the only prompt have been `read`. `room`: rows and slots for all that may join later.
+        `read`: so many tokens of the only prompt have been `read`. `space`: rows and slots for all that may join later.
 
         Raises ValueError where rows or slots for them are not free; where nothing is running there is always room.
         """
@@ -215,7 +215,7 @@ class GreedyDecoder:
             audio = F.pad(audio, (0, 0, 0, -len(audio) % (batch * TOKEN_STEP)))  # fewer shapes, fewer graphs
         span = max(first + n, max(len(row.ids) for row in rows) + max_new_tokens + AHEAD + 1)
         if idle:
-            self.reserve(max(batch, room[0]), max(span, room[1]))
+            self.reserve(max(batch, space[0]), max(span, space[1]))
             self.state, self.rows, self.reach, self.adapter = None, [], [], adapter
         elif len(rows) > self.free or up(span, SPAN_STEP) > self.cache.slots or adapter != self.adapter:
             raise ValueError(
