@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 EXTRAS ?= canary,test
+# How many processes share the tests: `auto` is one for each core (tests/conftest.py), 0 none beside the one that is asked.
+WORKERS ?= auto
 # Home Assistant pins what the others have newer, so it has an environment of its own, of Python 3.13 or newer.
 HOMEASSISTANT ?= .venv-homeassistant
 HOMEASSISTANT_PYTHON ?= python3.13
@@ -21,7 +23,7 @@ test: $(VENV)/bin/python
 	$(call install,$(EXTRAS))
 	$(VENV)/bin/pip install --quiet --no-deps pipecat-ai==1.14.0 # the weights of smart-turn, which nothing imports
 	cargo test --locked --quiet $(CRATE)
-	$(VENV)/bin/pytest --ignore=tests/page --ignore=tests/clients --ignore=tests/cluster $(ARGS)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist worksteal --ignore=tests/page --ignore=tests/clients --ignore=tests/cluster $(ARGS)
 
 ## clients: test the server with other services' own client libraries
 clients: $(VENV)/bin/python

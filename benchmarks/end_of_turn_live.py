@@ -1,9 +1,9 @@
 """What `stt serve` keeps, live, of what its policy promises: the embedded engine, one speaker after the other.
 
 The promise is that of `end_of_turn.py`, the policy on the audio's clock with the detector's delay, with what each text
-takes on this machine instead of a fixed time, and with turns that go on anew where somebody was cut off. Live come the queue's time, that of the ask and the network's; a final
-that was not there at the decision is counted. Nothing else should run beside it: each turn takes its own length and a
-second, after which its pauses are recognized.
+takes on this machine instead of a fixed time, and with turns that go on anew where somebody was cut off. Live come the
+queue's time, that of the ask and the network's; a final that was not there at the decision is counted. Nothing else
+should run beside it: each turn takes its own length and a second, after which its pauses are recognized.
 
 Run: python benchmarks/end_of_turn_live.py DIR [--some 32] [--eagerness medium]
 """

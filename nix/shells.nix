@@ -27,6 +27,7 @@ in
           python.pytest
           python.pytest-asyncio
           python.pytest-timeout
+          python.pytest-xdist
           python.pyyaml
           python.soxr
           python.srt

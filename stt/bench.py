@@ -195,7 +195,7 @@ async def open_session(
         )
     except OSError as error:
         hint = "; is `stt serve` running?" if is_loopback(parts.hostname or "") else ""
-        raise RemoteError(f"cannot connect to {url}: {error}{hint}") from error
+        raise RemoteError(f"cannot connect to {url.partition('?')[0]}: {error}{hint}") from error
     await session.opened
     return session
 
@@ -443,8 +443,8 @@ async def run(
     return figures, account
 
 
-def percentiles(values: Sequence[float]) -> str:
-    """Write p50, p95 and p99."""
+def percentiles(values: Sequence[float], sentence: str = "{}") -> str:
+    """Write p50, p95 and p99 in the place of the sentence's `{}`; where there are no values, "none" is all."""
     if not values:
         return "none"
-    return " / ".join(f"{np.percentile(values, q):.2f}" for q in (50, 95, 99))
+    return sentence.format(" / ".join(f"{np.percentile(values, q):.2f}" for q in (50, 95, 99)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from nemo_lite import hub
 from nemo_lite.errors import DownloadError as TransferError
 from nemo_lite.errors import ModelNotFoundError
-from stt.errors import DownloadError, EngineError
+from stt.errors import DownloadError, EngineError, reason
 
 
 def fetch(repo: str, needed: Sequence[str], wanted: Sequence[str] = (), folder: Path | None = None) -> Path:
@@ -30,11 +30,11 @@ def fetch(repo: str, needed: Sequence[str], wanted: Sequence[str] = (), folder: 
         EngineError: there is no such repository, or it lacks a needed file.
 
     """
-    if folder is not None and all((folder / name).is_file() for name in needed):
-        return folder
-    if folder is None and (found := hub.cached(repo, needed)) is not None:
-        return found
     with our_errors():
+        if folder is not None and all((folder / name).is_file() for name in needed):
+            return folder
+        if folder is None and (found := hub.cached(repo, needed)) is not None:
+            return found
         with hub.explained(repo):
             from huggingface_hub import HfApi
 
@@ -46,7 +46,7 @@ def fetch(repo: str, needed: Sequence[str], wanted: Sequence[str] = (), folder: 
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Raise nemo_lite's errors of finding and fetching as those of this package."""
+    """Raise nemo_lite's errors, and what the system says of a path, as those of this package."""
     try:
         yield
     except TransferError as error:
@@ -56,3 +56,7 @@ def our_errors() -> Iterator[None]:
         raise EngineError(f"{error}{''.join(again)}") from error
     except ModelNotFoundError as error:
         raise EngineError(str(error)) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise EngineError(f"{error.filename}: {reason(error)}") from error

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from typing import Any, Final
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
@@ -37,7 +37,8 @@ class RemoteAnswers:
         scheme = "https" if sessions.scheme == "wss" else "http"
         self.url = f"{scheme}://{sessions.netloc}{sessions.path.removesuffix(SESSIONS)}{_PATH}"
         self._headers = {"Content-Type": "application/json", **authorization(api_key)}
-        proxies = ProxyHandler({}) if is_loopback(sessions.hostname or "") else ProxyHandler()
+        self._own = is_loopback(sessions.hostname or "")
+        proxies = ProxyHandler({}) if self._own else ProxyHandler()
         self._opener = build_opener(proxies, HTTPSHandler(context=tls))
 
     def answer(self, messages: Sequence[Message], most_tokens: int = MOST_TOKENS) -> Answer:
@@ -68,7 +69,9 @@ class RemoteAnswers:
             with error:
                 raise EngineError(_said(error)) from error
         except (OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError) as error:
-            msg = f"{self.url}: {error}"
+            why = error.reason if isinstance(error, URLError) else error
+            hint = "; is `stt serve` running?" if self._own and isinstance(why, ConnectionRefusedError) else ""
+            msg = f"{self.url}: {why}{hint}"
             raise EngineError(msg) from error
         if why is None:
             msg = f"{self.url}: the answer broke off"

@@ -171,7 +171,7 @@ async def test_a_client_asks_the_server_it_is_connected_to() -> None:
             with pytest.raises(EngineError, match=said):
                 await asyncio.to_thread(answered, asked, question)
     assert model.asked[0] == (Message("user", "Who speaks now?"),)
-    with pytest.raises(EngineError, match=r"http://127.0.0.1:\d+/v1/chat/completions: .*refused"):
+    with pytest.raises(EngineError, match=r"http://127.0.0.1:\d+/v1/chat/completions: \[Errno \d+\] .*refused; is"):
         await asyncio.to_thread(answered, remote, "Who?")
     async with serving(ScriptedModel()) as running:
         with pytest.raises(EngineError, match="scripted has no language model to answer with"):

@@ -216,6 +216,14 @@ def test_names_may_be_as_long_as_the_system_lets_them(tmp_path: Path, name: str)
     assert (tmp_path / name).read_text() == TEXT
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".srt"])
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path, name: str) -> None:
+    """As a folder that may not be looked into would be; root may look into all."""
+    assert kind_of(str(tmp_path / name), "txt") in ("txt", "srt")
+    with pytest.raises(OutputError, match=rf"{name}: File name too long"):
+        destinations(["x.wav"], str(tmp_path / name), "txt")
+
+
 def test_links_in_a_circle_and_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

@@ -34,6 +34,22 @@ def torch_with(*, cuda: str | None, available: bool) -> Any:
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        EngineSettings(model="./" + "x" * 300),
+        EngineSettings(model_dir="x" * 300),
+        EngineSettings("canary-qwen", model="./" + "x" * 300),
+        EngineSettings("whisper", model="./" + "x" * 300),
+        EngineSettings("whisper", model_dir="x" * 300),
+    ],
+)
+def test_weights_at_a_path_that_cannot_be_looked_at_are_an_error_that_names_it(settings: EngineSettings) -> None:
+    """As a folder that may not be looked into would be; root may look into all."""
+    with pytest.raises(EngineError, match="xxx"):
+        open_engine(settings)
+
+
 @pytest.fixture
 def broken_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch that is there but cannot be imported."""
@@ -255,6 +271,10 @@ print("opened")
         (EngineSettings(model="large-v3-turbo"), set(NAMES)),
         (EngineSettings(model="Systran/faster-whisper-large-v3"), set(NAMES)),
         (EngineSettings(model="auto"), set()),
+        (EngineSettings(model="auto", language="en-GB"), set()),
+        (EngineSettings(model="auto", language="de"), set(NAMES)),
+        (EngineSettings("whisper", model="auto", language=None), set(NAMES)),
+        (EngineSettings("canary-qwen", model="auto", language=None), {"en"}),
         (EngineSettings(model="somebody/their-weights"), set()),
         (EngineSettings(model_dir="weights"), set()),
     ],

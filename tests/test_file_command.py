@@ -144,6 +144,21 @@ def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path, cap
     assert (first, last) == (normalized(TEXTS[0]), normalized(TEXTS[2]))
 
 
+def test_a_name_steers_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capfd, tmp_path / "red\x1b[31m\nnext.wav")
+    assert (status, err) == (1, f"stt file: {tmp_path}/red\ufffd[31m\ufffdnext.wav: no such file\n")
+
+
+def test_what_the_system_says_of_a_path_is_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere/model")
+
+    monkeypatch.setattr("stt.engines.open_engine", refused)
+    assert run(capfd, folder / "two.flac") == (1, "", "stt file: /somewhere/model: Permission denied\n")
+
+
 def test_what_is_not_there_is_told_before_an_engine_is_opened(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +214,8 @@ def test_standard_input(folder: Path) -> None:
         (["--threads", "-2"], "--threads: expected a whole number from 0 to 256, got '-2'"),
         (["--threads", "100000"], "--threads: expected a whole number from 0 to 256, got '100000'"),
         (["--model", "enormous"], "no such directory"),
-        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--dtype", "fp8"], "--dtype: whisper computes in float32, int8 on this machine (cpu), got 'fp8'"),
+        (["--nonsense"], "stt file: unrecognized arguments: --nonsense\nstt file --help tells more"),
     ],
 )
 def test_wrong_options_are_said(

@@ -14,6 +14,7 @@
   pytest,
   pytest-asyncio,
   pytest-timeout,
+  pytest-xdist,
   pyyaml,
   soxr,
   srt,
@@ -35,6 +36,7 @@ let
     pytest
     pytest-asyncio
     pytest-timeout
+    pytest-xdist
     pyyaml
     soxr
     srt
@@ -48,6 +50,6 @@ runCommand "stt-${source.version}-suite" { nativeBuildInputs = [ environment ]; 
   cp --recursive --no-preserve=mode ${source.tests} source
   cd source
   rm -r stt tui nemo_lite strops.pyi # the installed ones are meant
-  pytest
+  pytest -n auto --dist worksteal
   touch $out
 ''

@@ -68,8 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         streams.give_up_stdout()
         return 141
     except OSError as error:
-        if error.filename is not None:
-            raise
         from stt.errors import reason
 
         print(f"stt: standard output: {reason(error)}", file=sys.stderr)
@@ -86,8 +84,15 @@ def _named(error: "SttError", args: Namespace) -> str:
     return f"{said}{text.removeprefix(setting)}" if said else text
 
 
+def _trace(args: Namespace) -> None:
+    if args.verbose:
+        from traceback import print_exc
+
+        print_exc()
+
+
 def _run(command: Command, args: Namespace) -> int:
-    from stt.errors import OutputError, SettingsError, SttError
+    from stt.errors import OutputError, SettingsError, SttError, reason
 
     if args.verbose:
         for origin in args.origins:
@@ -95,14 +100,19 @@ def _run(command: Command, args: Namespace) -> int:
     try:
         return command.run(args)
     except SttError as error:
-        if args.verbose:
-            from traceback import print_exc
-
-            print_exc()
+        _trace(args)
         complain(command.name, _named(error, args))
         if isinstance(error, OutputError):
             streams.give_up_stdout()
         return 2 if isinstance(error, SettingsError) else 1
+    except OSError as error:  # a file or folder that somebody named may not be looked at, the disk is full, ...
+        if error.filename is None:  # standard output, which is told by whoever gives it up
+            raise
+        from stt.sources import printable
+
+        _trace(args)
+        complain(command.name, f"{printable(str(error.filename))}: {reason(error)}")
+        return 1
     except KeyboardInterrupt:
         complain(command.name, "interrupted")
         return 130

@@ -48,7 +48,9 @@ def parse(
     `config_file` says where the configuration file is, and is asked when a command needs it.
     """
     parser, parsers = build(commands, description)
-    written = parser.parse_args(argv)
+    written, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parsers[written.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     [command] = [command for command in commands if command.name == written.command]
     try:
         config = read(config_file(), commands) if command.configured else Config()

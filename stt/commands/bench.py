@@ -146,16 +146,17 @@ async def _read(paths: list[str]) -> list[Samples]:
 
 def _lines(figures: Figures, server: dict[str, float], gap_s: float) -> list[str]:
     errors = f"{', '.join(sorted(set(figures.errors)))} ({len(figures.errors)})" if figures.errors else "none"
+    late = f"{{}} s after the end of the turn was decided (silence of {gap_s:g} s)"
     memory = f"{server['rss_mb']:.0f} MB ({server['rss_mb_per_session']:+.2f} MB per session)"
     return [
         f"sessions       {figures.sessions}; turns {figures.turns} of {figures.expected_turns} expected",
-        f"first interim  {percentiles(figures.first_interim)} s after speech begins (p50 / p95 / p99)",
-        f"interims       every {percentiles(figures.cadence)} s while someone speaks",
-        f"finals         {percentiles(figures.final)} s after the end of the turn was decided (silence of {gap_s:g} s)",
+        f"first interim  {percentiles(figures.first_interim, '{} s after speech begins (p50 / p95 / p99)')}",
+        f"interims       {percentiles(figures.cadence, 'every {} s while someone speaks')}",
+        f"finals         {percentiles(figures.final, late)}",
         f"lag slope      {figures.slope:+.3f} s per minute",
         f"word errors    {figures.wrong_words} of {figures.words} words against the reference run",
         f"server         {server['cpu']:.2f} cores, {memory}, event loop lag p99 <= {server['loop_lag_p99_s']:g} s",
-        f"this tool      sent {percentiles(figures.late)} s late",
+        f"this tool      {percentiles(figures.late, 'sent {} s late')}",
         f"errors         {errors}",
     ]
 

@@ -23,7 +23,7 @@ from typing import Final, Self, TextIO
 
 from stt.errors import OutputError, SettingsError, reason
 from stt.outputs import FORMATS
-from stt.sources import STDIN
+from stt.sources import STDIN, printable
 
 STDOUT: Final = "-"
 _STDOUT_NAME: Final = "standard output"
@@ -42,7 +42,7 @@ class Destination:
 
     @property
     def name(self) -> str:
-        return _STDOUT_NAME if self.path is None else str(self.path)
+        return _STDOUT_NAME if self.path is None else printable(self.path)
 
     @property
     def descriptor(self) -> int | None:
@@ -136,7 +136,7 @@ def kind_of(output: str, fallback: str | None = None) -> str | None:
         return suffix
     # A folder may have dots in its name; a FIFO or a device is called as it is; what nobody knows (mktemp) is no wish.
     wanted = MimeTypes().guess_type(f"_.{suffix}", strict=False)[0] or "text/plain"
-    if wanted not in _PLAIN and fallback is None and (Path(output).is_file() or not os.path.lexists(output)):
+    if wanted not in _PLAIN and fallback is None and (_is(stat.S_ISREG, output) or not os.path.lexists(output)):
         known = ", ".join(f".{kind}" for kind in FORMATS)
         msg = f"--output {output}: expected a name that ends in one of {known}, got .{suffix}; or say --format"
         raise SettingsError(msg)
@@ -177,7 +177,7 @@ def _chosen(inputs: Sequence[str], output: str, kind: str) -> list[Destination]:
             )
             raise SettingsError(msg)
         return [one] * len(inputs)
-    if not (output.endswith(("/", os.sep)) or directory.is_dir()):
+    if not (output.endswith(("/", os.sep)) or _is(stat.S_ISDIR, output)):
         if len(inputs) > 1:
             msg = f"--output {output}: expected a directory for {len(inputs)} inputs (end its name with / to make it)"
             raise SettingsError(msg)
@@ -192,6 +192,14 @@ def _chosen(inputs: Sequence[str], output: str, kind: str) -> list[Destination]:
         msg = f"--output {output}: several inputs would be written to {twice[0]}"
         raise SettingsError(msg)
     return [Destination(path) for path in paths]
+
+
+def _is(kind: Callable[[int], bool], path: str) -> bool:
+    """Tell whether a path leads to a file of this kind; what cannot be looked at does not, and is told when opened."""
+    try:
+        return kind(os.stat(path).st_mode)  # noqa: PTH116 - names that are no UTF-8, too
+    except OSError:
+        return False
 
 
 def _input_identity(path: str) -> tuple[int, int] | None:

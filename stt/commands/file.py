@@ -95,7 +95,7 @@ def run(
                 failed += 1
                 _complain(path, error)
             if target.path is not None and job.written and not quiet:
-                print(f"{path} -> {target.name}", file=sys.stderr)
+                print(f"{printable(path)} -> {target.name}", file=sys.stderr)
     return _summed_up(failed, len(paths))
 
 

@@ -171,9 +171,14 @@ def _check(*, api_key: str | None, ca: str | None, **options: str | None) -> Non
         if source == "-":
             msg = "--source -: standard input is the keyboard here; give a file, or use `stt file -`"
             raise SettingsError(msg)
-        if not Path(source).is_file():
-            msg = f"--source {source}: no such file"
-            raise SettingsError(msg)
+        from stt.errors import AudioError
+        from stt.sources import check_input
+
+        try:
+            check_input(source)
+        except AudioError as error:
+            msg = f"--source {error}"
+            raise SettingsError(msg) from error
     if (connect := options["connect"]) is not None:
         from stt.client import authorization, session_url, trusting
 

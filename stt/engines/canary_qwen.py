@@ -78,8 +78,7 @@ class CanaryQwen:
 
         """
         if dtype not in _DTYPES:
-            msg = f"dtype: canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}"
-            raise EngineError(msg)
+            raise EngineError.about("dtype", f"canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}")
         self.lost: EngineLostError | None = None
         """Why it will not work again in this process, once that has shown."""
         let_threads_sleep()
@@ -357,14 +356,14 @@ def locate(model: str | None, model_dir: str | None) -> Path | str | None:
     from nemo_lite import hub
     from nemo_lite.errors import ModelNotFoundError
 
-    if model_dir is not None:
-        try:
-            return Path(model_dir).expanduser() if hub.locate(Path(model_dir)) else None
-        except ModelNotFoundError as error:
-            if model is None and Path(model_dir).is_dir() and any(Path(model_dir).iterdir()):
-                raise EngineError(str(error)) from error  # something else is there: do not download into it
-            return None
     with our_errors():
+        if model_dir is not None:
+            try:
+                return Path(model_dir).expanduser() if hub.locate(Path(model_dir)) else None
+            except ModelNotFoundError:
+                if model is None and Path(model_dir).is_dir() and any(Path(model_dir).iterdir()):
+                    raise  # something else is there: do not download into it
+                return None
         return (model or MODEL) if hub.locate(model or MODEL) else None
 
 

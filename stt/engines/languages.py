@@ -28,11 +28,14 @@ def language_code(language: str | None) -> str | None:
 def languages_by_name(engine: EngineSettings) -> frozenset[str]:
     """Return the languages of the engine that is asked for, as far as its name tells: nothing is loaded for it.
 
-    None where it does not: `auto`, a directory, weights of others.
+    None where it does not: a directory, weights of others, `auto` for English. For other languages, and where they are
+    to be found out, `auto` becomes a Whisper that knows many, or nothing.
     """
     model = engine.model
-    if engine.model_dir is not None or (model == _AUTO and engine.engine != "canary-qwen"):
+    if engine.model_dir is not None:
         return frozenset()
+    if model == _AUTO and engine.engine != "canary-qwen":
+        return frozenset() if language_code(engine.language) == "en" else frozenset(NAMES)
     if engine.engine == "canary-qwen" or model is None or model.endswith((".en", "canary-qwen")):
         return _ENGLISH
     return frozenset(NAMES) if _SIZE.fullmatch(model) else frozenset()

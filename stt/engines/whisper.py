@@ -37,6 +37,7 @@ _CONTEXTS: Final = (1500, 2000, 2500, _FULL_CONTEXT)
 _MARGIN: Final = 600
 _HOP: Final = 160
 _WINDOW: Final = 400  # of a spectrum, in samples
+_DTYPES: Final = ("float32", "bfloat16", "float16", "int8")  # of those that CTranslate2 has, as other engines call them
 
 # As in openai-whisper's `transcribe`: taken for no speech where the model says so and is unsure of what it wrote.
 _NO_SPEECH: Final = 0.6
@@ -108,6 +109,12 @@ class Whisper:
                 break
             except (RuntimeError, ValueError, OSError) as error:
                 if place == wanted[-1]:
+                    if isinstance(error, ValueError) and computes not in (
+                        known := ctranslate2.get_supported_compute_types(place)
+                    ):
+                        names = ", ".join(name for name in _DTYPES if name in known)
+                        text = f"whisper computes in {names} on this machine ({place}), got {computes!r}"
+                        raise EngineError.about("dtype", text) from error
                     msg = f"cannot load {path} on {place}: {error}"
                     raise EngineError(msg) from error
 

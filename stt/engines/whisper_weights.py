@@ -9,7 +9,7 @@ from typing import Final
 
 from nemo_lite import hub
 from stt.errors import EngineError
-from stt.hub import fetch
+from stt.hub import fetch, our_errors
 
 EMBEDDED: Final = "tiny.en"
 """What the embedded weights are called; on the hub there are the same."""
@@ -87,7 +87,9 @@ def resolve(model: str | None, model_dir: str | None) -> Path:
     if model is None:
         return embedded_path() if folder is None else _checked(folder)
     path = Path(model).expanduser()
-    if path.is_dir():
+    with our_errors():
+        is_folder = path.is_dir()
+    if is_folder:
         return _checked(path)
     if not hub.is_hub_id(model) and model not in sizes():
         msg = f"model {model!r}: no such directory; or give a hub id (owner/name), or one of {', '.join(sizes())}"
@@ -104,7 +106,8 @@ def find(model: str | None, model_dir: str | None) -> Path:
 
 
 def _checked(path: Path) -> Path:
-    missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
+    with our_errors():
+        missing = [name for name in ("config.json", "model.bin") if not (path / name).is_file()]
     if missing:
         msg = f"{path}: expected a Whisper model in CTranslate2's format, but there is no {' and no '.join(missing)}"
         raise EngineError(msg)

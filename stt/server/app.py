@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -20,8 +22,10 @@ from stt.engines.languages import languages_by_name
 from stt.recognition import OpenModel, SpeechModel
 from stt.server import page
 from stt.server.access import Offered, authorized, offered
-from stt.server.dialect import Denial, Dialect, NotAdmittedError, SessionOptions
+from stt.server.dialect import Dialect, NotAdmittedError, SessionOptions
 from stt.server.dialect import Request as DialectRequest
+from stt.server.dialects.native import refusal
+from stt.server.dialects.reading import shown
 from stt.server.families import FAMILIES, Family
 from stt.server.gate import KEY_WANTED, Gate, log_refusal
 from stt.server.host import Host
@@ -31,6 +35,8 @@ from stt.server.wire import WebSocketWire, response
 from stt.settings import EngineSettings, TurnSettings
 from stt.terms import checked
 from stt.vad_pool import VadPool
+
+_ALSO: Final = ("GET /health", "GET /ready", "GET /metrics")
 
 
 def create_app(
@@ -89,12 +95,12 @@ def create_app(
 
     async def about(_: Request) -> Response:
         spoken = {family.name: list(family.paths) for family in dialects}
-        return JSONResponse({"name": "stt", "dialects": spoken, "also": ["GET /health", "GET /ready", "GET /metrics"]})
+        return JSONResponse({"name": "stt", "dialects": spoken, "also": _ALSO})
 
     async def metrics(request: Request) -> Response:
         if not authorized(request.scope["offered"].keys, settings.api_keys):
             log_refusal(request, 401, "unauthorized")
-            return response(Denial(401, {"error": KEY_WANTED, "code": "unauthorized"}))
+            return response(refusal(NotAdmittedError("unauthorized", KEY_WANTED)))
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     def admit(connection: HTTPConnection, name: str, dialect: Dialect) -> SessionOptions:
@@ -143,16 +149,22 @@ def create_app(
     async def nowhere(websocket: WebSocket) -> None:
         log_refusal(websocket, 404, "not_found")
         text = f"no WebSocket here; the path is {paths}"
-        await WebSocketWire(websocket).refuse(Denial(404, {"error": text, "code": "not_found"}))
+        await WebSocketWire(websocket).refuse(refusal(NotAdmittedError("not_found", text)))
 
-    async def not_found(_: HTTPConnection, __: Exception) -> Response:
-        text = f"no such path; there are /health, /ready, /metrics and the WebSocket {paths}"
-        return JSONResponse({"error": text, "code": "not_found"}, 404)
+    def lost(connection: HTTPConnection, error: NotAdmittedError, headers: Mapping[str, str]) -> Response:
+        path = connection.url.path
+        refuse = next((family.refuse for family in dialects if family.root and path.startswith(family.root)), refusal)
+        return response(replace(refuse(error), headers=headers))
 
-    async def not_allowed(_: HTTPConnection, error: Exception) -> Response:
-        headers: Mapping[str, str] | None = getattr(error, "headers", None)
-        text = f"expected {(headers or {}).get('Allow', 'GET')}"
-        return JSONResponse({"error": text, "code": "method_not_allowed"}, 405, headers)
+    async def not_found(connection: HTTPConnection, _: Exception) -> Response:
+        there = [path for family in dialects for path in family.paths]
+        text = f"nothing at {shown(connection.url.path)}; there are {', '.join([*there, *_ALSO])}"
+        return lost(connection, NotAdmittedError("not_found", text), {})
+
+    async def not_allowed(connection: HTTPConnection, error: Exception) -> Response:
+        headers: Mapping[str, str] = getattr(error, "headers", None) or {}
+        text = f"expected {headers.get('Allow', 'GET')}"
+        return lost(connection, NotAdmittedError("method_not_allowed", text), headers)
 
     routes = [
         *(page.routes() if settings.page else (Route("/", about),)),

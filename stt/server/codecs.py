@@ -22,6 +22,7 @@ from stt.audio import SAMPLE_RATE, Samples, to_pcm16
 from stt.errors import AudioError
 from stt.server.dialect import MONO_16K, Audio, Codec, Encoded, Format
 from stt.sources.ffmpeg import NO_AUDIO, BetterElsewhere, FfmpegAudio
+from stt.sources.truncation import index_comes_last
 
 _OPUS_RATE: Final = 48_000  # whatever went in, this is what comes out
 # Digital silence, the least of all sounds, takes 19 bytes a second in FLAC at 8 kHz, 5 or so in Opus.
@@ -30,6 +31,10 @@ _FREE_S: Final = 600.0
 _PIECE_BYTES: Final = 64 << 10  # of samples at once: a message may be a file, and whoever takes them sets the pace
 _PIECES: Final = 16  # of 0.1 s that a container may be ahead of whoever takes them
 _HEAD: Final = 65_536
+_INDEX_LAST: Final = (
+    "the stream is an MP4 (M4A, MOV) whose index comes after its sound, or is missing, and cannot be heard live; "
+    "expected one with its index first (ffmpeg -movflags +faststart), WAV, Ogg, WebM or FLAC, or the file as an upload"
+)
 
 
 class Decoder:
@@ -202,11 +207,14 @@ class _Container:
             pass
         except AudioError as error:
             if not self._heard_s or isinstance(error, _BombError):  # one that breaks off has been heard
-                self._made.put(error)
+                self._fail(error)
         except (FFmpegError, BetterElsewhere, OSError, ValueError):
-            self._made.put(AudioError(f"the stream is {NO_AUDIO}"))
+            self._fail(AudioError(f"the stream is {NO_AUDIO}, or for raw samples their encoding and sample_rate"))
         finally:
             self._made.put("done")
+
+    def _fail(self, error: AudioError) -> None:
+        self._made.put(AudioError(_INDEX_LAST) if index_comes_last(self.head) else error)
 
     def _decode(self) -> None:
         audio = FfmpegAudio(self, "the stream", None)

@@ -73,8 +73,8 @@ class NotAdmittedError(Exception):
     """The connection is not let in; the text is for the client to read.
 
     `code` is one of `unauthorized`, `forbidden_origin`, `bad_option`, `too_many_sessions`, `overloaded`, `not_ready`,
-    `draining`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`. `option` is the one that cannot
-    work.
+    `draining`, `not_found`, `method_not_allowed`; of files also `bad_audio`, `too_large`, `engine_failed`, `no_room`.
+    `option` is the one that cannot work.
     """
 
     def __init__(self, code: str, message: str, *, option: str | None = None) -> None:
@@ -93,6 +93,8 @@ _STATUSES: Final = {
     "forbidden_origin": 403,
     "bad_option": 400,
     "bad_audio": 400,
+    "not_found": 404,
+    "method_not_allowed": 405,
     "too_large": 413,
     "engine_failed": 500,
 }

@@ -6,11 +6,11 @@ from typing import Final
 
 from starlette.routing import BaseRoute
 
-from stt.server.dialect import Dialect
-from stt.server.dialects import deepgram_rest, openai_chat, openai_rest
+from stt.server.dialect import Denial, Dialect, NotAdmittedError
+from stt.server.dialects import deepgram_rest, openai, openai_chat, openai_rest
 from stt.server.dialects.deepgram_live import DeepgramLive
 from stt.server.dialects.flux import Flux
-from stt.server.dialects.native import Native
+from stt.server.dialects.native import Native, refusal
 from stt.server.dialects.openai_realtime import OpenAIRealtime
 from stt.server.gate import Gate
 
@@ -26,6 +26,9 @@ class Family:
     """What makes the routes of those spoken over HTTP."""
     paths: tuple[str, ...] = ()
     """All of it, for people."""
+    root: str = ""
+    """Below it `refuse` says that something is not there; empty: nowhere."""
+    refuse: Callable[[NotAdmittedError], Denial] = refusal
 
 
 FAMILIES: Final[dict[str, Family]] = {
@@ -42,6 +45,8 @@ FAMILIES: Final[dict[str, Family]] = {
                 "GET /v1/models",
                 f"WS {OpenAIRealtime.path}",
             ),
+            root="/v1/",
+            refuse=openai.refusal,
         ),
         Family(
             "deepgram",

@@ -394,5 +394,7 @@ class Host:
                 self._service.metrics.errors.labels("idle").inc()
                 self.end("idle", f"nothing was sent for {idle_s:g} s")
             return
-        wait_s = _DRAIN_LOOK_S if self._draining else 1.0 if full or left_s <= 0 else left_s
+        # Where the idle time is short, so is the time until it is looked at again: nobody then waits a whole second.
+        again_s = _DRAIN_LOOK_S if self._draining else min(1.0, idle_s)
+        wait_s = again_s if self._draining or full or left_s <= 0 else left_s
         self._idle_timer = asyncio.get_running_loop().call_later(wait_s, self._look)

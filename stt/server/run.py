@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -78,7 +79,8 @@ def serve(
         server.config.load()
     except OSError as error:
         listener.close()
-        msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {error}"
+        why = f"expected both in PEM, got: {error}" if isinstance(error, ssl.SSLError) else error
+        msg = f"TLS: {settings.tls_cert} and {settings.tls_key} cannot be used: {why}"
         raise SettingsError(msg) from error
     service.on_failure = server.stop
     page = page_address(url) if settings.page else None

@@ -205,24 +205,33 @@ class _EventWire:
                 return await self._rest(event)
         except TimeoutError:
             raise GoneError("slow_request") from None
-        except (OSError, asyncio.IncompleteReadError):
+        except OSError:
             raise GoneError("vanished") from None
 
     async def _rest(self, event: bytes) -> bytes:
         if event != b"\n":
-            try:
-                event += await self._reader.readuntil(b"\n")
-            except asyncio.LimitOverrunError:
-                event += b"\n"
+            event += await self._line()
         try:
-            kind, _, *sizes = head(event)
+            kind, _, *sizes = head(event.removesuffix(b"\n"))
+            event += await self._reader.readexactly(sum(sizes))
         except UnreadableError:
             self._over = True
             return event
-        event += await self._reader.readexactly(sum(sizes))
+        except asyncio.IncompleteReadError as cut:
+            self._over = True
+            return event + cut.partial
         if kind in _AUDIO:
             self._mid_utterance = kind != "audio-stop"
         return event
+
+    async def _line(self) -> bytes:
+        """Read to the end of a line, or to that of the stream; of one that is too long, enough to see that."""
+        try:
+            return await self._reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as cut:
+            return cut.partial
+        except asyncio.LimitOverrunError:
+            return await self._reader.readexactly(MOST_BYTES)
 
     async def send(self, frame: Frame) -> None:
         """Send an event; waits while the client does not read."""

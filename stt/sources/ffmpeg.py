@@ -19,6 +19,7 @@ from stt.sources.truncation import ends_inside_a_packet, ends_inside_a_page, is_
 _PACKET: Final = 1024  # bytes of a WAV that are decoded at a time: 0.03 s at 16 kHz
 _SAMPLE_BYTES: Final = 4 * _PACKET  # of a WAV's samples, which are more than enough to open it
 _CLOCK: Final = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
+_PROBED: Final = 65_536  # bytes after which what nobody knows is no audio: FFmpeg would wait for 1 MiB, 32 s of PCM
 _TAIL: Final = 131_072  # an Ogg page is 65 kB at most
 NO_AUDIO: Final = "not audio in a format known here; expected WAV, FLAC, OGG, MP3, M4A, WebM or the like"
 
@@ -85,6 +86,8 @@ class FfmpegAudio:
         given = source if isinstance(source, Stored) else _Opening(source)
         if isinstance(given, _Opening):
             options |= {"probesize": "4096", "max_size": str(_PACKET)}  # what is probed or collected is heard late
+            if source.head[:3] != b"ID3":  # which may be pictures of any size
+                options["formatprobesize"] = str(_PROBED)
         self._container: Any = av.open(given, options=options, **_lenient(av.__version__))
         if isinstance(given, _Opening):
             given.is_open = True

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import select
 import stat
 import sys
@@ -18,6 +19,7 @@ STDIN: Final = "-"
 _PIECE: Final = 65_536
 _HEAD: Final = 65_536  # what is kept of the beginning: the header, but for pictures in front of it
 _SNIFF: Final = 12
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Stored(io.RawIOBase):
@@ -188,5 +190,5 @@ def _opened(fd: int, name: str, extension: str) -> Stored | Pipe:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Return a name that any terminal takes: what is no UTF-8 in it is replaced."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """Return a name that any terminal takes: what is no UTF-8 in it, or would steer a terminal, is replaced."""
+    return _CONTROL.sub("\ufffd", os.fsencode(path).decode("utf-8", "replace"))

@@ -44,6 +44,14 @@ def _excess(promised: int, there: int) -> float | None:
     return None if is_open(promised) or promised <= there + _PADDING else promised / max(1, there)
 
 
+def index_comes_last(head: bytes) -> bool:
+    """Tell whether an MP4 or QuickTime file, that begins like this, has its sound before its index, or has none."""
+    at = 0
+    while (kind := head[at + 4 : at + 8]) in {b"ftyp", b"free", b"skip", b"wide"}:
+        at += max(8, int.from_bytes(head[at : at + 4]))
+    return kind == b"mdat"
+
+
 def mp3_frames(head: bytes) -> int | None:
     """Return how many frames an MP3 says it has (in its first one: Xing's and LAME's header, or Fraunhofer's)."""
     if head[:3] == b"ID3":  # the tag's length has 7 bits a byte

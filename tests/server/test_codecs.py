@@ -124,6 +124,41 @@ async def test_what_is_no_container_is_an_error() -> None:
             await decoded(Codec("container"), *cut(data, 1_000))
 
 
+async def test_raw_samples_that_nobody_announced_are_an_error_soon() -> None:
+    """Not once FFmpeg has looked at 1 MiB of them, which are half a minute."""
+    decoder, pcm = Decoder(), to_pcm16(np.random.default_rng(0).normal(0, 0.1, 48_000))
+    with pytest.raises(AudioError, match=r"not audio.*or for raw samples their encoding"):
+        for piece in cut(pcm, 3_200):
+            async for _ in decoder.decode(Encoded(piece, Codec("container"))):
+                pass
+    decoder.close()
+
+
+@pytest.mark.parametrize("picture", [300_000, 2_000_000])
+async def test_a_picture_in_front_of_an_mp3_may_be_large(picture: int, tmp_path: Any) -> None:
+    mp3 = encode(tmp_path / "a.mp3", tones(2.0)).read_bytes()
+    begins = 10 + sum(byte << shift for byte, shift in zip(mp3[6:10], (21, 14, 7, 0), strict=True))
+    size = bytes(picture >> shift & 127 for shift in (21, 14, 7, 0))
+    data = b"ID3\4\0\0" + size + bytes(picture) + mp3[begins if mp3[:3] == b"ID3" else 0 :]
+    assert abs(len(sound(await decoded(Codec("container"), *cut(data, 8_000)))) - 32_000) < 2_000
+
+
+@pytest.mark.parametrize("kind", ["m4a", "mov"])
+@pytest.mark.parametrize("part", [1, 2])
+async def test_an_index_at_the_end_comes_too_late(kind: str, part: int, tmp_path: Any) -> None:
+    """FFmpeg could only seek back; what is missing is told, and what to send instead."""
+    data = encode(tmp_path / f"a.{kind}", tones(10.0)).read_bytes()
+    with pytest.raises(AudioError, match=r"whose index comes after its sound, or is missing.*\+faststart.*or the file"):
+        await decoded(Codec("container"), *cut(data[: len(data) // part], 4_000))
+
+
+async def test_an_index_at_the_beginning_is_heard(tmp_path: Any) -> None:
+    data = encode(tmp_path / "a.mp4", tones(2.0)).read_bytes()
+    assert abs(len(sound(await decoded(Codec("container"), *cut(data, 1_000)))) - 32_000) < 2_000
+    with pytest.raises(AudioError, match="truncated"):
+        await decoded(Codec("container"), data[: data.index(b"mdat") + 4])
+
+
 async def test_a_stream_that_breaks_off_was_heard(tmp_path: Any) -> None:
     data = encode(tmp_path / "a.webm", tones(2.0)).read_bytes()
     heard = sound(await decoded(Codec("container"), data[: len(data) // 2]))

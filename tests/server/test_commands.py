@@ -109,7 +109,8 @@ async def test_bench_keeps_its_figures_when_the_last_finals_do_not_come(monkeypa
 async def test_bench_counts_what_is_lost() -> None:
     assert word_errors("one two, three", "One three four") == (2, 3)
     assert word_errors("", "x") == (1, 0)
-    assert percentiles([]) == "none"
+    assert percentiles([], "every {} s") == "none"
+    assert percentiles([1.0], "every {} s") == "every 1.00 / 1.00 / 1.00 s"
     rising = Figures(1, 3, 3, [], [], [1.0, 2.0, 3.0], [60.0, 120.0, 180.0], [], 0, 0, [])
     assert rising.slope == pytest.approx(1.0)
 
@@ -132,7 +133,7 @@ def test_bench_writes_frames_that_a_server_reads(size: int) -> None:
         (
             ("--tls-cert", "/dev/null", "--tls-key", "/dev/null", "--port", "0"),
             2,
-            "TLS: /dev/null and /dev/null cannot be used",
+            "TLS: /dev/null and /dev/null cannot be used: expected both in PEM, got: ",
         ),
         (("--api-key-file", "/nowhere"), 2, "API key file /nowhere"),
         (("--port", "0", "--engine", "whisper", "--model", "gigantic"), 1, "no such directory"),

@@ -217,7 +217,10 @@ def test_terms_languages_and_what_is_not_known() -> None:
     assert options.recognition.language == "en"
     assert options.headers == (("dg-request-id", "id"),)
     assert opening(language="multi")[1].recognition.language is None
-    assert opening(detect_language="True")[1].recognition.language is None
+    for found in ("True", "de", "pt-BR"):  # those to choose from are asked for by name
+        assert opening(detect_language=found)[1].recognition.language is None
+    with pytest.raises(NotAdmittedError, match="detect_language must be true or false, got 'tlh'"):
+        opening(detect_language="tlh")
 
 
 def test_configure_replaces_terms_or_nothing() -> None:
@@ -225,7 +228,7 @@ def test_configure_replaces_terms_or_nothing() -> None:
     control, answer = live.decode('{"type":"Configure","keyterms":["b","c"],"features":{"numerals":true}}')
     assert control.options.terms == ("b", "c")  # type: ignore[union-attr]
     assert told(live, answer) == [{"type": "ConfigureSuccess", "request_id": "id", "keyterms": ["b", "c"]}]
-    for bad in ('"keyterms":"b"', '"keyterms":[1]', '"features":[]', '"features":{"numerals":1}'):
+    for bad in ('"keyterms":[1]', '"features":[]', '"features":{"numerals":1}'):
         (failure,) = told(live, *live.decode(f'{{"type":"Configure",{bad}}}'))
         assert set(failure) == {"type", "request_id", "code", "description"}
         assert failure["type"] == "ConfigureFailure"

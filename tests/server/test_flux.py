@@ -92,7 +92,7 @@ def test_settings_change_whole_or_not_at_all() -> None:
     bad = '{"type":"Configure","thresholds":{"eot_threshold":0.6,"eager_eot_threshold":0.8},"keyterms":["x"]}'
     (failure,) = told(flux, *flux.decode(bad))
     assert (failure["type"], failure["code"]) == ("ConfigureFailure", failure["error_code"])
-    good = '{"type":"Configure","thresholds":{"eager_eot_threshold":0.4},"keyterms":["Strops"]}'
+    good = '{"type":"Configure","thresholds":{"eager_eot_threshold":0.4},"keyterms":"Strops"}'
     control, answer = flux.decode(good)
     assert control.options.terms == ("Strops",)  # type: ignore[union-attr]
     (success,) = told(flux, answer)

@@ -73,6 +73,7 @@ async def test_openai_rest(parts: Sequence[np.ndarray], asked: str, name: str, c
     ("query", "found"),
     [
         ("detect_language=true", "de"),
+        ("detect_language=en&detect_language=de", "de"),  # as Deepgram's SDK writes a list
         ("detect_language=true&language=fr", "fr"),  # there is nothing to find
         ("language=multi", None),  # nobody asked which
     ],

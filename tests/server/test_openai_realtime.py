@@ -11,6 +11,7 @@ from realtime import TRANSCRIPTION, append, kinds, send, talking, until, update
 from scripted import ScriptedModel, tone
 from serving import rest, serving
 from spoken import silence
+from stt.audio import to_pcm16
 from stt.recognition import Utterance
 from stt.settings import TurnSettings
 
@@ -191,6 +192,17 @@ async def test_half_a_sample_is_cleared_as_well() -> None:
         await append(websocket, tone(0.5))
         await send(websocket, "input_audio_buffer.commit")
         assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0"
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+async def test_base64_may_come_in_lines(line_break: str) -> None:
+    """As encoders of MIME write it."""
+    async with serving(grows()) as running, talking(running) as websocket:
+        await update(websocket, turn_detection=None, format={"type": "audio/pcm", "rate": 16_000})
+        lines = base64.encodebytes(to_pcm16(tone(1.0))).decode().replace("\n", line_break)
+        await send(websocket, "input_audio_buffer.append", audio=lines)
+        await send(websocket, "input_audio_buffer.commit")
+        assert (await until(websocket, f"{TRANSCRIPTION}.completed"))[-1]["transcript"] == "w0 w1"
 
 
 async def test_an_update_keeps_what_it_does_not_mention() -> None:

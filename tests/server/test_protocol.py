@@ -51,6 +51,7 @@ MONO = Format(16_000, 1)
     [
         (json.dumps({"samples": B64, "sampleRate": 16000, "channels": 1}), Audio(PCM, MONO)),
         (json.dumps({"samples": B64}), Audio(PCM, MONO)),
+        (json.dumps({"samples": f"{B64[:4]}\r\n{B64[4:]}\n"}), Audio(PCM, MONO)),
         (json.dumps({"samples": B64, "sampleRate": 8000, "channels": 2}), Audio(PCM, Format(8_000, 2))),
         (json.dumps({"samples": B64, "sampleRate": 44100.0, "channels": 1.0}), Audio(PCM, Format(44_100, 1))),
         (json.dumps({"samples": B64, "sampleRate": 48000, "more": [1]}), Audio(PCM, Format(48_000, 1))),

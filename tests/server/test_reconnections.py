@@ -12,8 +12,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 import stt.client
+from fuzzing import Model
 from judges import Guesses
-from scripted import LoudnessVad, ScriptedModel
+from scripted import LoudnessVad
 from stt.audio import Samples, from_pcm16
 from stt.client import RemoteSession
 from stt.endofturn import EndOfTurn, Meaning
@@ -266,7 +267,7 @@ def fate(rng: random.Random, events: int, samples: int) -> Fate:
 async def test_each_word_comes_once_wherever_connections_end(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stt.client, "_FIRST_BACKOFF_S", 0.001)
     monkeypatch.setattr(stt.client, "_MOST_BACKOFF_S", 0.001)
-    with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+    with LocalRecognizer(Model(hear)) as recognizer:
         for seed in range(block * 30, block * 30 + 30):
             rng = random.Random(seed)
             settings = TurnSettings(
@@ -289,7 +290,7 @@ async def test_no_word_is_lost_where_turns_end_by_meaning_though_each_connection
     """What a lost connection took for the end of a turn the next one may take for a pause, and the other way round."""
     monkeypatch.setattr(stt.client, "_FIRST_BACKOFF_S", 0.001)
     monkeypatch.setattr(stt.client, "_MOST_BACKOFF_S", 0.001)
-    with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+    with LocalRecognizer(Model(hear)) as recognizer:
         for seed in range(block * 20, block * 20 + 20):
             rng = random.Random(seed)
             settings = TurnSettings(end_of_turn_s=3.0, window_s=rng.choice((6.0, 12.0)), overlap_s=2.0)
@@ -311,7 +312,7 @@ async def test_a_long_turn_without_a_pause_outlives_its_connection() -> None:
     """170 s of running speech, cut off at 150 s: more than the tape holds, and words committed long ago."""
     words = [speech(word, 0.4) for word in range(425)]
     said = Talk(np.concatenate([*words, np.zeros(32_000, np.float32)]), [[f"w{word % 150}" for word in range(425)]])
-    with LocalRecognizer(ScriptedModel(hear)) as recognizer:
+    with LocalRecognizer(Model(hear)) as recognizer:
         told = await hold(recognizer, random.Random(0), said, TurnSettings(), [Fate(1 << 40, 150 * 16_000, "cut")])
     (final,) = told.finals
     assert final.text.split() == said.turns[0]

@@ -18,6 +18,7 @@ from spoken import silence
 from stt.errors import SettingsError
 from stt.server import ServerSettings
 from stt.server.dialects.native import PATH
+from stt.server.dialects.openai import error
 from stt.server.families import FAMILIES
 
 SPOKEN = np.concatenate([silence(0.3), tone(1), silence(0.2)])
@@ -136,6 +137,7 @@ async def test_health_ready_and_metrics() -> None:
 
 
 async def test_wrong_paths_and_methods() -> None:
+    """Answered in the shape that is read there: of a text as `error` OpenAI's libraries show nothing."""
     async with serving() as running, httpx.AsyncClient(base_url=running.http) as http:
         response = await http.get("/nowhere")
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
@@ -145,9 +147,19 @@ async def test_wrong_paths_and_methods() -> None:
         assert (response.status_code, response.json()["code"]) == (426, "upgrade_required")
         assert (await http.post("/ws/transcribe")).status_code == 405
         response = await http.get("/v1/audio/transcriptions")
-        assert (response.status_code, response.json()["error"]) == (405, "expected POST")
+        assert response.status_code == 405
+        assert response.json()["error"] == error("expected POST", "method_not_allowed")
+        response = await http.post("/v1/audio/translations?api_key=secret", content=b"x" * 1000)
+        told = response.json()["error"]
+        assert (response.status_code, told) == (404, error(told["message"], "not_found"))
+        assert told["message"].startswith(
+            "nothing at '/v1/audio/translations'; there are WS /ws/transcribe, POST /v1/audio"
+        )
         status, told = await refused(running, path="/ws/other")
         assert (status, told["code"]) == (404, "not_found")
+    async with serving(dialects=(FAMILIES["native"],)) as running, httpx.AsyncClient(base_url=running.http) as http:
+        response = await http.post("/v1/audio/transcriptions")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
         paths = [kind.path for family in FAMILIES.values() for kind in family.websocket]
         assert told["error"] == f"no WebSocket here; the path is {' or '.join(paths)}"
         response = await http.get("/health", headers={"X-Large": "x" * 300_000})

@@ -124,7 +124,8 @@ async def test_it_says_what_it_is_also_while_the_engine_loads() -> None:
             await running.until(lambda: running.service.state == "ready")
 
 
-async def test_the_languages_of_a_model_are_told_by_its_name_while_it_loads() -> None:
+@pytest.mark.parametrize("engine", [EngineSettings(model="small"), EngineSettings(model="auto", language=None)])
+async def test_the_languages_of_a_model_are_told_by_its_name_while_it_loads(engine: EngineSettings) -> None:
     """Home Assistant asks once, perhaps then."""
     loading = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,7 +134,6 @@ async def test_the_languages_of_a_model_are_told_by_its_name_while_it_loads() ->
         asyncio.run_coroutine_threadsafe(loading.wait(), loop).result(10)
         return grows()
 
-    engine = EngineSettings(model="small")
     async with serving(load, ready=False, engine=engine, wyoming=ANY_PORT) as running, talking(running) as client:
         client.send("describe")
         _, info = await client.read()
@@ -288,6 +288,56 @@ async def test_a_broken_line_ends_its_connection_alone(line: bytes, speaking: bo
             await client.read()
         other.send("audio-stop")
         assert (await other.answer())[0] == "w0 w1"
+
+
+@pytest.mark.parametrize(
+    "line", [b"{" + b" " * (2 << 20), b'{"type": "ping", "data": {"text": "' + b"x" * (2 << 20) + b'"}}\n']
+)
+async def test_a_line_that_is_too_long_is_told_so(line: bytes) -> None:
+    async with serving(grows(), wyoming=ANY_PORT) as running, talking(running) as client:
+        client.writer.write(line)
+        kind, data = await client.read()
+        assert (kind, data["code"]) == ("error", "bad_event")
+        assert "1048576 bytes, got more" in data["text"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "why"),
+    [
+        (b'{"type": "pi', 'expected a JSON object, got \'{"type": "pi\''),
+        (b'{"type": "ping", "data_length": 9}', "expected 9 bytes of data and 0 of payload, got 0"),
+        (b'{"type": "ping", "data_length": 9}\n{"te', "expected 9 bytes of data and 0 of payload, got 4"),
+        (
+            b'{"type": "audio-chunk", "payload_length": 640}\n\0\0\0',
+            "expected 0 bytes of data and 640 of payload, got 3",
+        ),
+    ],
+)
+@pytest.mark.parametrize("speaking", [False, True])
+async def test_a_stream_that_ends_inside_an_event_is_told_what_is_missing(cut: bytes, why: str, speaking: bool) -> None:
+    async with serving(grows(), wyoming=ANY_PORT) as running, talking(running) as client:
+        if speaking:
+            client.send("audio-start", **AUDIO)
+            client.speak(tone(1))
+        client.writer.write(cut)
+        client.writer.write_eof()
+        (kind, data) = (await client.until("error"))[-1]
+        assert (kind, data) == ("error", {"text": why, "code": "bad_event"})
+        assert await client.end() == b""
+
+
+async def test_the_last_line_may_lack_its_line_break() -> None:
+    async with serving(grows(), wyoming=ANY_PORT) as running, talking(running) as client, talking(running) as speaker:
+        client.writer.write(b'{"type": "ping"}')
+        client.writer.write_eof()
+        assert await client.read() == ("pong", {})
+        assert await client.end() == b""
+        speaker.send("audio-start", **AUDIO)
+        speaker.speak(tone(1))
+        speaker.writer.write(b'{"type": "audio-stop"}')
+        speaker.writer.write_eof()
+        assert await speaker.answer() == ("w0 w1", SPOKEN)
+        assert await speaker.end() == b""
 
 
 async def test_the_largest_parts_are_taken() -> None:

@@ -87,6 +87,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ((), "expected a terminal"),
         (("--device", "cuda"), "--device is the microphone here; for where the engine runs say --engine-device cuda"),
         (("--source", "gone.wav"), "--source gone.wav: no such file"),
+        (("--source", "x" * 300), "x: File name too long"),
+        (("--source", "/"), "--source /: is a directory"),
         (("--source", "-"), "standard input is the keyboard"),
         (("--connect", "http://x"), "expected a URL like ws://127.0.0.1:15751 or wss://host, got 'http://x'"),
         (("--connect", "wss://x", "--ca", "/nowhere"), "CA file /nowhere: expected certificates in PEM"),

@@ -131,6 +131,7 @@ let
       "pytest"
       "pytest-asyncio"
       "pytest-timeout"
+      "pytest-xdist"
       "pyyaml"
       "rapidfuzz"
       "safetensors"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from stt.engines.languages import language_code
+from stt.engines.languages import NAMES, language_code
 from stt.server.dialect import Codec, Denial, End, Frame, Goodbye, NotAdmittedError
 from stt.server.dialects.reading import boolean, number, shown, texts
 from stt.server.estimate import CONFIDENCE
@@ -71,13 +71,14 @@ def options(query: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def configured_terms(message: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Read the terms of a `Configure`; `None`: those there are stay.
+    """Read the terms of a `Configure`, a list or a single one; `None`: those there are stay.
 
     Raises:
         UnreadableError: they are no list of strings.
 
     """
     given = message.get("keyterms")
+    given = [given] if isinstance(given, str) else given
     return None if given is None else usable(texts(given, "keyterms"))
 
 
@@ -89,9 +90,20 @@ def language_of(given: Mapping[str, str], default: str | None) -> str | None:
 
     """
     asked = given.get("language")
-    if asked == "multi" or (asked is None and flag(given, "detect_language")):
+    if asked == "multi" or (asked is None and detects_language(given)):
         return None
     return language_code(asked or default)
+
+
+def detects_language(given: Mapping[str, str]) -> bool:
+    """Tell whether the language is to be found; one of a list to choose from asks for that as well, and bounds nothing.
+
+    Raises:
+        UnreadableError: it is neither true or false nor a language.
+
+    """
+    name = "detect_language"
+    return language_code(given.get(name)) in NAMES or flag(given, name)
 
 
 def flag(given: Mapping[str, str], name: str) -> bool:

@@ -26,6 +26,7 @@ from stt.server.dialects.deepgram import (
     MOST_CHANNELS,
     alternative,
     codec,
+    detects_language,
     flag,
     keyterms,
     language_of,
@@ -78,7 +79,7 @@ def read(query: Sequence[tuple[str, str]], language: str | None, server_terms: t
         codec(given.get("encoding", ""), rate, channels),
         flag(given, "multichannel"),
         flag(given, "paragraphs"),
-        flag(given, "detect_language"),
+        detects_language(given),
         gap_s if flag(given, "utterances") else None,
         given.get("model", ""),
     )

@@ -3,8 +3,6 @@
 `docs/protocol.md` tells it to people. A session knows nothing of this module; other protocols stand beside it.
 """
 
-import base64
-import binascii
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +43,7 @@ from stt.server.dialect import (
 )
 from stt.server.dialects.native_control import ENDS, KINDS, Controls
 from stt.server.dialects.native_reader import ProtocolError
-from stt.server.dialects.reading import dump, shown
+from stt.server.dialects.reading import base64_bytes, dump, shown
 from stt.settings import EAGERNESSES, POLICIES, TurnSettings
 from stt.terms import checked
 
@@ -240,8 +238,8 @@ class Decoder:
             message.get("sampleRate", self._binary.rate), message.get("channels", self._binary.channels)
         )
         try:
-            pcm = base64.b64decode(samples, validate=True)
-        except (binascii.Error, ValueError):
+            pcm = base64_bytes(samples)
+        except ValueError:
             raise ProtocolError("bad_base64", f"samples is not base64: {shown(samples)}") from None
         return self._audio(pcm, form)
 
@@ -412,6 +410,11 @@ _GOODBYES: Final = {
 }
 
 
+def refusal(refused: NotAdmittedError) -> Denial:
+    """Write a refusal in the shape of all errors."""
+    return Denial(refused.status, {"error": str(refused), "code": refused.code})
+
+
 class Native:
     """The protocol as a `Dialect`: one connection's decoder and encoder."""
 
@@ -438,7 +441,7 @@ class Native:
 
     def refuse(self, error: NotAdmittedError) -> Denial:
         """Say it in the shape of all errors."""
-        return Denial(error.status, {"error": str(error), "code": error.code})
+        return refusal(error)
 
     def decode(self, frame: Frame) -> Iterable[Command]:
         """Read one frame: one command."""

@@ -16,8 +16,6 @@ switched off goes on until the client commits it.
 An `error` is for what a client got wrong: LiveKit gives up for good at any, but connects again at a close.
 """
 
-import base64
-import binascii
 import secrets
 from collections import deque
 from collections.abc import Iterable
@@ -46,7 +44,7 @@ from stt.server.dialect import (
 )
 from stt.server.dialects.openai import error, refusal
 from stt.server.dialects.openai_session import SessionConfig
-from stt.server.dialects.reading import UnreadableError, dump, json_object, known_language, shown
+from stt.server.dialects.reading import UnreadableError, base64_bytes, dump, json_object, known_language, shown
 from stt.settings import TurnSettings
 
 PATH: Final = "/v1/realtime"
@@ -148,8 +146,8 @@ class OpenAIRealtime:
             msg = f"audio must be a string of base64, got {shown(audio)}"
             raise UnreadableError(msg, "audio")
         try:
-            data = base64.b64decode(audio, validate=True)
-        except (binascii.Error, ValueError):
+            data = base64_bytes(audio)
+        except ValueError:
             msg = f"audio is not base64: {shown(audio)}"
             raise UnreadableError(msg, "audio") from None
         codec = self._config.codec

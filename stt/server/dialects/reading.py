@@ -1,5 +1,6 @@
 """What JSON dialects share in reading what clients write."""
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,6 +11,7 @@ _MOST_TEXTS: Final = 1000
 _MOST_CHARS: Final = 1 << 20
 # Of a text that is longer: reading millions of values would keep everybody waiting, but a long string is no work.
 _MOST_VALUES: Final = 1000
+_LINE_BREAKS: Final = str.maketrans("", "", "\r\n\t ")
 
 
 class UnreadableError(ValueError):
@@ -104,6 +106,16 @@ def known_language(asked: Any, languages: frozenset[str], option: str) -> str | 
         msg = f"language: the engine knows {known}, got {shown(asked)}"
         raise UnreadableError(msg, option)
     return code
+
+
+def base64_bytes(text: str) -> bytes:
+    """Read base64, also in lines: MIME's, Ruby's and the shell's encoders break them after 60 or 76 characters.
+
+    Raises:
+        ValueError: it is none.
+
+    """
+    return base64.b64decode(text.translate(_LINE_BREAKS), validate=True)
 
 
 def dump(message: Mapping[str, Any]) -> str:

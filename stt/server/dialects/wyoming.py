@@ -78,6 +78,9 @@ def head(line: bytes) -> Head:
         UnreadableError: it is none, or announces too much.
 
     """
+    if len(line) > MOST_BYTES:
+        msg = f"the line of an event may have {MOST_BYTES} bytes, got more; longer data has a length of its own"
+        raise UnreadableError(msg)
     given = json_object(line.decode("utf-8", "replace"))
     kind, data = given.get("type"), given.get("data") or {}
     if not isinstance(kind, str) or not isinstance(data, dict):
