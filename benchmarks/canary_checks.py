@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # nothing need be installed
 
 from nemo_lite import CanaryQwen, ContinuousBatch
 from nemo_lite.audio import Staging, as_clip
+from nemo_lite.device import computing
 from nemo_lite.errors import KernelsError
 from nemo_lite.graphs import Replay, Run
 from nemo_lite.kernels import Kernels, Pass, TorchKernels, choose, rope
@@ -244,13 +245,13 @@ def _layer_time(way: Kernels, model: CanaryQwen, rows: int, tokens: int, span: i
     def run() -> None:
         layer(x, x, now, kv, model.llm.norm, way, adapter=True, tap=None)
 
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        run()  # compiles
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    with computing(like.device):  # which chooses among PyTorch's kernels of attention
+        with torch.cuda.stream(stream):
+            run()  # compiles
+        stream.synchronize()
+        with torch.cuda.graph(graph):
+            run()
     return _events(graph.replay, rounds)
 
 

@@ -12,7 +12,7 @@ made right to any share, and rounding does not decide.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -60,19 +60,39 @@ TOY = replace(
 TOKENIZER = Path(__file__).parents[1] / "tests" / "data" / "canary-toy" / "llm"
 
 
-def random_tensors(model: CanaryQwen, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """A checkpoint for `model` on its device, one tensor after the other."""
-    generator = torch.Generator(model.device).manual_seed(seed)
-    for name, like in destinations(model).items():
+class Made(Mapping[str, torch.Tensor]):
+    """Tensors by name, each made when it is looked up: a second copy of all of them need not fit."""
+
+    def __init__(self, like: Mapping[str, torch.Tensor], make: Callable[[str], torch.Tensor]) -> None:
+        self.like, self.make = like, make
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.like)
+
+    def __len__(self) -> int:
+        return len(self.like)
+
+
+def random_tensors(model: CanaryQwen, seed: int) -> Mapping[str, torch.Tensor]:
+    """A checkpoint for `model` on its device, the same each time."""
+    where = destinations(model)
+    seeds = {name: seed + number for number, name in enumerate(where)}
+
+    def make(name: str) -> torch.Tensor:
+        like, generator = where[name], torch.Generator(model.device).manual_seed(seeds[name])
         if not like.is_floating_point():
-            yield name, torch.zeros_like(like)
-        elif "featurizer" in name:
-            yield name, torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator) * 0.03
-        elif like.ndim == 1:
-            yield name, torch.full_like(like, float(name.endswith(("weight", "running_var"))))
-        else:
-            tensor = torch.empty_like(like).normal_(std=0.02, generator=generator)
-            yield name, tensor * 0.01 if "o_proj" in name or "down_proj" in name else tensor
+            return torch.zeros_like(like)
+        if "featurizer" in name:
+            return torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator) * 0.03
+        if like.ndim == 1:
+            return torch.full_like(like, float(name.endswith(("weight", "running_var"))))
+        tensor = torch.empty_like(like).normal_(std=0.02, generator=generator)
+        return tensor * 0.01 if "o_proj" in name or "down_proj" in name else tensor
+
+    return Made(where, make)
 
 
 def plain_way(model: CanaryQwen) -> "PlainCanary | None":
@@ -159,7 +179,7 @@ def main() -> None:
 
     model = CanaryQwen.empty(config, ChatTokenizer(TOKENIZER, config.audio_tag), device, dtype)
     where, parameters = destinations(model), 0
-    for name, tensor in random_tensors(model, seed=0):
+    for name, tensor in random_tensors(model, seed=0).items():
         where[name].copy_(tensor)
         parameters += tensor.numel()
     plain = None

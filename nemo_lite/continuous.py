@@ -42,10 +42,11 @@ class ContinuousBatch:
         self.model = model
         self.max_new_tokens = max_new_tokens
         self.most_tokens = model.most_frames(longest_s) + prompt_tokens
+        self.space = rows, most_slots(self.most_tokens, max_new_tokens)
         with model.alone(), torch.inference_mode():
             if model.decoder.running:
                 raise ValueError("expected a model with nothing to do, got one whose rows are running")
-            model.decoder.reserve(rows, most_slots(self.most_tokens, max_new_tokens))
+            model.decoder.reserve(*self.space)
         self.slots = rows
 
     @property
@@ -86,7 +87,8 @@ class ContinuousBatch:
                 raise ValueError(
                     f"row {i}: expected at most {self.most_tokens} tokens of audio and prompt, got {tokens}"
                 )
-        return self._run(lambda: self.model.decoder.begin(*self.model.rows(request), self.max_new_tokens))
+        begin = self.model.decoder.begin
+        return self._run(lambda: begin(*self.model.rows(request), self.max_new_tokens, space=self.space))
 
     @torch.inference_mode()
     def step(self) -> dict[int, Transcription]:

@@ -95,7 +95,7 @@ class GreedyDecoder:
         self.looks: list[tuple[Look, list[Running | None]]] = []
         self.fetches: list[tuple[Fetch, list[int]]] = []
         self.unclean: set[int] = set()  # rows of the cache that hold what is no number
-        self.borrowed = False  # whether the state is what the graph of a first pass gave, and the next one overwrites
+        self.borrowed = False  # whether the state lies where the graph of a first pass put it, and the next one will
         self.fresh = False  # whether the last pass was a first one over drafts
 
     def abandon(self) -> None:
@@ -180,11 +180,18 @@ class GreedyDecoder:
         self._run(tokens, first, self.cache.view(1, up(first + len(tokens), SPAN_STEP)), adapter=adapter)
 
     def begin(
-        self, rows: Sequence[Row], audio: Tensor, max_new_tokens: int, *, adapter: bool = True, read: int = 0
+        self,
+        rows: Sequence[Row],
+        audio: Tensor,
+        max_new_tokens: int,
+        *,
+        adapter: bool = True,
+        read: int = 0,
+        space: tuple[int, int] = (0, 0),
     ) -> list[int]:
         """Take prompts in, beside those that are running, and run their first pass; returns a ticket for each.
 
-        `read`: so many tokens of the only prompt have been `read`.
+        `read`: so many tokens of the only prompt have been `read`. `space`: rows and slots for all that may join later.
 
         Raises ValueError where rows or slots for them are not free; where nothing is running there is always room.
         """
@@ -208,7 +215,7 @@ class GreedyDecoder:
             audio = F.pad(audio, (0, 0, 0, -len(audio) % (batch * TOKEN_STEP)))  # fewer shapes, fewer graphs
         span = max(first + n, max(len(row.ids) for row in rows) + max_new_tokens + AHEAD + 1)
         if idle:
-            self.reserve(batch, span)
+            self.reserve(max(batch, space[0]), max(span, space[1]))
             self.state, self.rows, self.reach, self.adapter = None, [], [], adapter
         elif len(rows) > self.free or up(span, SPAN_STEP) > self.cache.slots or adapter != self.adapter:
             raise ValueError(
@@ -305,10 +312,11 @@ class GreedyDecoder:
         ahead = AHEAD if wide else 0
         span = up(max(reach.now for reach in self.reach) + ahead + 1, SPAN_STEP)
         shapes = len(self.rows), ahead, span, self.state.draft.shape[1], self.state.ids.shape[1]
-        step = self._step(ahead, span, adapter=self.adapter)
+        step, before = self._step(ahead, span, adapter=self.adapter), self.state.token
         self.state = State(*self.graphs(("step", *shapes, self.adapter, self.cache.slots), step, *self.state))
         self.reach = [Reach(min(now + ahead + 1, most), most) for now, most in self.reach]
-        self.fresh = self.borrowed = False
+        self.borrowed = self.borrowed and self.state.token is before  # a step without a graph goes on where it lies
+        self.fresh = False
         self._look()
 
     def _look(self) -> None:

@@ -63,6 +63,16 @@ class Numerics:
 numerics = Numerics()
 
 
+@contextmanager
+def computing(device: torch.device) -> Iterator[None]:
+    """On a GPU: that one, whichever is the caller's, with `numerics`. All that computes there does so within."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device), numerics():
+        yield
+
+
 class Gate:
     """A lock that lets those in the background in only when nobody else waits.
 

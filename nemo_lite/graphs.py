@@ -42,13 +42,15 @@ class CudaCapture:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.failed: list[torch.cuda.CUDAGraph] = []  # the allocator may still ask them whether they are being captured
+        self.failed: list[torch.cuda.CUDAGraph] = []  # torch may still ask them whether they are being captured
         self.renew()
 
     def renew(self) -> None:
         """Take a new pool and stream. What the old pool holds is given back, but for what graphs in use need."""
         self.anchor = None
-        with torch.cuda.device(self.device):
+        # Every capture in the process writes the seed of torch's generator, where the first one has put it. That must
+        # not be a tensor of inference mode, or no capture out of that mode, in whichever thread, could do so.
+        with torch.cuda.device(self.device), torch.inference_mode(mode=False):
             torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - cuBLAS keeps one in the pool of each stream
             torch.cuda.empty_cache()
             self.stream = torch.cuda.Stream()  # torch's own capture stream belongs to whichever device captured first
@@ -77,19 +79,25 @@ class CudaCapture:
                     raise
         except RuntimeError:
             torch.cuda.set_stream(current)  # ending a capture that failed raises before it does this itself ...
-            self.failed.append(graph)
-            self._end_recording()
+            self._end_recording(graph)
             if failure is not None:
                 raise failure from None  # ... and says nothing of what failed: out of memory, most likely
             raise
         return outputs, graph.replay
 
-    def _end_recording(self) -> None:
-        """While any pool is recording, the allocator gives no memory back to anybody, even where there is none left."""
+    def _end_recording(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Do for a capture that failed what its graph does when it ends, and when it goes.
+
+        While any pool is recording, the allocator gives no memory back to anybody, even where there is none left. And a
+        pool keeps all it has, for ever, until as many have let go of it as were captured into it.
+        """
         try:
             torch._C._cuda_endAllocateToPool(self.stream.device_index, self.pool)  # noqa: SLF001
-        except RuntimeError:
+        except RuntimeError:  # it ended, and then something failed: the graph lets go of the pool itself
             LOGGER.debug("the pool was not recording any more")
+        else:
+            self.failed.append(graph)
+            torch._C._cuda_releasePool(self.stream.device_index, self.pool)  # noqa: SLF001
 
 
 class Places:

@@ -8,14 +8,13 @@ a GPU, driver or compiler they do not suit costs speed and nothing else.
 """
 
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from nemo_lite.device import lost
+from nemo_lite.device import computing, lost
 from nemo_lite.errors import KernelsError
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def choose(wish: Wish, config: "LLMConfig", dtype: torch.dtype, device: torch.de
 @torch.inference_mode()
 def check(kernels: Kernels, config: "LLMConfig", dtype: torch.dtype, device: torch.device) -> None:
     """Compare kernels with PyTorch's operations, in the model's sizes; raises ValueError where they differ."""
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    with computing(device):
         _check(kernels, config, dtype, device)
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from os import PathLike
@@ -26,7 +26,7 @@ from nemo_lite.alignment import Head
 from nemo_lite.audio import Batch, Staging, Waveform, as_clip
 from nemo_lite.config import CanaryQwenConfig, read_config
 from nemo_lite.decode import GreedyDecoder
-from nemo_lite.device import Gate, default_dtype, numerics, to_device
+from nemo_lite.device import Gate, computing, default_dtype, numerics, to_device
 from nemo_lite.encoder import TABLE_FRAMES, FastConformer, encoder_frames
 from nemo_lite.features import AudioPreprocessor
 from nemo_lite.graphs import Graphs
@@ -124,11 +124,12 @@ class CanaryQwen(nn.Module):
 
         `static` shapes and `graphs` default to what the device wants; tests turn them on without one.
         """
-        self.encoder.prepare()
-        self.llm.prepare()
-        self.weights = weights
-        if weights:
-            quantize(self, weights)
+        with numerics():  # what is merged is so in float32, whatever the process has set
+            self.encoder.prepare()
+            self.llm.prepare()
+            self.weights = weights
+            if weights:
+                quantize(self, weights)
         self.static = self.device.type == "cuda" if static is None else static
         self.encoder_graphs = graphs or Graphs.on(self.device)
         self.decoder = GreedyDecoder(
@@ -150,10 +151,7 @@ class CanaryQwen(nn.Module):
 
         One in the background goes when nobody else wants to; while rows are running, after some of their passes.
         """
-        with self.gate(background=background, busy=lambda: bool(self.decoder.running)), ExitStack() as stack:
-            if self.device.type == "cuda":
-                stack.enter_context(torch.cuda.device(self.device))
-                stack.enter_context(numerics())
+        with self.gate(background=background, busy=lambda: bool(self.decoder.running)), computing(self.device):
             yield
 
     @property

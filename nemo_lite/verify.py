@@ -5,6 +5,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,20 +20,24 @@ WORST = 0.1
 LATENCY_S = 20.0
 BATCHES = (1, 8, 32)
 
+Transcribe = Callable[..., list[Transcription]]
 
-def verify(model: CanaryQwen, say: Callable[[str], None] = print) -> bool:
+
+def verify(model: CanaryQwen, say: Callable[[str], None] = print, *, max_new_tokens: int = 256) -> bool:
     """Transcribe the bundled clips in every way there is, and time it; whether all is as it should be.
 
     `say` gets a line at a time: where it ran, each text with its word error rate, whether batches, drafts and graphs
-    change anything, times, memory. Whoever pastes them has told everything.
+    change anything, times, memory. Whoever pastes them has told everything. `max_new_tokens`: what the model was warmed
+    up for, because its graphs are made for that.
     """
     rows = [json.loads(line) for line in (CLIPS / "clips.jsonl").read_text().splitlines()]
     clips = [read_clip(row["file"]) for row in rows]
     for line in _where(model):
         say(line)
     faults = []
+    transcribe = partial(model.transcribe, max_new_tokens=max_new_tokens)
 
-    alone = [model.transcribe([clip])[0] for clip in clips]
+    alone = [transcribe([clip])[0] for clip in clips]
     for row, got in zip(rows, alone, strict=True):
         recorded = row.get("recorded")
         as_recorded = (
@@ -51,10 +56,11 @@ def verify(model: CanaryQwen, say: Callable[[str], None] = print) -> bool:
 
     half = model.dtype != torch.float32
     ways = {
-        "in one batch": model.transcribe(clips),
-        "with drafts": model.transcribe(clips, drafts=[got.token_ids for got in alone]),
-        "without graphs": _without_graphs(model, clips),
+        "in one batch": transcribe(clips),
+        "with drafts": transcribe(clips, drafts=[got.token_ids for got in alone]),
     }
+    with model.encoder_graphs.without(), model.decoder.graphs.without():
+        ways["without graphs"] = transcribe(clips)
     for way, answers in ways.items():
         changed = sum(got.text != one.text for got, one in zip(answers, alone, strict=True))
         say(
@@ -62,7 +68,7 @@ def verify(model: CanaryQwen, say: Callable[[str], None] = print) -> bool:
         )
         if changed and not half:
             faults.append(f"{way}: expected the same texts, got {changed} others")
-    for line in _times(model, torch.cat(clips), BATCHES if model.device.type == "cuda" else BATCHES[:1]):
+    for line in _times(model, transcribe, torch.cat(clips), BATCHES if model.device.type == "cuda" else BATCHES[:1]):
         say(line)
     say("all is as it should be" if not faults else "\n".join(f"WRONG: {fault}" for fault in faults))
     return not faults
@@ -114,12 +120,7 @@ def _where(model: CanaryQwen) -> list[str]:
     return [*lines, f"kernels of the language model: {fused}; attention by PyTorch would be: {chosen}"]
 
 
-def _without_graphs(model: CanaryQwen, clips: Sequence[torch.Tensor]) -> list[Transcription]:
-    with model.encoder_graphs.without(), model.decoder.graphs.without():
-        return model.transcribe(clips)
-
-
-def _times(model: CanaryQwen, speech: torch.Tensor, batches: Sequence[int]) -> list[str]:
+def _times(model: CanaryQwen, transcribe: Transcribe, speech: torch.Tensor, batches: Sequence[int]) -> list[str]:
     samples = int(LATENCY_S * model.config.preprocessor.sample_rate)
     clip = speech.repeat(math.ceil(samples / len(speech)))[:samples]
     lines = []
@@ -129,7 +130,7 @@ def _times(model: CanaryQwen, speech: torch.Tensor, batches: Sequence[int]) -> l
             lines.append(f"{batch} x {LATENCY_S:.0f} s: not timed, the warm-up found memory for {rows} rows")
             continue
         try:
-            took = _timed(model, lambda n=batch: model.transcribe([clip] * n))
+            took = _timed(model, lambda n=batch: transcribe([clip] * n))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -138,9 +139,9 @@ def _times(model: CanaryQwen, speech: torch.Tensor, batches: Sequence[int]) -> l
         lines.append(
             f"{batch} x {LATENCY_S:.0f} s: {took * 1e3:.0f} ms, {batch * LATENCY_S / took:.0f} times real time"
         )
-    [before] = model.transcribe([clip[: -samples // 40]])
-    took = _timed(model, lambda: model.transcribe([clip], drafts=[before.token_ids]))
-    [after] = model.transcribe([clip], drafts=[before.token_ids])
+    [before] = transcribe([clip[: -samples // 40]])
+    took = _timed(model, lambda: transcribe([clip], drafts=[before.token_ids]))
+    [after] = transcribe([clip], drafts=[before.token_ids])
     lines.append(
         f"an interim of {LATENCY_S:.0f} s: {took * 1e3:.1f} ms,"
         f" {after.draft_kept} of {len(before.token_ids)} drafted tokens kept, {after.forwards} passes"

@@ -17,7 +17,7 @@ from serving import Running, serving
 from stt.cli import main
 from stt.commands.ask import read
 from stt.engines.canary_qwen import CanaryQwen
-from stt.errors import EngineError, SettingsError
+from stt.errors import EngineError, EngineLostError, SettingsError
 from stt.recognition.answers import Answer, Finished, Message, about, language_model
 from stt.remote_answers import RemoteAnswers
 
@@ -32,6 +32,7 @@ class Answering(ScriptedModel):
         super().__init__()
         self.asked: list[Sequence[Message]] = []
         self.closed_early = threading.Event()
+        self.lost: EngineLostError | None = None
 
     @property
     def language_model(self) -> "Answering":
@@ -42,6 +43,9 @@ class Answering(ScriptedModel):
         words = messages[-1].content.split(" ")
         if words[0] == "fail":
             raise EngineError("too long for me")
+        if words[0] == "lose":
+            self.lost = EngineLostError("the GPU is gone")
+            raise self.lost
         try:
             while messages[-1].content == "for ever":
                 yield "word "
@@ -125,6 +129,16 @@ async def test_an_engine_without_a_language_model_says_so() -> None:
         answer = await ask(running)
     assert answer.status_code == 400
     assert "scripted has no language model to answer with; canary-qwen has" in answer.json()["error"]["message"]
+
+
+async def test_a_gpu_that_is_lost_on_a_question_ends_the_server_too() -> None:
+    """Where nobody speaks, no call of the recognizer would ever show it."""
+    async with serving(Answering()) as running:
+        running.service.on_failure = running.server.stop  # as `serve` has it
+        answer = await ask(running, "lose it")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
+        await running.until(lambda: running.service.state == "failed")
+        assert isinstance(running.service.failure, EngineLostError)  # with which `stt serve` ends, and not with 0
 
 
 def answered(model: RemoteAnswers, question: str, most_tokens: int = 512) -> tuple[list[str], Finished]:
@@ -240,7 +254,13 @@ async def test_a_server_answers_on_the_command_line(tmp_path: Path, capfd: pytes
 
 
 @pytest.mark.canary
-def test_the_engine_answers_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_engine_answers_on_the_command_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("on a GPU that takes minutes, and answers need nothing of it")
+
+    monkeypatch.setattr("nemo_lite.CanaryQwen.warm_up", never)
     (tmp_path / "x.json").write_text('{"turns": [{"text": "We meet on Monday."}]}')
     engine = ["--engine", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu", "--most-tokens", "12", "-q"]
     assert main(["ask", "When?", str(tmp_path / "x.json"), *engine]) == 0

@@ -241,6 +241,7 @@ def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
 
     monkeypatch.setattr(canary._model, "transcribe", fails)
     monkeypatch.setattr(canary, "_device", "cuda")
+    monkeypatch.setattr(canary, "lost", None)
     with pytest.raises(RuntimeError, match="illegal memory access") as once:
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
         canary.transcribe([Utterance(silence(1))])
@@ -248,6 +249,27 @@ def test_a_gpu_that_will_not_work_again_in_this_process_is_told_apart(
     monkeypatch.setattr(torch.cuda, "synchronize", fails)
     with pytest.raises(EngineLostError, match=r"does not work any more in this process .*illegal memory access"):
         canary.transcribe([Utterance(silence(1))])
+    monkeypatch.setattr(canary, "lost", None)
+    monkeypatch.setattr(canary._model.language_model, "answer", fails)
+    with pytest.raises(EngineLostError, match="illegal memory access") as lost:
+        next(canary.language_model.answer([Message("user", "Who speaks?")]))
+    assert canary.lost is lost.value, "whoever watches over the engine hears of it where nobody speaks as well"
+
+
+def test_kernels_that_do_not_do_here_are_an_error_for_people_and_a_gpu_they_broke_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from nemo_lite.errors import KernelsError
+
+    def broken(*_: Any) -> Any:
+        raise KernelsError("the kernels in Triton do not do here: no compiler")
+
+    monkeypatch.setattr("nemo_lite.model.choose", broken)
+    with pytest.raises(EngineError, match=r"cannot load canary-qwen from .* on cpu: the kernels in Triton do not do"):
+        CanaryQwen(model_dir=str(TOY), device="cpu", kernels="triton")
+    monkeypatch.setattr("nemo_lite.device.lost", lambda device: True)
+    with pytest.raises(EngineLostError, match="no compiler"):
+        CanaryQwen(model_dir=str(TOY), device="cpu", kernels="triton")
 
 
 def test_a_closed_engine_lets_its_model_go() -> None:
@@ -270,8 +292,26 @@ def test_the_warm_up_of_a_gpu_says_how_far_it_is(caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_stt_models_verify_says_what_the_weights_on_this_machine_hear(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stt_models_verify_says_what_the_weights_on_this_machine_hear(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nemo_lite import CanaryQwen as Model
+
+    warm_up, transcribe, most = Model.warm_up, Model.transcribe, []
+
+    def warm(*args: Any, max_new_tokens: int, **options: Any) -> None:
+        most[:] = [max_new_tokens]
+        warm_up(*args, max_new_tokens=max_new_tokens, **options)
+
+    def noted(*args: Any, max_new_tokens: int = 256, **options: Any) -> Any:
+        most.append(max_new_tokens)
+        return transcribe(*args, max_new_tokens=max_new_tokens, **options)
+
+    monkeypatch.setattr(Model, "warm_up", warm)
+    monkeypatch.setattr(Model, "transcribe", noted)
     assert main(["models", "verify", "canary-qwen", "--model-dir", str(TOY), "--device", "cpu"]) == 0
+    assert len(most) > 10
+    assert len(set(most)) == 1, "graphs are made for one number of tokens: with another, it would time what has none"
     out = capfd.readouterr().out
     assert "loaded and warm in" in out
     assert "word error rate: 0.0%" in out

@@ -71,7 +71,7 @@ def run(
 def _here(engine: EngineSettings, *, quiet: bool) -> LanguageModel:
     from stt.engines import open_engine
 
-    opened = open_engine(engine)
+    opened = open_engine(engine, warm=False)
     if not quiet:
         print(f"engine: {opened.model.name} ({opened.reason})", file=sys.stderr)
     return language_model(opened.model)

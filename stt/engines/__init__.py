@@ -86,10 +86,11 @@ def open_engines(settings: EngineSettings | None = None, language: str | None = 
     return opened
 
 
-def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
+def open_engine(settings: EngineSettings | None = None, *, warm: bool = True) -> OpenedEngine:
     """Load the engine the settings ask for: one model, `open_engines` has the other of a pair.
 
-    Takes seconds, and with a hub id the time of a download.
+    Takes seconds, and with a hub id the time of a download. `warm`: canary-qwen on a GPU also meets all shapes that
+    speech may come in, which takes minutes; who only asks its language model need not wait for that.
 
     Raises:
         SettingsError: there is no such engine or device, or that many threads are nonsense.
@@ -126,7 +127,7 @@ def open_engine(settings: EngineSettings | None = None) -> OpenedEngine:
         return OpenedEngine(Whisper(settings.model, **where), reason)
     from stt.engines.canary_qwen import CanaryQwen
 
-    of_canary = {"kernels": settings.kernels, "fast_interims": settings.fast_interims}
+    of_canary = {"kernels": settings.kernels, "fast_interims": settings.fast_interims, "warm": warm}
     model = CanaryQwen(settings.model if settings.model != "auto" else None, **where, **of_canary)
     slow = "" if model.name.endswith("cuda)") else "; the real model is much slower than speech on a CPU"
     return OpenedEngine(model, reason + slow)

@@ -65,11 +65,13 @@ class CanaryQwen:
         kernels: str = "auto",
         rows: int | None = None,
         fast_interims: bool = False,
+        warm: bool = True,
     ) -> None:
         """Load it.
 
         `rows`: how many may come and go side by side; 0: whole calls only; `None`: what the device wants.
-        `fast_interims`: whether interims may use what was encoded for those before them.
+        `fast_interims`: whether interims may use what was encoded for those before them. `warm`: whether to meet all
+        that will come before anybody waits; without, it transcribes one utterance at a time.
 
         Raises:
             EngineError: it is not installed, has no weights, or cannot run on that device.
@@ -77,6 +79,8 @@ class CanaryQwen:
         """
         if dtype not in _DTYPES:
             raise EngineError.about("dtype", f"canary-qwen computes in {', '.join(_DTYPES[1:])}, got {dtype!r}")
+        self.lost: EngineLostError | None = None
+        """Why it will not work again in this process, once that has shown."""
         let_threads_sleep()
         try:
             import torch
@@ -114,10 +118,11 @@ class CanaryQwen:
             self._model.align_with(self._calibration and self._calibration.head)
             self._windows = CanaryWindows(self._model.growing, fast_interims=fast_interims)
             self._empty_cache = torch.cuda.empty_cache
-            self._max_batch, self._rows = self._warm_up(_ROWS[self._device] if rows is None else rows)
+            rows = _ROWS[self._device] if rows is None else rows
+            self._max_batch, self._rows = self._warm_up(rows) if warm else (1, 0)
         except (nemo_lite.NemoLiteError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
-                self._check_device(error)
+            self._check_device(error)
+            if not isinstance(error, nemo_lite.NemoLiteError) and not out_of_memory(error):
                 raise
             msg = f"cannot load canary-qwen from {where} on {self._device}: {error}"
             raise EngineError(msg) from error
@@ -208,13 +213,13 @@ class CanaryQwen:
     @property
     def language_model(self) -> CanaryAnswers:
         """What answers questions, over the same weights."""
-        return CanaryAnswers(self._model)
+        return CanaryAnswers(self._model, self._check_device)
 
     def verify(self) -> bool:
         """Transcribe the bundled clips in every way there is, print what came of it; whether all is as it should be."""
         from nemo_lite.verify import verify
 
-        return verify(self._model)
+        return verify(self._model, max_new_tokens=_MAX_NEW_TOKENS)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself; a batch that does not fit into the GPU's memory is halved.
@@ -293,14 +298,15 @@ class CanaryQwen:
         logprob = sum(found.logprobs) / len(found.logprobs)
         return with_confidence(words, logprob - self._calibration.logprob, surety - self._calibration.surety)
 
-    def _check_device(self, error: RuntimeError) -> None:
+    def _check_device(self, error: Exception) -> None:
         import torch
 
         from nemo_lite.device import lost
 
         if lost(torch.device(self._device)):
             msg = f"{self._device}: the GPU does not work any more in this process ({error}); it has to be started anew"
-            raise EngineLostError(msg) from error
+            self.lost = EngineLostError(msg)
+            raise self.lost from error
 
 
 def _text(found: "Transcription", utterance: Utterance) -> str:

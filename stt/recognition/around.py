@@ -2,9 +2,10 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 
+from stt.errors import EngineLostError
 from stt.recognition.answers import LanguageModel
 from stt.recognition.continuous import RunningBatch, begin_rows
-from stt.recognition.service import Hypothesis, SpeechModel, Utterance, forget
+from stt.recognition.service import Hypothesis, SpeechModel, Utterance, device_lost, forget
 
 
 class AroundModel:
@@ -30,6 +31,11 @@ class AroundModel:
     def language_model(self) -> LanguageModel | None:
         """What answers questions, where the engine has one."""
         return getattr(self._model, "language_model", None)
+
+    @property
+    def lost(self) -> EngineLostError | None:
+        """Why it will not work again in this process, where the engine knows."""
+        return device_lost(self._model)
 
     def transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
         """Recognize each utterance by itself."""

@@ -19,7 +19,7 @@ import numpy as np
 from stt.audio import SAMPLE_RATE
 from stt.errors import EngineError, EngineLostError
 from stt.recognition.local import LocalRecognizer
-from stt.recognition.service import SpeechModel, Utterance
+from stt.recognition.service import SpeechModel, Utterance, device_lost
 from stt.threads import DaemonThreads
 
 OpenModel = Callable[[], SpeechModel]
@@ -72,8 +72,8 @@ class Keeper:
         self._become("ready")
         while True:
             await asyncio.sleep(_LOOK_S)
-            if recognizer.lost is not None:
-                raise recognizer.lost
+            if (lost := recognizer.lost or device_lost(recognizer.model)) is not None:
+                raise lost
             if (why := self._wrong_with(recognizer)) is not None:
                 await self._replace(recognizer, why)
 

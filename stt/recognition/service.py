@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from stt.audio import Samples
+from stt.errors import EngineLostError
 from stt.events import Latency
 from stt.words import Word
 
@@ -147,6 +148,14 @@ def forget(model: SpeechModel, session: Hashable) -> None:
     """
     if (keeps := getattr(model, "forget", None)) is not None:
         keeps(session)
+
+
+def device_lost(model: SpeechModel) -> EngineLostError | None:
+    """Return why a model will not work again in this process, where it knows from something else than recognition.
+
+    Such a model has an attribute `lost`.
+    """
+    return getattr(model, "lost", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+
+from nemo_lite import CanaryQwen
+from nemo_lite.tokenizer import ChatTokenizer
+from nemo_lite.weights import destinations
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -78,6 +83,22 @@ def test_other_words_are_found(checks, static, few):
     wrong = [expected[0], expected[2], expected[1]]
     assert checks.not_waiting(static("toy")[0], clips, wrong) == "2 of 3 differ from NeMo"
     assert checks.failing_captures(static("toy")[0], clips, wrong) == "after a look at data: 2 of 4 differ from NeMo"
+
+
+def test_random_weights_are_looked_up_one_by_one_and_are_the_same_each_time(checks):
+    """As a checkpoint's: whoever fills a model of true size has no memory for two."""
+    import canary_gpu
+
+    tokenizer = ChatTokenizer(canary_gpu.TOKENIZER, canary_gpu.TOY.audio_tag)
+    model = CanaryQwen.empty(canary_gpu.TOY, tokenizer, torch.device("cpu"), torch.float32)
+    tensors, where = canary_gpu.random_tensors(model, 0), destinations(model)
+    for name in reversed(where):
+        where[name].copy_(tensors[name])
+    assert tensors.keys() == where.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, where[name]), name
+    projections = [tensor for name, tensor in tensors.items() if name.endswith("linear_q.weight")]
+    assert not torch.equal(*projections[:2])
 
 
 def test_the_benchmark_runs_from_a_checkout_and_says_where_there_is_no_gpu(tmp_path):

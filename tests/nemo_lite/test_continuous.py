@@ -50,7 +50,7 @@ class Clips:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("size", ["nano", "toy"])
-@pytest.mark.parametrize("on", ["a CPU", "a GPU, emulated"])
+@pytest.mark.parametrize("on", ["a CPU", "a GPU, emulated", "a GPU, emulated, on which few shapes have a graph"])
 def test_rows_that_come_and_go_at_every_step_give_what_they_give_alone(static, models, heldout, size, seed, on):
     """On the emulated GPU shapes are static, captures replayed over shared buffers, and looks come one step late."""
     model = static(size)[0] if on.startswith("a GPU") else models[size]
@@ -59,6 +59,8 @@ def test_rows_that_come_and_go_at_every_step_give_what_they_give_alone(static, m
     batch = ContinuousBatch(model, 8, longest_s=12.0, max_new_tokens=24)
     waiting, expected, most = 24, {}, 0
     while waiting or batch.running:
+        if "few" in on:
+            model.decoder.graphs.sealed = clips.r.random() < 0.7
         n = clips.r.choice([0, 0, 1, 1, 2, 3, 8])
         if n := min(n, waiting, batch.free):
             chosen, options = clips.pick(n)
@@ -77,6 +79,35 @@ def test_rows_that_come_and_go_at_every_step_give_what_they_give_alone(static, m
     chosen, options = clips.pick(5)
     again = model.transcribe([clips.clips[i] for i in chosen], max_new_tokens=24, **options)
     assert [got.token_ids for got in again] == [clips.alone[i].token_ids for i in chosen]
+
+
+def test_a_row_whose_steps_have_no_graph_is_its_own_when_another_joins_by_a_graph(static, toy, heldout):
+    """The graph of a first pass leaves the state where the next one will leave its own."""
+    (first, its_text), (second, other_text) = heldout[:2]
+    model, _ = static("toy")
+    batch, graphs = ContinuousBatch(model, 2, longest_s=12.0, max_new_tokens=64), model.decoder.graphs
+    model.transcribe([first], max_new_tokens=64)
+    for key in [key for key in graphs.captured if key[0] == "step"]:
+        del graphs.captured[key]
+    graphs.sealed = True
+    tickets = batch.add([first])
+    done = batch.step()
+    tickets += batch.add([second])
+    while batch.running:
+        done |= batch.step()
+    assert [done[ticket].text for ticket in tickets] == [its_text, other_text]
+
+
+def test_there_is_room_for_all_rows_where_the_cache_was_made_for_fewer_and_longer_ones(nano):
+    nano.decoder.forget()
+    nano.decoder.reserve(4, 1024)
+    batch = ContinuousBatch(nano, 8, longest_s=2.0, max_new_tokens=12)
+    clips = [torch.zeros(9000)] * 8
+    tickets = [*batch.add(clips[:1]), *batch.add(clips[1:])]
+    done = {}
+    while batch.running:
+        done |= batch.step()
+    assert done.keys() == set(tickets)
 
 
 def test_a_short_clip_does_not_wait_for_a_long_one(toy, clip):

@@ -1,12 +1,14 @@
 """The process's switches: exact while the model computes, and as they were before it did."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 
-from nemo_lite.device import lost, numerics, out_of_memory, unsupported
+from nemo_lite.device import BACKENDS, lost, numerics, out_of_memory, unsupported
+from nemo_lite.kernels import TorchKernels, check
 
 PRECISE = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
 
@@ -46,6 +48,24 @@ def test_exact_within_and_as_it_was_after(before):
     assert switches() == before
     with pytest.raises(KeyError), numerics():
         raise KeyError
+    assert switches() == before
+
+
+def test_weights_are_merged_in_float32_whatever_the_process_has_set(before, static, monkeypatch):
+    found = []
+    monkeypatch.setattr("nemo_lite.llm.Qwen3.prepare", lambda self: found.append(switches()[0]))
+    static("nano")
+    assert found == [["ieee"] * 3]
+    assert switches() == before
+
+
+def test_kernels_are_compared_with_what_would_compute_in_their_place(before, nano, monkeypatch):
+    """Not with cuDNN's attention, which PyTorch prefers where nobody chooses, and which may be wrong."""
+    found = []
+    monkeypatch.setattr("nemo_lite.kernels._check", lambda *_: found.append(switches()))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    check(TorchKernels(), nano.config.llm, torch.bfloat16, torch.device("cuda"))
+    assert found == [(["ieee"] * 3, False, set(BACKENDS))]
     assert switches() == before
 
 

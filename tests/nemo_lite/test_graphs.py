@@ -1,6 +1,8 @@
 """CUDA graphs by key, their rules emulated: captures that fail, memory that is shared, a warm-up that ends."""
 
 import contextlib
+import gc
+from collections import Counter
 
 import pytest
 import torch
@@ -122,6 +124,8 @@ def driver(monkeypatch):
     class Books:
         def __init__(self):
             self.pools, self.recording, self.failing, self.kept = 0, set(), None, []
+            self.seed = None  # of the generator, on the device
+            self.uses = Counter()  # of each pool, by graphs
 
     books = Books()
 
@@ -129,22 +133,35 @@ def driver(monkeypatch):
         device_index = 0
 
     class CUDAGraph:
+        pool = None  # until its capture has ended
+
         def replay(self):
             pass
 
+        def __del__(self):
+            if self.pool is not None:
+                release(0, self.pool)
+
     class graph(contextlib.AbstractContextManager):  # noqa: N801
         def __init__(self, graph, pool, stream, capture_error_mode):
-            self.pool = pool
+            self.graph, self.pool = graph, pool
 
         def __enter__(self):
+            books.uses[self.pool] += 1
             if self.pool in books.recording:
                 raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
             books.recording.add(self.pool)
+            if books.seed is None:
+                books.seed = torch.empty(1)
+            books.seed.fill_(0)
 
         def __exit__(self, kind, error, trace):
             if kind is not None or books.failing == "at its end":
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
             books.recording.remove(self.pool)
+            self.graph.pool = self.pool
+            if books.failing == "when it is made executable":
+                raise RuntimeError("CUDA error: out of memory")
 
     def handle():
         books.pools += 1
@@ -154,6 +171,10 @@ def driver(monkeypatch):
         if pool not in books.recording:
             raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
         books.recording.remove(pool)
+
+    def release(device, pool):
+        books.uses[pool] -= 1
+        assert books.uses[pool] >= 0
 
     zeros = torch.zeros
     for name, value in {
@@ -168,6 +189,7 @@ def driver(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", release)
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)
     monkeypatch.setattr(torch, "zeros", lambda n, device: zeros(n))
     return books
@@ -187,6 +209,33 @@ def test_after_a_failed_capture_there_is_a_new_pool_and_nothing_records(driver):
     assert outputs[0].item() == 1
     capture.renew()
     assert (driver.pools, driver.recording) == (3, set())
+
+
+@pytest.mark.parametrize("where", ["in its middle", "at its end", "when it is made executable"])
+def test_a_pool_in_which_a_capture_failed_gives_its_memory_back_once_nobody_uses_it(driver, where):
+    capture = CudaCapture(torch.device("cuda"))
+    used = [capture(lambda: (torch.ones(1),))]
+    renew, capture.renew = capture.renew, lambda: setattr(driver, "failing", None) or renew()
+    driver.failing = where
+
+    def run():
+        if where == "in its middle":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return (torch.ones(1),)
+
+    with contextlib.suppress(RuntimeError):
+        capture(run)
+    gc.collect()
+    assert +driver.uses == {1: 1, 2: 1}, "the graph from before, and the anchor of the new pool"
+    used.clear()
+    gc.collect()
+    assert +driver.uses == {2: 1}
+
+
+def test_a_model_loaded_in_inference_mode_spoils_no_capture_out_of_it(driver):
+    with torch.inference_mode():
+        CudaCapture(torch.device("cuda"))
+    CudaCapture(torch.device("cuda"))(lambda: (torch.ones(1),))
 
 
 def test_a_capture_that_fails_at_its_end_too(driver):

@@ -1,5 +1,8 @@
 """What somebody with the real weights is asked to run: it says all there is to say, and sees what is wrong."""
 
+from collections import OrderedDict
+from functools import partial
+
 import pytest
 import torch
 
@@ -28,9 +31,33 @@ def test_the_bundled_clips_are_heard_and_everything_is_said(toy):
         assert said in text
 
 
+def test_what_is_told_is_of_the_graphs_that_the_warm_up_made(static, monkeypatch):
+    model, _ = static("toy")
+    monkeypatch.setattr("nemo_lite.verify.LATENCY_S", 4.0)
+    model.warm_up([1, 8], longest_s=4.0, max_new_tokens=40, draft=40, largest=8)
+    without: list[object] = []
+    for graphs in (model.encoder_graphs, model.decoder.graphs):
+        monkeypatch.setattr(graphs, "captured", Noted(graphs.captured, without))
+    assert verify(model, lambda _: None, max_new_tokens=40)
+    assert without == []
+
+
+class Noted(OrderedDict):
+    """Graphs by key; notes keys that have none."""
+
+    def __init__(self, graphs, without):
+        super().__init__(graphs)
+        self.without = without
+
+    def get(self, key):
+        if key not in self:
+            self.without.append(key)
+        return super().get(key)
+
+
 def test_a_model_that_hears_something_else_is_told(nano):
     lines: list[str] = []
-    assert not verify(nano, lines.append)
+    assert not verify(nano, lines.append, max_new_tokens=4)
     assert "WRONG: expected a word error rate of at most 10%, got" in lines[-1]
 
 
@@ -53,8 +80,8 @@ def test_word_error_rate(said, heard, rate):
 def test_a_card_with_little_memory_is_timed_with_what_it_holds(nano, monkeypatch):
     monkeypatch.setattr(nano.decoder.graphs, "sealed", True)
     nano.decoder.reserve(4, 1024)
-    monkeypatch.setattr(nano, "transcribe", transcribe := nano.transcribe)
-    lines = _times(nano, torch.zeros(16_000), BATCHES)
+    transcribe = partial(nano.transcribe, max_new_tokens=4)
+    lines = _times(nano, transcribe, torch.zeros(16_000), BATCHES)
     assert any(line.startswith("1 x 20 s: ") and "times real time" in line for line in lines)
     assert "8 x 20 s: not timed, the warm-up found memory for 4 rows" in lines
     assert "32 x 20 s: not timed, the warm-up found memory for 4 rows" in lines
@@ -65,8 +92,7 @@ def test_a_card_with_little_memory_is_timed_with_what_it_holds(nano, monkeypatch
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return transcribe(clips, **options)
 
-    monkeypatch.setattr(nano, "transcribe", little)
-    assert "8 x 20 s: out of memory" in _times(nano, torch.zeros(16_000), BATCHES)
+    assert "8 x 20 s: out of memory" in _times(nano, little, torch.zeros(16_000), BATCHES)
 
 
 def test_the_kernel_of_attention_has_a_name():

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from stt.errors import EngineError
+from stt.errors import EngineError, EngineLostError
 from stt.recognition.answers import MOST_TOKENS, Answer, Finished, LanguageModel, Message, language_model
 from stt.server.dialect import NotAdmittedError
 from stt.server.dialects.openai_rest import EventStream
@@ -114,12 +114,13 @@ class _Completions:
             return
         except NotAdmittedError as refused:
             await stream.fail(request, self._gate, refused)
+        except EngineLostError:  # the server ends for it, and its manager starts another
+            await stream.fail(request, self._gate, _failed())
         except EngineError as error:
             await stream.fail(request, self._gate, NotAdmittedError("bad_option", str(error), option="messages"))
         except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
             LOGGER.exception("request %s failed", stream.name)
-            failed = NotAdmittedError("engine_failed", "the server failed; please try again")
-            await stream.fail(request, self._gate, failed)
+            await stream.fail(request, self._gate, _failed())
         else:
             if answer is not None:
                 await answer(scope, receive, send)
@@ -163,6 +164,10 @@ class _Completions:
         message = {"role": "assistant", "content": "".join(said), "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": done.why, "logprobs": None}
         return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(done)})
+
+
+def _failed() -> NotAdmittedError:
+    return NotAdmittedError("engine_failed", "the server failed; please try again")
 
 
 async def _stream(
