@@ -38,7 +38,6 @@ _FASTEST_WORDS_PER_S: Final = 6.0  # as in stt.transcript: no more words than th
 _BEFORE_TURN_S: Final = 0.3  # the pre-roll of a turn
 _SAME_S: Final = 0.1  # two detectors that began at different times agree about a moment to within this
 
-
 _Span = TypeVar("_Span", Passage, Word)
 
 
@@ -361,10 +360,8 @@ class Continuity:
         self._open.popleft()
         self._free = max(self._free, final.end + samples(_BEFORE_TURN_S / 2))
         self.done = max(self.done, final.end)
-        if self._open and self._open[0].awaited:
-            self._open[0].audible = min(
-                self._open[0].audible, self._free
-            )  # until this connection hears where it begins
+        if self._open and (following := self._open[0]).awaited:  # until this connection hears where it begins
+            following.audible = min(following.audible, self._free)
         return final
 
 
