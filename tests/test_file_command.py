@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -148,14 +147,6 @@ def test_one_bad_file_does_not_stop_the_others(folder: Path, tmp_path: Path, cap
 def test_a_name_steers_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capfd, tmp_path / "red\x1b[31m\nnext.wav")
     assert (status, err) == (1, f"stt file: {tmp_path}/red\ufffd[31m\ufffdnext.wav: no such file\n")
-
-
-def test_a_name_that_is_no_utf_8_leaves_json_that_strict_parsers_take(
-    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copy(folder / "two.flac", tmp_path / "\udcff.flac")
-    status, out, _ = run(capfd, tmp_path / "\udcff.flac", "--format", "json")
-    assert (status, json.loads(out)["file"]) == (0, f"{tmp_path}/\ufffd.flac")
 
 
 def test_what_the_system_says_of_a_path_is_one_line(

@@ -85,8 +85,7 @@ def run(
                 session = _Whole(recognizer, vad, turns, options, path)
             else:
                 session = Session(recognizer, vad, settings=turns, options=options)
-            name = os.fsencode(path).decode("utf-8", "replace")  # strict parsers take no lone surrogates
-            about = {"file": name, "engine": opened.model.name, "language": language or "auto"}
+            about = {"file": path, "engine": opened.model.name, "language": language or "auto"}
             job = _Job(path, session, target, kind, about, words=words, quiet=quiet)
             try:
                 job.run(RawPcm(*raw) if raw else None, track)
