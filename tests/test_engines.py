@@ -39,7 +39,7 @@ def torch_with(*, cuda: str | None, available: bool) -> Any:
     [
         EngineSettings(model="./" + "x" * 300),
         EngineSettings(model_dir="x" * 300),
-        EngineSettings("canary-qwen", model="./" + "x" * 300),
+        pytest.param(EngineSettings("canary-qwen", model="./" + "x" * 300), marks=pytest.mark.canary),
         EngineSettings("whisper", model="./" + "x" * 300),
         EngineSettings("whisper", model_dir="x" * 300),
     ],
