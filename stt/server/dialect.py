@@ -100,6 +100,11 @@ _STATUSES: Final = {
 }
 
 
+def failed() -> NotAdmittedError:
+    """Return what a client hears of a mistake of ours: no details."""
+    return NotAdmittedError("engine_failed", "the server failed; please try again")
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """How PCM16LE bytes are to be read."""

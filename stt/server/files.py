@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from stt.errors import AudioError
 from stt.events import Event, RecognitionFailed, TurnCompleted
 from stt.recognition import RecognitionOptions
-from stt.server.dialect import NotAdmittedError
+from stt.server.dialect import NotAdmittedError, failed
 from stt.server.gate import Gate
 from stt.server.logs import LOGGER, log
 from stt.session import Session, Sink
@@ -161,7 +161,7 @@ async def attend(
         await fail(refused)
     except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
         LOGGER.exception("request %s failed", name)
-        await fail(NotAdmittedError("engine_failed", "the server failed; please try again"))
+        await fail(failed())
     return None
 
 

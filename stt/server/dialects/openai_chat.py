@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from stt.errors import EngineError, EngineLostError
 from stt.recognition.answers import MOST_TOKENS, Answer, Finished, LanguageModel, Message, language_model
-from stt.server.dialect import NotAdmittedError
+from stt.server.dialect import NotAdmittedError, failed
 from stt.server.dialects.openai_rest import EventStream
 from stt.server.dialects.reading import UnreadableError, json_object, number, shown
 from stt.server.gate import Gate
@@ -115,12 +115,12 @@ class _Completions:
         except NotAdmittedError as refused:
             await stream.fail(request, self._gate, refused)
         except EngineLostError:  # the server ends for it, and its manager starts another
-            await stream.fail(request, self._gate, _failed())
+            await stream.fail(request, self._gate, failed())
         except EngineError as error:
             await stream.fail(request, self._gate, NotAdmittedError("bad_option", str(error), option="messages"))
         except Exception:  # noqa: BLE001 - a mistake of ours ends this request alone, and the client hears no details
             LOGGER.exception("request %s failed", stream.name)
-            await stream.fail(request, self._gate, _failed())
+            await stream.fail(request, self._gate, failed())
         else:
             if answer is not None:
                 await answer(scope, receive, send)
@@ -164,10 +164,6 @@ class _Completions:
         message = {"role": "assistant", "content": "".join(said), "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": done.why, "logprobs": None}
         return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(done)})
-
-
-def _failed() -> NotAdmittedError:
-    return NotAdmittedError("engine_failed", "the server failed; please try again")
 
 
 async def _stream(
